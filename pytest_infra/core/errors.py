@@ -1,0 +1,97 @@
+"""The errors of the project: *could not test* is never *tested, and wrong*.
+
+`InfraError` and its children say that a test could not be carried out.
+`CheckFailed` is an `AssertionError`: the test was carried out, and the answer is no.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BadInput",
+    "CheckFailed",
+    "CleanupFailed",
+    "CommandFailed",
+    "InfraError",
+    "StartFailed",
+    "Unavailable",
+    "WaitTimeout",
+]
+
+
+class InfraError(Exception):
+    """The test could not be carried out; nothing is said of the thing under test."""
+
+
+class BadInput(InfraError, ValueError):
+    """An argument that cannot be used: what was wrong, and what is allowed."""
+
+
+class Unavailable(InfraError):
+    """Something this machine lacks. The plugin turns it into a skip, or with ``--infra-require`` into an error.
+
+    Args:
+        what: the capability's name, as ``--infra-require`` and ``infra_requires`` take it.
+        why: what was looked for and not found.
+        remedy: what cures it, a command where there is one.
+    """
+
+    def __init__(self, what: str, why: str, remedy: str = "") -> None:
+        super().__init__(what, why, remedy)
+        self.what = what
+        self.why = why
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.why}{'; ' + self.remedy if self.remedy else ''})"
+
+
+class StartFailed(InfraError):
+    """A resource could not be started; what had been made of it has been undone."""
+
+
+class CommandFailed(InfraError):
+    """A command ended with another status than 0, or ran out of time.
+
+    Args:
+        argv: the command.
+        where: the node it ran in.
+        returncode: its exit status; None when it was ended after running out of time.
+        stdout: what it wrote to standard output.
+        stderr: what it wrote to standard error.
+        reason: the first line of the message; made up from the status where not given.
+    """
+
+    def __init__(
+        self,
+        argv: tuple[str, ...],
+        where: str,
+        returncode: int | None,
+        stdout: str = "",
+        stderr: str = "",
+        reason: str = "",
+    ) -> None:
+        super().__init__(argv, where, returncode, stdout, stderr, reason)
+        self.argv = argv
+        self.where = where
+        self.returncode = returncode
+        self.stdout = stdout
+        self.stderr = stderr
+        self.reason = reason or f"exit status {returncode}"
+
+    def __str__(self) -> str:
+        lines = [f"{' '.join(self.argv)!r} in {self.where}: {self.reason}"]
+        for label, text in (("stderr", self.stderr), ("stdout", self.stdout)):
+            lines += [f"  {label}  {line}" for line in text.splitlines()[-10:]]
+        return "\n".join(lines)
+
+
+class CleanupFailed(InfraError):
+    """Something could not be undone; the message names what is left and how to remove it."""
+
+
+class WaitTimeout(InfraError):
+    """A condition did not come true in time; the message says what was seen last."""
+
+
+class CheckFailed(AssertionError):
+    """A check was carried out and failed; the text says what was measured and wanted, and why."""

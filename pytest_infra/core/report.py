@@ -1,0 +1,73 @@
+"""`Report`: what a check measured, as data and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from typing import ClassVar
+
+from .errors import CheckFailed
+
+__all__ = ["REPORT_VERSION", "Report", "explain", "to_json"]
+
+REPORT_VERSION = 1
+"""Raised whenever a report's fields change their meaning."""
+
+_INDENT = 2
+_LABEL_WIDTH = 11
+
+
+def explain(verdict: str, rows: Sequence[tuple[str, str]]) -> str:
+    """The text of a verdict: one line, then labelled rows; empty rows are left out, long ones continue below.
+
+    The order of the rows is *measured, wanted, path, cause, ruled out, next, evidence* throughout the project.
+    """
+    lines = [verdict]
+    for label, text in rows:
+        for number, line in enumerate(text.splitlines()):
+            lines.append(" " * _INDENT + (label if number == 0 else "").ljust(_LABEL_WIDTH) + line)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def to_json(value: object) -> object:
+    """The same value in JSON types only: dataclasses and mappings as objects, sequences as arrays, the rest as text."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Enum):
+        return to_json(value.value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: to_json(getattr(value, item.name)) for item in fields(value) if item.repr}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_json(item) for item in value]
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured. A child is a frozen dataclass and says what its numbers mean in `explain`."""
+
+    kind: ClassVar[str] = "report"
+
+    @property
+    def ok(self) -> bool:
+        """Whether what was measured is what was wanted."""
+        return True
+
+    def explain(self) -> str:
+        """The verdict, what was measured and wanted, the cause, and what to do next."""
+        return explain(self.kind, [(item.name, str(getattr(self, item.name))) for item in fields(self)])
+
+    def to_dict(self) -> dict[str, object]:
+        """The report in JSON types, with its kind and the version of the format."""
+        content = to_json(self)
+        assert isinstance(content, dict)
+        return {"kind": self.kind, "version": REPORT_VERSION, "ok": self.ok, **content}
+
+    def demand(self) -> None:
+        """Raise `CheckFailed` with the explanation unless the report is `ok`."""
+        __tracebackhide__ = True
+        if not self.ok:
+            raise CheckFailed(self.explain())

@@ -1,0 +1,90 @@
+"""`Resource`: a probed context manager that undoes what it did, whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+from .errors import InfraError, StartFailed
+from .requirement import Requirement
+
+__all__ = ["Artifact", "Facts", "Resource"]
+
+Facts = dict[str, object]
+"""What a resource says of itself: JSON types only."""
+
+R = TypeVar("R", bound="Resource")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A piece of evidence: a file name and its content."""
+
+    name: str
+    content: str | bytes
+
+
+class Resource:
+    """Something that is made, used and undone.
+
+    A subclass overrides `_start` and registers the undoing of each step on the stack it is given,
+    *as it goes*; there is no other clean-up code. `start` unwinds that stack when a step fails, so a
+    half-started resource cannot leak.
+    """
+
+    requires: ClassVar[tuple[Requirement, ...]] = ()
+    """What the machine must have: gives the skip's reason, the doctor's row and the table in the docs."""
+
+    _undo: ExitStack | None = None
+
+    def _start(self, undo: ExitStack) -> None:
+        """Make the thing; register each undo on `undo` as soon as there is something to undo."""
+
+    def describe(self) -> Facts:
+        """What this is, for pictures and reports; JSON types only."""
+        return {}
+
+    def diagnose(self) -> Iterator[Artifact]:
+        """Evidence, read-only, taken while the resource is still up."""
+        return iter(())
+
+    @property
+    def started(self) -> bool:
+        """Whether the resource is up."""
+        return self._undo is not None
+
+    def start(self: R) -> R:
+        """Check what is required, make the resource, and return it.
+
+        Raises:
+            Unavailable: the machine lacks something.
+            StartFailed: a step failed; the steps before it have been undone.
+        """
+        if self._undo is not None:
+            return self
+        for requirement in self.requires:
+            requirement.demand()
+        undo = ExitStack()
+        try:
+            self._start(undo)
+        except BaseException as error:
+            undo.close()
+            if isinstance(error, InfraError) or not isinstance(error, Exception):
+                raise
+            raise StartFailed(f"{type(self).__name__} could not be started: {error}") from error
+        self._undo = undo
+        return self
+
+    def stop(self) -> None:
+        """Undo all of it, in reverse order; a second call does nothing."""
+        undo, self._undo = self._undo, None
+        if undo is not None:
+            undo.close()
+
+    def __enter__(self: R) -> R:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
