@@ -1,0 +1,1 @@
+"""Real network labs for pytest."""
