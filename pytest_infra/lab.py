@@ -202,7 +202,7 @@ class Lab(Resource):
         return link
 
     def _name(self, name: str | None, prefix: str) -> str:
-        taken = {**self.nodes, **self.switches}
+        taken: dict[str, Host | Switch] = {**self.nodes, **self.switches}
         if name is None:
             number = 1
             while (chosen := f"{prefix}{number}") in taken:
@@ -289,7 +289,9 @@ class Lab(Resource):
         try:
             return self.nodes[name]
         except KeyError:
-            raise BadInput(f"no node {name!r} in the lab {self.name}; there are {', '.join(self.nodes) or 'none'}") from None
+            raise BadInput(
+                f"no node {name!r} in the lab {self.name}; there are {', '.join(self.nodes) or 'none'}"
+            ) from None
 
     def describe(self) -> Facts:
         """The lab as data: nodes, switches, links."""

@@ -105,7 +105,9 @@ class Privilege(Requirement):
         if not missing:
             return Present("root" if os.geteuid() == 0 else f"uid {os.geteuid()}")
         wanted = ", ".join(f"CAP_{name.upper()}" for name in missing)
-        return Absent(f"this process lacks {wanted}", "run as root, or let the plugin make a user namespace: pytest --infra")
+        return Absent(
+            f"this process lacks {wanted}", "run as root, or let the plugin make a user namespace: pytest --infra"
+        )
 
 
 @dataclass(frozen=True)

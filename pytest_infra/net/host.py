@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from ..core import process
 from ..core.guard import Guard
 from ..core.node import Address, Interface, IPNetwork, Neighbour, Route
 from ..core.process import Completed, Process
-from ..core.requirement import PRIVILEGE
+from ..core.requirement import PRIVILEGE, Requirement
 from ..core.resource import Facts, Resource
 from .namespace import Entrance, NetNamespace
 from .port import Port
@@ -57,7 +57,7 @@ class Host(Resource):
 
     kind = "host"
     forwards = False
-    requires = (PRIVILEGE,)
+    requires: ClassVar[tuple[Requirement, ...]] = (PRIVILEGE,)
     sysctl_defaults: Mapping[str, str] = _SYSCTL
 
     def __init__(

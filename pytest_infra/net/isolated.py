@@ -16,7 +16,7 @@ from ..core.errors import BadInput, StartFailed
 from ..core.requirement import PRIVILEGE, Command
 from .host import Host
 
-__all__ = ["ISOLATIONS", "IsolatedHost", "check_isolation"]
+__all__ = ["ISOLATIONS", "NSENTER", "IsolatedHost", "check_isolation"]
 
 ISOLATIONS = {
     "mount": "mnt", "pid": "pid", "uts": "uts", "ipc": "ipc", "user": "user", "cgroup": "cgroup", "time": "time",
@@ -134,5 +134,3 @@ def _write_maps(pid: int) -> None:
 def _end(holder: Any) -> None:
     os.killpg(holder.pid, signal.SIGKILL)
     holder.wait()
-
-

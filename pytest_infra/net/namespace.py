@@ -38,7 +38,8 @@ class Entrance(Resource):
 
     def within(self, fd: int, function: Callable[..., T], *args: Any) -> T:
         """Run `function` in the thread, in the network namespace behind `fd`."""
-        return self._worker.call(self._within, fd, function, args)
+        value: T = self._worker.call(self._within, fd, function, args)
+        return value
 
     def make(self, setup: Callable[[], None]) -> int:
         """Make a network namespace, run `setup` in it, and return the descriptor that holds it."""

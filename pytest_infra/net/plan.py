@@ -150,7 +150,16 @@ def check_overlaps(segments: Sequence[Segment]) -> None:
         for port in segment.ports:
             groups.join(id(segment), id(port.node))
     spans = sorted(
-        (groups.find(id(segment)), ip.version, int(ip.network[0]), int(ip.network[-1]), number, ip.network, port.declared_at, str(port))
+        (
+            groups.find(id(segment)),
+            ip.version,
+            int(ip.network[0]),
+            int(ip.network[-1]),
+            number,
+            ip.network,
+            port.declared_at,
+            str(port),
+        )
         for number, segment in enumerate(segments)
         for port in segment.ports
         for ip in port.addresses
@@ -225,5 +234,3 @@ def _use_default_route(table: dict[IPNetwork, Hop]) -> None:
             for network in mine:
                 del table[network]
             table[ip_network(everything)] = next(iter(mine.values()))
-
-

@@ -168,5 +168,3 @@ def restore(port: Port) -> None:
     requests += [_route(network, hop) for network, hop in planned.items() if hop.port is port]
     with port.node.namespace.netlink() as netlink:
         netlink.request(requests)
-
-

@@ -53,7 +53,9 @@ def wire(a: Any, b: Any, options: LinkOptions, *, macs: MacPool, plan: AddressPl
         plan.claim(port)
         port.node.ports.append(port)
     switch_ports = tuple(port for port in ports if isinstance(port.node, Switch))
-    return Link(*(reversed(ports) if flipped else ports), switch_ports=switch_ports)
+    if flipped:
+        ports.reverse()
+    return Link(ports[0], ports[1], switch_ports)
 
 
 def _port(
