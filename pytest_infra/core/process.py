@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from .errors import BadInput, CommandFailed
@@ -170,10 +171,8 @@ class Process:
     def send_signal(self, number: int) -> None:
         """Send a signal to the process and every other one in its group; one that has ended gets none."""
         if self.running:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(self._popen.pid, number)
-            except ProcessLookupError:
-                pass
 
     def stop(self, grace_s: float = 2.0) -> Completed:
         """End it: SIGTERM, and after `grace_s` seconds SIGKILL, to its whole process group."""
