@@ -1,0 +1,1 @@
+"""Networks: namespaces, hosts, links, switches, routers."""

@@ -1,0 +1,179 @@
+"""`Host`: a network namespace in which commands and functions run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, Protocol, TypeVar
+
+from ..core import process
+from ..core.guard import Guard
+from ..core.node import Address, Interface, Neighbour, Route
+from ..core.process import Completed, Process
+from ..core.requirement import PRIVILEGE
+from ..core.resource import Facts, Resource
+from .namespace import Entrance, NetNamespace
+from .port import Port
+from .reading import read_addresses, read_interfaces, read_neighbours, read_routes
+from .sysctl import Sysctl
+
+__all__ = ["Host", "HostLab"]
+
+T = TypeVar("T")
+
+_SYSCTL = {
+    "net.ipv6.conf.default.accept_dad": "0",  # an address is usable at once (RFC 4862 waits for a second)
+    "net.ipv6.conf.default.accept_ra": "0",
+}
+
+
+class HostLab(Protocol):
+    """What a host needs of its lab."""
+
+    def up(self) -> None:
+        """Settle what has been declared."""
+
+    def guard(self) -> Guard:
+        """The guard in which the lab's commands run."""
+
+    def adopt(self, child: Process) -> Process:
+        """End this process with the lab."""
+
+
+class Host(Resource):
+    """A host: a network namespace, made when the lab settles. It implements `core.node.Node`.
+
+    Args:
+        name: its name.
+        lab: what it needs of its lab.
+        entrance: makes the namespace.
+        auto_routes: whether the lab works out its routes.
+        declared_at: the line of the test that made it.
+    """
+
+    kind = "host"
+    forwards = False
+    requires = (PRIVILEGE,)
+    sysctl_defaults: Mapping[str, str] = _SYSCTL
+
+    def __init__(
+        self, name: str, *, lab: HostLab, entrance: Entrance, auto_routes: bool = True, declared_at: str = ""
+    ) -> None:
+        self.name = name
+        self.auto_routes = auto_routes
+        self.declared_at = declared_at
+        self.ports: list[Port] = []
+        self.namespace = NetNamespace(name, entrance, self.sysctl_defaults)
+        self._lab = lab
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    def _start(self, undo: ExitStack) -> None:
+        undo.enter_context(self.namespace)
+
+    def observe(self) -> None:
+        """Settle what the lab has declared."""
+        self._lab.up()
+
+    def run(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        *,
+        check: bool = True,
+        timeout_s: float = 30.0,
+        input: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+    ) -> Completed:
+        """Run a command here to its end and return its status and output.
+
+        Args:
+            argv: the program and its arguments; never a shell string.
+            check: whether an exit status other than 0 is an error.
+            timeout_s: seconds after which the command and its process group are killed.
+            input: given to it as standard input; nothing by default.
+            env: variables added to the environment.
+            cwd: the folder to run in; the present one by default.
+
+        Raises:
+            BadInput: `argv` is a string, empty, or not made of strings.
+            CommandFailed: another exit status than 0 (with `check`), no such program, or out of time.
+        """
+        process.check_argv(argv)
+        return process.run(
+            argv, check=check, timeout_s=timeout_s, where=self.name, popen=self._popen(), input=input, env=env, cwd=cwd
+        )
+
+    def spawn(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        *,
+        input: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+    ) -> Process:
+        """Start a command here in the background; it ends with the lab at the latest.
+
+        Raises:
+            BadInput: `argv` is a string, empty, or not made of strings.
+            CommandFailed: no such program.
+        """
+        process.check_argv(argv)
+        return self._lab.adopt(Process(argv, where=self.name, popen=self._popen(), input=input, env=env, cwd=cwd))
+
+    def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run a Python function in a thread that lives in this host, and return its value or raise its error.
+
+        Sockets that it opens are sockets of this host, and stay so when other threads use them.
+        """
+        self.observe()
+        return self.namespace.call(function, *args, **kwargs)
+
+    def _popen(self) -> process.Popen:
+        self.observe()
+        guard = self._lab.guard()
+
+        def popen(argv: Sequence[str], **options: Any) -> Any:
+            return guard.popen(argv, (self.namespace.fd,), **options)
+
+        return popen
+
+    @property
+    def interfaces(self) -> dict[str, Interface]:
+        """The network interfaces now, by name."""
+        self.observe()
+        with self.namespace.netlink() as netlink:
+            return read_interfaces(netlink)
+
+    @property
+    def addresses(self) -> list[Address]:
+        """The IP addresses now."""
+        self.observe()
+        with self.namespace.netlink() as netlink:
+            return read_addresses(netlink)
+
+    @property
+    def routes(self) -> list[Route]:
+        """The routes of the main table now, IPv4 before IPv6."""
+        self.observe()
+        with self.namespace.netlink() as netlink:
+            return read_routes(netlink)
+
+    @property
+    def neighbours(self) -> list[Neighbour]:
+        """The ARP and neighbour discovery tables now."""
+        self.observe()
+        with self.namespace.netlink() as netlink:
+            return read_neighbours(netlink)
+
+    @property
+    def sysctl(self) -> Sysctl:
+        """The kernel settings of this host's network namespace, by dotted name."""
+        return Sysctl(self.call, self.name)
+
+    def describe(self) -> Facts:
+        """The host and its ports."""
+        ports = [{"name": port.name, "addresses": [str(ip) for ip in port.addresses]} for port in self.ports]
+        return {"name": self.name, "kind": self.kind, "ports": ports}

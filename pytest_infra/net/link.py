@@ -1,0 +1,57 @@
+"""`Link`: a wire between two ports."""
+
+from __future__ import annotations
+
+from .port import Port
+
+__all__ = ["Link"]
+
+
+class Link:
+    """A wire between two ports: a veth pair (veth(4)).
+
+    Args:
+        a: one end.
+        b: the other end.
+        pull_at_switch: whether a switch holds an end: then `down` takes only that end down, as a pulled plug
+            does, and the host sees the carrier go while its own interface stays up.
+    """
+
+    def __init__(self, a: Port, b: Port, switch_ports: tuple[Port, ...]) -> None:
+        self.a = a
+        self.b = b
+        self._taken_down = switch_ports or (a, b)
+        a.link = b.link = self
+
+    def __repr__(self) -> str:
+        return f"<Link {self}>"
+
+    def __str__(self) -> str:
+        return f"{self.a} -- {self.b}"
+
+    @property
+    def ports(self) -> tuple[Port, Port]:
+        """Both ends."""
+        return self.a, self.b
+
+    @property
+    def declared_at(self) -> str:
+        """The line of the test that made it."""
+        return self.a.declared_at
+
+    @property
+    def carrier(self) -> bool:
+        """Whether both ends have a signal now."""
+        return self.a.carrier and self.b.carrier
+
+    def down(self) -> None:
+        """Cut the wire: the switch's end goes down, between two hosts both ends."""
+        for port in self._taken_down:
+            port.down()
+
+    def up(self) -> None:
+        """Mend the wire: every end is up and has its addresses and routes again when this returns."""
+        for port in self._taken_down:
+            port.up()
+        for port in self.ports:
+            port.restore(port)

@@ -1,0 +1,121 @@
+"""Network namespaces that are held by a descriptor only: the kernel frees them when this process ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+from ..core import linux
+from ..core.errors import StartFailed
+from ..core.requirement import PRIVILEGE
+from ..core.resource import Resource
+from ..core.worker import Worker
+from .netlink import NetlinkSocket
+from .sysctl import write_sysctl
+
+__all__ = ["Entrance", "NetNamespace"]
+
+T = TypeVar("T")
+_FIRST_INDEX = 1000  # above what the kernel chooses for interfaces that others make here
+
+
+class Entrance(Resource):
+    """The thread that makes network namespaces and steps into them and back, so that no other thread has to."""
+
+    requires = (PRIVILEGE,)
+
+    def _start(self, undo: ExitStack) -> None:
+        self._worker = Worker("infra-entrance")
+        undo.callback(self._worker.stop)
+        self._home = self._worker.call(linux.open_namespace, "net")
+        undo.callback(os.close, self._home)
+
+    def call(self, function: Callable[..., T], *args: Any) -> T:
+        """Run `function` in the thread, in the machine's own network namespace."""
+        return self._worker.call(function, *args)
+
+    def within(self, fd: int, function: Callable[..., T], *args: Any) -> T:
+        """Run `function` in the thread, in the network namespace behind `fd`."""
+        return self._worker.call(self._within, fd, function, args)
+
+    def make(self, setup: Callable[[], None]) -> int:
+        """Make a network namespace, run `setup` in it, and return the descriptor that holds it."""
+        return self._worker.call(self._make, setup)
+
+    def _within(self, fd: int, function: Callable[..., T], args: tuple[Any, ...]) -> T:
+        linux.setns(fd, linux.CLONE_NEWNET)
+        try:
+            return function(*args)
+        finally:
+            linux.setns(self._home, linux.CLONE_NEWNET)
+
+    def _make(self, setup: Callable[[], None]) -> int:
+        linux.unshare(linux.CLONE_NEWNET)
+        try:
+            setup()
+            return linux.open_namespace("net")
+        finally:
+            linux.setns(self._home, linux.CLONE_NEWNET)
+
+
+class NetNamespace(Resource):
+    """A network namespace without a name (network_namespaces(7)).
+
+    Args:
+        name: for messages and thread names.
+        entrance: the thread that makes it.
+        sysctl: kernel settings written when it is made, before any interface is there.
+    """
+
+    requires = (PRIVILEGE,)
+    fd = -1
+
+    def __init__(self, name: str, entrance: Entrance, sysctl: Mapping[str, str] | None = None) -> None:
+        self.name = name
+        self._entrance = entrance
+        self._sysctl = dict(sysctl or {})
+        self._worker: Worker | None = None
+        self._last_index = _FIRST_INDEX
+
+    def _start(self, undo: ExitStack) -> None:
+        self.fd = self._entrance.make(self._write_sysctl)
+        undo.callback(self._close)
+
+    def _write_sysctl(self) -> None:
+        for name, value in self._sysctl.items():
+            try:
+                write_sysctl(name, value)
+            except FileNotFoundError:
+                if not name.startswith("net.ipv6."):  # a kernel without IPv6 has no such settings
+                    raise
+
+    def _close(self) -> None:
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+        os.close(self.fd)
+        self.fd = -1
+
+    def next_index(self) -> int:
+        """An interface index that is free in this namespace, chosen here so that nothing needs to be read back."""
+        self._last_index += 1
+        return self._last_index
+
+    def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run `function` in a thread that lives in the namespace; the thread is made at the first call."""
+        if self._worker is None:
+            if self.fd < 0:
+                raise StartFailed(f"the network namespace of {self.name} is not there: its lab has ended")
+            self._worker = Worker(f"infra-{self.name}", self._enter)
+        return self._worker.call(function, *args, **kwargs)
+
+    def _enter(self) -> None:
+        linux.setns(self.fd, linux.CLONE_NEWNET)
+
+    def netlink(self) -> NetlinkSocket:
+        """A new rtnetlink socket in the namespace."""
+        if self.fd < 0:
+            raise StartFailed(f"the network namespace of {self.name} is not there: its lab has ended")
+        return self._entrance.within(self.fd, NetlinkSocket)

@@ -1,0 +1,106 @@
+"""`Port`: one end of a link, an interface in a host or on a switch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from ..core.node import Interface, IPInterface
+from . import messages
+from .namespace import NetNamespace
+
+if TYPE_CHECKING:
+    from .link import Link
+
+__all__ = ["Port", "PortOwner"]
+
+
+class PortOwner(Protocol):
+    """A host or a switch: something with a network namespace and ports."""
+
+    name: str
+    namespace: NetNamespace
+    ports: list[Port]
+
+    def observe(self) -> None:
+        """See to it that everything declared is there."""
+
+
+class Port:
+    """One end of a link.
+
+    Args:
+        node: the host or switch it belongs to.
+        name: the interface's name there.
+        mac: its MAC address.
+        mtu: in bytes.
+        addresses: those asked for; None to have them chosen.
+        declared_at: the line of the test that made it.
+    """
+
+    def __init__(
+        self,
+        node: PortOwner,
+        name: str,
+        *,
+        mac: str,
+        mtu: int,
+        addresses: tuple[IPInterface, ...] | None,
+        declared_at: str,
+    ) -> None:
+        self.node = node
+        self.name = name
+        self.mac = mac
+        self.mtu = mtu
+        self.addresses: tuple[IPInterface, ...] = addresses or ()
+        self.wants_addresses = addresses is None
+        self.declared_at = declared_at
+        self.index = 0
+        self.link: Link
+        self.restore: Callable[[Port], None]
+
+    def __repr__(self) -> str:
+        return f"<Port {self}>"
+
+    def __str__(self) -> str:
+        return f"{self.node.name}:{self.name}"
+
+    @property
+    def peer(self) -> Port:
+        """The port at the other end of the wire."""
+        return self.link.b if self.link.a is self else self.link.a
+
+    @property
+    def interface(self) -> Interface:
+        """The interface as the kernel has it now."""
+        self.node.observe()
+        with self.node.namespace.netlink() as netlink:
+            replies = netlink.request([(messages.get_link(self.index), f"read {self}")])
+        return next(iter(messages.parse_interfaces(replies).values()))
+
+    @property
+    def carrier(self) -> bool:
+        """Whether there is a signal on the wire now: this end and the other one are up."""
+        return self.interface.carrier
+
+    def up(self) -> None:
+        """Set this end up, and give it back the addresses and routes that the kernel dropped while it was down."""
+        self.node.observe()
+        self._set(True)
+        self.restore(self)
+
+    def down(self) -> None:
+        """Set this end down (the administrative state); the other end loses its carrier."""
+        self.node.observe()
+        self._set(False)
+
+    def _set(self, up: bool) -> None:
+        state = "up" if up else "down"
+        with self.node.namespace.netlink() as netlink:
+            netlink.request([(messages.set_link(self.index, up=up), f"set {self} {state}"), self.sync()])
+        with self.peer.node.namespace.netlink() as netlink:
+            netlink.request([self.peer.sync()])
+
+    def sync(self) -> tuple[bytes, str]:
+        """The request that makes the kernel deliver this port's carrier change now instead of within a second."""
+        return messages.get_link(self.index), f"read {self}"

@@ -1,0 +1,25 @@
+"""`Router`: a host that forwards."""
+
+from __future__ import annotations
+
+from .host import Host
+
+__all__ = ["Router"]
+
+
+class Router(Host):
+    """A host that forwards IPv4 and IPv6 between its links; the lab works out its routes and those of the hosts behind it.
+
+    The limits on how many ICMP errors it sends a second are off (icmp_ratelimit, RFC 1812 section 4.3.2.8), so that
+    a traceroute gives the same answer however often it is asked.
+    """
+
+    kind = "router"
+    forwards = True
+    sysctl_defaults = {
+        **Host.sysctl_defaults,
+        "net.ipv4.ip_forward": "1",
+        "net.ipv6.conf.all.forwarding": "1",
+        "net.ipv4.icmp_ratelimit": "0",
+        "net.ipv6.icmp.ratelimit": "0",
+    }

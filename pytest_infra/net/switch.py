@@ -1,0 +1,57 @@
+"""`Switch`: what a Linux bridge and an Open vSwitch bridge have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..core.node import Interface
+from ..core.resource import Facts, Resource
+from .namespace import NetNamespace
+from .port import Port
+from .reading import read_interfaces
+
+__all__ = ["Switch"]
+
+
+class Switch(Resource):
+    """A switch in a network namespace of its own, out of the machine's sight.
+
+    Args:
+        name: its name, which is its bridge device's too.
+        observe: settles what the lab has declared.
+        declared_at: the line of the test that made it.
+    """
+
+    kind = "switch"
+    namespace: NetNamespace
+
+    def __init__(self, name: str, *, observe: Callable[[], None], declared_at: str = "") -> None:
+        self.name = name
+        self.observe = observe
+        self.declared_at = declared_at
+        self.ports: list[Port] = []
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    @property
+    def interfaces(self) -> dict[str, Interface]:
+        """The interfaces of the switch's namespace now, its ports among them, by name."""
+        self.observe()
+        with self.namespace.netlink() as netlink:
+            return read_interfaces(netlink)
+
+    def master_index(self) -> int:
+        """The interface index of the bridge that new ports are made ports of at once; 0 where `attach` does it."""
+        return 0
+
+    def attach(self, ports: Sequence[Port]) -> None:
+        """Make interfaces that are already in the switch's namespace its ports. Called while settling."""
+
+    def show(self) -> str:
+        """The switch and its ports as text, for people."""
+        raise AssertionError(f"{type(self).__name__} has no show")
+
+    def describe(self) -> Facts:
+        """The switch and its ports."""
+        return {"name": self.name, "kind": self.kind, "ports": [port.name for port in self.ports]}
