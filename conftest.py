@@ -8,7 +8,7 @@ from hypothesis import settings
 
 pytest_plugins = ["pytester"]
 
-# A busy machine is no failure: no deadline. CI looks at the same examples each time; the profile "thorough" looks longer.
+# A busy machine is no failure: no deadline. CI looks at the same examples each time; "thorough" looks at more.
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.register_profile("thorough", deadline=None, max_examples=2000)

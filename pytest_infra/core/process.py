@@ -60,6 +60,15 @@ def check_argv(argv: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
     return tuple(os.fspath(item) for item in items)
 
 
+def _file_holding(content: str | bytes) -> int:
+    """A descriptor of a file in memory, at its beginning."""
+    fd = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    with open(fd, "wb", closefd=False) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
 class Process:
     """A process in the background. Use it as a context manager, or leave its end to the lab."""
 
@@ -78,11 +87,8 @@ class Process:
         self._began_s = time.monotonic()
         self._out = os.memfd_create("stdout", os.MFD_CLOEXEC)
         self._err = os.memfd_create("stderr", os.MFD_CLOEXEC)
-        stdin = subprocess.DEVNULL if input is None else os.memfd_create("stdin", os.MFD_CLOEXEC)
+        stdin = subprocess.DEVNULL if input is None else _file_holding(input)
         try:
-            if input is not None:
-                os.write(stdin, input.encode() if isinstance(input, str) else input)
-                os.lseek(stdin, 0, os.SEEK_SET)
             self._popen = popen(
                 self.argv,
                 stdin=stdin,

@@ -21,6 +21,7 @@ __all__ = [
     "Absent",
     "Command",
     "KernelFeature",
+    "Linux",
     "Present",
     "Privilege",
     "PythonModule",

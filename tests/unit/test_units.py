@@ -163,17 +163,17 @@ def test_formatting(text, wanted):
 
 @given(st.floats(min_value=0, max_value=1e15))
 def test_a_formatted_rate_parses_to_four_digits_of_itself(bps):
-    assert rate_bps(format_rate(bps)) == pytest.approx(bps, rel=5e-4, abs=0)
+    assert rate_bps(format_rate(bps)) == pytest.approx(bps, rel=5.001e-4, abs=0)
 
 
 @given(st.integers(min_value=0, max_value=2**60))
 def test_a_formatted_size_parses_to_four_digits_of_itself(size):
-    assert size_bytes(format_size(size)) == pytest.approx(size, rel=5e-4, abs=0)
+    assert abs(size_bytes(format_size(size)) - size) <= size * 5.001e-4 + 0.5  # it is rounded to a whole byte
 
 
 @given(st.floats(min_value=0, max_value=1e15))
 def test_a_formatted_duration_parses_to_four_digits_of_itself(seconds):
-    assert duration_s(format_duration(seconds)) == pytest.approx(seconds, rel=5e-4, abs=1e-320)
+    assert duration_s(format_duration(seconds)) == pytest.approx(seconds, rel=5.001e-4, abs=1e-320)
 
 
 @given(st.floats())
