@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .core.requirement import PRIVILEGE
 from .core.resource import Resource
 from .lab import Lab, LabServices
+from .net.machine import Machine
 from .net.namespace import Entrance
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Infra(Resource):
 
     def _start(self, undo: ExitStack) -> None:
         entrance = undo.enter_context(Entrance())
+        self._machine = Machine(entrance)
         self._services = LabServices(entrance, undo.enter_context(self._ovs_pool(entrance)))
 
     @staticmethod
@@ -39,6 +41,12 @@ class Infra(Resource):
         from .net.ovs_pool import OvsPool
 
         return OvsPool(entrance)
+
+    @property
+    def machine(self) -> Machine:
+        """The machine's own network, read-only."""
+        self.start()
+        return self._machine
 
     def lab(self, name: str | None = None) -> Lab:
         """A new lab; use it as a context manager.
