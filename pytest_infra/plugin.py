@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from .core.errors import InfraError, Unavailable
+from .core.errors import Unavailable
 from .fixtures import infra, lab, lab_factory, netns, ovs_bridge
 
 __all__ = ["infra", "lab", "lab_factory", "netns", "ovs_bridge"]
 
+_LACKS = "infra_lacks"
 _FALSE = ("", "0", "false", "no", "off")
 
 
@@ -115,7 +116,7 @@ def _become_privileged(config: pytest.Config) -> None:
     except RuntimeError as error:
         if list(config.invocation_params.args) == sys.argv[1:]:
             userns.exec_inside(sys.orig_argv)
-        userns.refuse(Unavailable("privilege", str(error), "call pytest before anything starts a thread, or run as root"))
+        userns.refuse(Unavailable("privilege", str(error), "run pytest as root, or as a program of its own"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -180,7 +181,7 @@ def _end_in_order() -> Any:
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """``--infra-doctor`` prints its table and ends."""
-    if not config.stash[_SETTINGS].doctor:
+    if not config.option.infra_doctor:
         return None
     from .doctor import doctor
 
@@ -274,7 +275,7 @@ def pytest_runtest_makereport(
     report = yield
     path, line, _ = item.reportinfo()
     report.longrepr = (os.fspath(path), (line or 0) + 1, f"Skipped: {error}")
-    report.infra_lacks = [error.what, error.why, error.remedy]
+    vars(report)[_LACKS] = [error.what, error.why, error.remedy]  # JSON types: xdist sends it to the controller
     return report
 
 
@@ -285,7 +286,7 @@ class _Skips:
         self.lacks: Counter[tuple[str, ...]] = Counter()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if lacks := getattr(report, "infra_lacks", None):
+        if lacks := vars(report).get(_LACKS):
             self.lacks[tuple(lacks)] += 1
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:

@@ -12,17 +12,18 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from .errors import BadInput, CleanupFailed, InfraError
 from .requirement import LINUX
 from .resource import Resource
 from .rundir import run_directory
 from .selfrun import module_argv
-from .sweep import KINDS, LEDGER, Swept, clear, lock_folder, sweep
+from .sweep import KINDS, LEDGER, SESSION, Swept, clear, lock_folder, sweep
 
 __all__ = ["Lease"]
 
@@ -52,7 +53,8 @@ class Lease(Resource):
         self.swept = sweep([self._base or run_directory()])
         self._pid = os.getpid()
         self._numbers = itertools.count(1)
-        self._labs: dict[str, str] = {}
+        self._open: set[int] = set()
+        self._writing = threading.Lock()
         self._lock = self._make_folder()
         undo.callback(self._close, "_lock")
         undo.callback(self._clear)  # for a step below that fails; in an orderly end the later one does the work
@@ -62,8 +64,7 @@ class Lease(Resource):
         self._pipe = self._start_reaper(undo)
         undo.callback(self._clear)
         _close_in_children(self)
-        session = {"pid": self._pid, "argv": sys.orig_argv, "started": time.time()}
-        self._write("session.json", session)
+        self._write_session()
 
     def _make_folder(self) -> int:
         """Make the folder and lock it; sweeps are kept out of the moment in between by the lock on the one above."""
@@ -84,6 +85,13 @@ class Lease(Resource):
             finally:
                 os.close(base_lock)
         raise InfraError(f"the run directory {base} goes away whenever a folder is to be made in it")
+
+    def _write_session(self) -> None:
+        import json
+
+        session = {"pid": self._pid, "argv": sys.orig_argv, "started": time.time()}
+        with open(os.path.join(self.folder, SESSION), "w", encoding="utf-8") as file:
+            json.dump(session, file)
 
     def _start_reaper(self, undo: ExitStack) -> int:
         """Start the process that clears this lease when this process dies; returns the pipe it listens to."""
@@ -108,10 +116,8 @@ class Lease(Resource):
     def _dismiss(self, reaper: subprocess.Popen[bytes]) -> None:
         if os.getpid() != self._pid:
             return
-        try:
+        with suppress(BrokenPipeError):  # somebody may have killed it
             os.write(self._pipe, b"done\n")
-        except BrokenPipeError:
-            pass  # somebody killed it
         self._close("_pipe")
         reaper.wait()
 
@@ -123,7 +129,8 @@ class Lease(Resource):
             raise CleanupFailed(f"left by this session: {'; '.join(errors)} (then: pytest-infra clean)")
 
     def _close(self, name: str) -> None:
-        fd, _ = getattr(self, name), setattr(self, name, -1)
+        fd = getattr(self, name)
+        setattr(self, name, -1)
         if fd >= 0:
             os.close(fd)
 
@@ -139,41 +146,42 @@ class Lease(Resource):
         """
         if kind not in KINDS:
             raise BadInput(f"a lease knows no {kind!r}; it knows {', '.join(sorted(KINDS))}")
-        entry = next(self._numbers)
-        self._record({"entry": entry, "kind": kind, "facts": facts})
-        return entry
+        return self._record(next(self._numbers), {"kind": kind, "facts": facts})
 
     def done(self, entry: int) -> None:
-        """Write down that the thing of this entry has been undone."""
-        self._record({"done": entry})
+        """Write down that the thing of this entry has been undone; one that is not there any more is ignored."""
+        with self._writing:
+            if entry in self._open:
+                self._open.discard(entry)
+                if self._open:
+                    self._append({"done": entry})
+                else:
+                    os.ftruncate(self._ledger, 0)  # nothing is left, so the ledger does not grow with the session
 
-    def _record(self, item: Mapping[str, object]) -> None:
-        import json
-
-        os.write(self._ledger, json.dumps(item).encode() + b"\n")  # one write: in the kernel's hands, or not at all
-
-    def publish(self, lab_name: str, facts: Mapping[str, object]) -> None:
-        """Make a lab known to ``pytest-infra list`` and ``shell``; a second call replaces the facts.
+    def publish(self, lab_name: str, facts: Mapping[str, object], entry: int | None = None) -> int:
+        """Make a lab known to ``pytest-infra list`` and ``shell``; returns the entry's number for `withdraw`.
 
         Args:
             lab_name: the lab's name.
-            facts: JSON types: ``{"nodes": {NAME: {"pid": PID, "namespaces": {"net": PATH, "mnt": PATH, …}}}}``.
+            facts: JSON types: ``{"nodes": {NAME: {"namespaces": {"net": PATH, "mnt": PATH, …}, "env": {…}}}}``.
+            entry: the number that an earlier call returned, whose facts are replaced.
         """
-        name = self._labs.setdefault(lab_name, f"lab-{next(self._numbers)}.json")
-        self._write(name, {"lab": lab_name, "facts": facts})
+        return self._record(next(self._numbers) if entry is None else entry, {"lab": lab_name, "facts": facts})
 
-    def withdraw(self, lab_name: str) -> None:
-        """The lab is about to go; one that is not published is ignored."""
-        if (name := self._labs.pop(lab_name, None)) is not None:
-            os.unlink(os.path.join(self.folder, name))
+    def withdraw(self, entry: int) -> None:
+        """The lab is about to go."""
+        self.done(entry)
 
-    def _write(self, name: str, content: Mapping[str, object]) -> None:
+    def _record(self, entry: int, item: Mapping[str, object]) -> int:
+        with self._writing:
+            self._open.add(entry)
+            self._append({"entry": entry, **item})
+        return entry
+
+    def _append(self, item: Mapping[str, object]) -> None:
         import json
 
-        path = os.path.join(self.folder, name)
-        with open(f"{path}.new", "w", encoding="utf-8") as file:
-            json.dump(content, file)
-        os.replace(f"{path}.new", path)
+        os.write(self._ledger, json.dumps(item).encode() + b"\n")  # one write: in the kernel's hands, or not at all
 
 
 def _close_in_children(lease: Lease) -> None:

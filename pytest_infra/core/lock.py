@@ -11,7 +11,6 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 from .errors import BadInput
 from .wait import until
@@ -59,13 +58,13 @@ def exclusive(name: str, count: int = 1, of: int | None = None, timeout_s: float
         raise BadInput(f"cannot hold {count} of {total} {name}: from 1 to {total} can be asked for")
     folder = lock_directory()
     files = [os.path.join(folder, f"{name}.{number}.lock") for number in range(total)]
-    held: dict[int, Any] = {}
+    held: list[int] = []
     with ExitStack() as stack:
         with ExitStack() as queue:
             gate = os.path.join(folder, f"{name}.queue.lock")
             words = f"{count} of {total} {name} on this machine"
             until(
-                lambda: (_take(gate, queue) is not None) and True,
+                lambda: _take(gate, queue),
                 within_s=timeout_s,
                 what=words,
                 last_words=lambda: f"others wait for it too: {_holders([gate])}",
@@ -73,25 +72,25 @@ def exclusive(name: str, count: int = 1, of: int | None = None, timeout_s: float
 
             def take() -> bool:
                 for number, path in enumerate(files):
-                    if len(held) < count and number not in held and (lock := _take(path, stack)) is not None:
-                        held[number] = lock
+                    if len(held) < count and number not in held and _take(path, stack):
+                        held.append(number)
                 return len(held) == count
 
             until(take, within_s=timeout_s, what=words, last_words=lambda: f"held by {_holders(files)}")
         yield tuple(sorted(held))
 
 
-def _take(path: str, stack: ExitStack) -> Any:
-    """Take one lock file's lock if it is free, to be given back by `stack`; None where somebody has it."""
+def _take(path: str, stack: ExitStack) -> bool:
+    """Take one lock file's lock if it is free, to be given back by `stack`."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(path, mode=0o666)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        return None
+        return False
     stack.callback(lock.release)
-    return lock
+    return True
 
 
 def _holders(paths: list[str]) -> str:
@@ -103,7 +102,8 @@ def _holders(paths: list[str]) -> str:
             words = line.split()
             if words[1] == "FLOCK" and int(words[5].rpartition(":")[2]) in inodes:
                 found[int(words[4])] = _command(int(words[4]))
-    return ", ".join(f"process {pid} ({command})" for pid, command in sorted(found.items())) or "a process not seen here"
+    texts = [f"process {pid} ({command})" for pid, command in sorted(found.items())]
+    return ", ".join(texts) or "a process not seen here"
 
 
 def _command(pid: int) -> str:

@@ -71,4 +71,6 @@ def run_directory() -> str:
             continue
         if _is_ours(path) and os.access(path, os.W_OK):
             return path
-    raise InfraError(f"no folder for the session's files: none of {', '.join(candidates)} can be made and is ours alone")
+    raise InfraError(
+        f"no folder for the session's files: {' and '.join(candidates)} cannot be made or are not ours alone"
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from .wait import until
 __all__ = [
     "KINDS",
     "LEDGER",
+    "SESSION",
     "LeaseState",
     "Swept",
     "clear",
@@ -34,7 +35,7 @@ __all__ = [
     "sweep",
 ]
 
-LEDGER = "ledger"
+LEDGER, SESSION = "ledger", "session.json"
 
 KINDS: Mapping[str, str] = {
     "directory": "pytest_infra.core.sweep:remove_directory",
@@ -69,10 +70,8 @@ class LeaseState:
 
 def remove_file(path: str) -> None:
     """Remove a file; it may be gone."""
-    try:
+    with suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 def remove_directory(path: str) -> None:
@@ -133,7 +132,7 @@ def dead(folder: str) -> Iterator[bool]:
 
 
 def outstanding(folder: str) -> list[dict[str, Any]]:
-    """The entries of a lease's ledger that have not been undone, the latest first."""
+    """The entries of a lease's ledger that have not been undone, the latest first; labs are entries with a ``lab``."""
     import json
 
     entries: dict[int, dict[str, Any]] = {}
@@ -147,9 +146,8 @@ def outstanding(folder: str) -> list[dict[str, Any]]:
             item = json.loads(line)
         except ValueError:  # the session died while it wrote this line, so nothing was made for it
             continue
-        if "done" in item:
-            entries.pop(item["done"], None)
-        else:
+        entries.pop(item.get("done"), None)
+        if "entry" in item:
             entries[item["entry"]] = item
     return [entries[number] for number in sorted(entries, reverse=True)]
 
@@ -183,7 +181,7 @@ def clear(folder: str, within_s: float = 3.0) -> Swept:
         return True
 
     failed: list[str] = []
-    for item in [*outstanding(folder), None]:
+    for item in [*(item for item in outstanding(folder) if "kind" in item), None]:
         if item is None and failed:
             break
         try:
@@ -193,10 +191,8 @@ def clear(folder: str, within_s: float = 3.0) -> Swept:
         else:
             swept.undone += [f"{item['kind']} {item['facts']}"] if item else []
     swept.errors[:] = failed
-    try:
+    with suppress(OSError):  # other sessions may be in there
         os.rmdir(os.path.dirname(folder))
-    except OSError:
-        pass  # other sessions are in there
     return swept
 
 
@@ -249,10 +245,8 @@ def leases(bases: Sequence[str] | None = None) -> list[LeaseState]:
 def _state(folder: str) -> LeaseState:
     with dead(folder) as is_dead:
         alive = not is_dead
-    names = [name for name in _names(folder) if name.startswith("lab-") and name.endswith(".json")]
-    published = [_read_json(os.path.join(folder, name)) for name in names]
-    labs = {lab["lab"]: lab["facts"] for lab in published if "lab" in lab}
-    return LeaseState(folder, alive, _read_json(os.path.join(folder, "session.json")), labs)
+    labs = {item["lab"]: item["facts"] for item in reversed(outstanding(folder)) if "lab" in item}
+    return LeaseState(folder, alive, _read_json(os.path.join(folder, SESSION)), labs)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -127,7 +127,8 @@ def obstacle(failure: str, read: Callable[[str], str] = _read_setting) -> Unavai
     if not os.path.exists("/proc/self/ns/user"):
         why, cure = "the kernel has none (CONFIG_USER_NS)", ""
     elif _has_seccomp_filter():
-        why, cure = f"a seccomp filter, as containers have, may refuse it ({failure})", "start the container with --privileged, or "
+        why = f"a seccomp filter, as containers have, may refuse it ({failure})"
+        cure = "start the container with --privileged, or "
     else:
         why, cure = failure, ""
     return Unavailable("privilege", f"no user namespace: {why}", f"{cure}{sudo}")
