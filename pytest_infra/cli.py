@@ -17,7 +17,7 @@ from .version import __version__
 
 __all__ = ["main"]
 
-_ENTER_LAST = ("net", "pid", "mnt")
+_ORDER = ("time", "cgroup", "ipc", "uts", "net", "pid", "mnt")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -129,15 +129,32 @@ def _call(argv: Sequence[str], env: Mapping[str, str]) -> int:
 
 
 def _enter(session_pid: int, namespaces: Mapping[str, str]) -> None:
-    """Move this process into a node's namespaces, by way of the session's user namespace where that is another one."""
+    """Move this process into a node's namespaces.
+
+    The right to enter may come from the session's user namespace, or from the node's own, and going into a user
+    namespace may also take it away: so each namespace is entered as soon as that is allowed.
+    """
     try:
-        kinds = sorted(namespaces, key=lambda kind: _ENTER_LAST.index(kind) if kind in _ENTER_LAST else -1)
-        opened = [os.open(namespaces[kind], os.O_RDONLY | os.O_CLOEXEC) for kind in kinds]
-        user = f"/proc/{session_pid}/ns/user"
-        if os.readlink(user) != os.readlink("/proc/self/ns/user"):
-            linux.setns(os.open(user, os.O_RDONLY | os.O_CLOEXEC), linux.CLONE_NEWUSER)
-        for fd in opened:
-            linux.setns(fd)
-            os.close(fd)
+        pending = [_open(namespaces[kind]) for kind in _ORDER if kind in namespaces]
+        users = [path for path in (f"/proc/{session_pid}/ns/user", namespaces.get("user")) if path]
+        ways = [_open(path) for path in users if os.stat(path).st_ino != os.stat("/proc/self/ns/user").st_ino]
+        for way in (None, *ways):
+            if way is not None:
+                linux.setns(way, linux.CLONE_NEWUSER)
+            pending = [fd for fd in pending if not _try_to_enter(fd)]
+        if pending:
+            raise PermissionError("not allowed")
     except OSError as error:
         raise InfraError(f"cannot enter the node: {error} (run it as the user whose session it is)") from error
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _try_to_enter(fd: int) -> bool:
+    try:
+        linux.setns(fd)
+    except PermissionError:
+        return False
+    return True

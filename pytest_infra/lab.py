@@ -276,9 +276,12 @@ class Lab(Resource):
     def _publish(self) -> None:
         """Tell ``pytest-infra shell`` how to enter the nodes, and what the guard shows of their processes."""
         shared = {kind: f"/proc/{self._guard.pid}/ns/{kind}" for kind in ("pid", "mnt")} if self._guard else {}
-        process = f"/proc/{os.getpid()}/fd"
-        spaces = {node.name: node.namespace.fd for node in (*self.nodes.values(), *self.switches.values())}
-        nodes = {name: {"namespaces": {"net": f"{process}/{fd}", **shared}} for name, fd in spaces.items() if fd >= 0}
+        spaces = {node.name: node.namespaces() for node in self.nodes.values()}
+        spaces |= {switch.name: {"net": switch.namespace.fd} for switch in self.switches.values()}
+        nodes = {}
+        for name, fds in spaces.items():
+            own = {kind: f"/proc/{os.getpid()}/fd/{fd}" for kind, fd in fds.items() if fd >= 0}
+            nodes[name] = {"namespaces": {**shared, **own}}
         self._entry = self._services.lease.publish(self.name, {"nodes": nodes}, self._entry)
 
     def _withdraw(self) -> None:

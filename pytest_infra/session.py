@@ -37,7 +37,7 @@ class Infra(Resource):
     def _start(self, undo: ExitStack) -> None:
         self.lease = undo.enter_context(Lease())
         entrance = undo.enter_context(Entrance())
-        self._machine = Machine(entrance)
+        self._machine = Machine()
         self._services = LabServices(entrance, undo.enter_context(self._ovs_pool(entrance)), self.lease)
 
     @staticmethod

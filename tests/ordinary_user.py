@@ -23,7 +23,7 @@ def _closed_ancestor(path: Path) -> Path | None:
 
 
 def _opening_script() -> str:
-    """Shell commands that make Python and this repository reachable under their own paths, in a private mount namespace."""
+    """Shell commands that make Python and this repository reachable, in a private mount namespace."""
     lines = ["set -e", "stage=$(mktemp -d)", "mount -t tmpfs tmpfs $stage"]
     closed = {}
     for number, path in enumerate({Path(sys.prefix), Path(sys.base_prefix), _REPOSITORY}):
@@ -38,7 +38,7 @@ def _opening_script() -> str:
 
 
 def as_user(argv: Sequence[str], cwd: str | os.PathLike[str], before: str = "") -> list[str]:
-    """The argument list that runs `argv` in `cwd` as an ordinary user, or as the user who runs the tests if that is no root.
+    """The argument list that runs `argv` in `cwd` as an ordinary user: another one if root runs the tests.
 
     Args:
         argv: the command.
@@ -50,12 +50,23 @@ def as_user(argv: Sequence[str], cwd: str | os.PathLike[str], before: str = "") 
     for folder, _, files in os.walk(cwd):
         for path in (folder, *(os.path.join(folder, name) for name in files)):
             os.chown(path, UID, UID)
-    user = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--inh-caps=-all", "env", "-u", "XDG_RUNTIME_DIR"]
+    user = [
+        "setpriv",
+        f"--reuid={UID}",
+        f"--regid={UID}",
+        "--clear-groups",
+        "--inh-caps=-all",
+        "env",
+        "-u",
+        "XDG_RUNTIME_DIR",
+    ]
     script = f"{_opening_script()}\n{before}\ncd {shlex.quote(os.fspath(cwd))}\nexec {shlex.join([*user, *argv])}"
     return ["unshare", "--mount", "--propagation=private", "sh", "-c", script]
 
 
-def run_as_user(argv: Sequence[str], cwd: str | os.PathLike[str], before: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+def run_as_user(
+    argv: Sequence[str], cwd: str | os.PathLike[str], before: str = "", **env: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command as an ordinary user to its end."""
     return subprocess.run(
         as_user(argv, cwd, before),

@@ -24,7 +24,7 @@ def lock_directory() -> str:
         path = os.path.join(parent, "pytest-infra" if parent == "/run/lock" else "pytest-infra-locks")
         try:
             os.mkdir(path)
-            os.chmod(path, 0o777)  # beyond the umask: every user may add a lock
+            os.chmod(path, 0o777)  # noqa: S103  # beyond the umask: every user may add a lock
         except FileExistsError:
             pass
         except OSError:

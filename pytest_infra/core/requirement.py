@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 USERNS_REFUSED = "PYTEST_INFRA_USERNS_REFUSED"
-"""The environment variable that says why this process could not enter a user namespace: the reason, ``|``, the remedy."""
+"""The environment variable that says why no user namespace could be entered: the reason, ``|``, the remedy."""
 
 _EXTRA_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 

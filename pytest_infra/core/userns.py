@@ -53,6 +53,7 @@ def enter() -> None:
         raise RuntimeError("a process with several threads cannot enter a user namespace (unshare(2), EINVAL)")
     if failure := _rehearse():
         raise obstacle(failure)
+    _keep_user_name()
     _move()
 
 
@@ -75,6 +76,17 @@ def main(arguments: Sequence[str]) -> int:
 def refuse(error: Unavailable) -> None:
     """Keep a refusal in the environment, where `PRIVILEGE` and child processes find it."""
     os.environ[USERNS_REFUSED] = f"{error.why}|{error.remedy}"
+
+
+def _keep_user_name() -> None:
+    """Programs that ask for the user's name (`getpass.getuser`) look here before they look up the user id."""
+    if not any(os.environ.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME")):
+        import pwd
+
+        try:
+            os.environ["USER"] = pwd.getpwuid(os.geteuid()).pw_name
+        except KeyError:
+            os.environ["USER"] = f"uid{os.geteuid()}"
 
 
 def _move() -> None:
