@@ -40,7 +40,17 @@ _FAMILY = {4: 2, 6: 10}
 
 _OPERSTATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")
 _SCOPES = {0: "global", 200: "site", 253: "link", 254: "host"}
-_PROTOCOLS = {0: "unspec", 1: "redirect", 2: "kernel", 3: "boot", 4: "static", 9: "ra", 16: "dhcp", 186: "bgp", 188: "ospf"}
+_PROTOCOLS = {
+    0: "unspec",
+    1: "redirect",
+    2: "kernel",
+    3: "boot",
+    4: "static",
+    9: "ra",
+    16: "dhcp",
+    186: "bgp",
+    188: "ospf",
+}
 _ROUTE_KINDS = {1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast", 6: "blackhole",
                 7: "unreachable", 8: "prohibit", 9: "throw"}  # fmt: skip
 _NEIGHBOUR_STATES = {0x01: "INCOMPLETE", 0x02: "REACHABLE", 0x04: "STALE", 0x08: "DELAY", 0x10: "PROBE",
@@ -60,7 +70,7 @@ def _encode(message: Any, kind: int, flags: int) -> bytes:
     return bytes(message.data)
 
 
-def add_veth(  # noqa: PLR0913
+def add_veth(
     name: str,
     *,
     index: int,
@@ -133,7 +143,7 @@ def delete_group(group: int) -> bytes:
 
 
 def get_link(index: int) -> bytes:
-    """Ask for one interface; the kernel brings its carrier state up to date first (linkwatch), which a dump does not."""
+    """Ask for one interface; the kernel brings its carrier up to date first (linkwatch), which a dump does not."""
     message = _link_message()
     message["index"] = index
     message["attrs"] = [["IFLA_EXT_MASK", _SKIP_STATISTICS]]
@@ -153,7 +163,7 @@ def _address_message(index: int, ip: IPInterface) -> Any:
 
 
 def add_address(index: int, ip: IPInterface) -> bytes:
-    """An address on an interface; IPv6 without duplicate address detection, an IPv4 subnet with its broadcast address."""
+    """An address on an interface: IPv6 without duplicate address detection, IPv4 with its broadcast address."""
     message = _address_message(index, ip)
     if ip.version == 6:
         message["flags"] = _IFA_F_NODAD
@@ -280,7 +290,7 @@ def parse_routes(replies: Iterable[bytes], names: dict[int, str]) -> list[Route]
     """Replies to `dump_routes`: the routes of the main table, without the kernel's multicast ones."""
     from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-    found = []
+    found: list[Route] = []
     for message in _decode(rtmsg, replies):
         table = message.get_attr("RTA_TABLE") or message["table"]
         if table != _MAIN_TABLE or message["type"] in (2, 3, 4, 5):
