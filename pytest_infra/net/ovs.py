@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from ..core.errors import BadInput, InfraError, StartFailed
 from ..core.process import Completed
 from ..core.requirement import PRIVILEGE
 from ..core.resource import Artifact, Facts
-from .namespace import Entrance
+from .offload import set_transmit_checksum
 from .ovs_flows import FdbEntry, Flow, parse_fdb, parse_flows
 from .ovs_instance import DATAPATHS, OvsInstance
 from .ovs_pool import OvsPool
@@ -33,7 +34,6 @@ class OvsBridge(Switch):
     Args:
         name: the bridge's name.
         pool: lends the instance.
-        entrance: makes the network namespace of a private instance.
         lab: the lab it belongs to: all bridges of a lab with the same datapath are in one instance.
         datapath: ``"netdev"`` for the userspace datapath, ``"system"`` for the kernel's.
         private: an instance of its own, which ends with the lab: for tests that kill or reconfigure the daemons.
@@ -53,7 +53,6 @@ class OvsBridge(Switch):
         name: str,
         *,
         pool: OvsPool,
-        entrance: Entrance,
         lab: object,
         datapath: str = "netdev",
         private: bool = False,
@@ -66,13 +65,12 @@ class OvsBridge(Switch):
         self.datapath = datapath
         self.private = private
         self._pool = pool
-        self._entrance = entrance
         self._lab = lab
         self._made = False
 
     def _start(self, undo: ExitStack) -> None:
         if self.private:
-            self.instance = undo.enter_context(OvsInstance(self.name, self._entrance, self.datapath))
+            self.instance = undo.enter_context(OvsInstance(self.name, self._pool.entrance, self.datapath))
         else:
             self.instance = self._pool.acquire(self._lab, self.datapath)
             undo.callback(self._pool.release, self.instance)
@@ -80,14 +78,21 @@ class OvsBridge(Switch):
         self._made = False
 
     def attach(self, ports: Sequence[Port]) -> None:
-        """Make the bridge, if it is not there yet, with these ports; or add the ports to it. One transaction."""
-        names = [port.name for port in ports]
+        """Make the bridge, if it is not there yet, with these ports; or add the ports to it. One transaction.
+
+        A port's OpenFlow number is its place among the switch's ports: ``sw1-p1`` is port 1.
+        """
+        numbers = {port.name: self.ports.index(port) + 1 for port in ports}
+        if self.datapath == "netdev":
+            for port in ports:
+                far = port.peer
+                set_transmit_checksum(partial(self._pool.entrance.within, far.node.namespace.fd), far.name, False)
         if self._made:
-            self.instance.commit(*add_ports(self.name, names))
+            self.instance.commit(*add_ports(self.name, numbers))
         else:
-            self.instance.commit(*make_bridge(self.name, self.instance.datapath_type, names))
+            self.instance.commit(*make_bridge(self.name, self.instance.datapath_type, numbers))
             self._made = True
-        self._check([self.name, *names])
+        self._check([self.name, *numbers])
 
     def _check(self, names: Sequence[str]) -> None:
         wanted = set(names)

@@ -87,6 +87,8 @@ class OvsInstance(Resource):
         elif not TUN.probe():
             self.datapath_type = "dummy"  # the same forwarding code, with local interfaces that only it can see
         undo.enter_context(self.namespace)
+        self._netlink = self.namespace.netlink()  # kept: `reset` may run while the entrance is busy with a lab
+        undo.callback(self._netlink.close)
         self.guard = undo.enter_context(Guard(self.name, private=("/run",)))
         os.mkdir(self._outside(_RUN))
         self.run([OVSDB_TOOL.path(), "create"])
@@ -203,7 +205,7 @@ class OvsInstance(Resource):
 
     def warm_up(self) -> None:
         """Have ovs-vswitchd make its first bridge, which takes 0.1 s more than any later one, and take it away."""
-        self.commit(*make_bridge("warm-up", self.datapath_type, ()))
+        self.commit(*make_bridge("warm-up", self.datapath_type, {}))
         self.reset()
 
     def reset(self) -> None:
@@ -241,20 +243,18 @@ class OvsInstance(Resource):
             os.truncate(self._outside(f"{_RUN}/{name}.log"), 0)
 
     def _left_interfaces(self) -> list[int]:
-        with self.namespace.netlink() as netlink:
-            found = read_interfaces(netlink, fresh=False)
+        found = read_interfaces(self._netlink, fresh=False)
         return [item.index for item in found.values() if item.name not in ("lo", "ovs-system")]
 
     def _no_interfaces(self) -> bool:
         if not (left := self._left_interfaces()):
             return True
         requests = [(messages.set_group(index, _LEFT_OVER), f"group interface {index}") for index in left]
-        with self.namespace.netlink() as netlink:
-            try:
-                netlink.request([*requests, (messages.delete_group(_LEFT_OVER), "delete what the lab has left")])
-            except NetlinkError as error:
-                if error.errno not in (errno.ENODEV, errno.EOPNOTSUPP):  # ovs-vswitchd itself deletes some of them
-                    raise
+        try:
+            self._netlink.request([*requests, (messages.delete_group(_LEFT_OVER), "delete what the lab has left")])
+        except NetlinkError as error:
+            if error.errno not in (errno.ENODEV, errno.EOPNOTSUPP):  # ovs-vswitchd itself deletes some of them
+                raise
         return False
 
     def describe(self) -> Facts:

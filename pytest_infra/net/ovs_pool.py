@@ -44,7 +44,7 @@ class OvsPool(Resource):
     requires = (PRIVILEGE, *OVS)
 
     def __init__(self, entrance: Entrance) -> None:
-        self._entrance = entrance
+        self.entrance = entrance
         self._change = threading.Condition()
         self._seats: list[_Seat] = []
         self._spares: list[threading.Thread] = []
@@ -125,7 +125,7 @@ class OvsPool(Resource):
         with self._change:
             self._number += 1
             number = self._number
-        return OvsInstance(f"ovs{number}", self._entrance, datapath).start()
+        return OvsInstance(f"ovs{number}", self.entrance, datapath).start()
 
     def _start_spare(self, datapath: str) -> None:
         """Somebody waits for the only instance: have a second one ready next time."""
