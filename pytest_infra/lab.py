@@ -159,6 +159,7 @@ class Lab(Resource):
             datapath=datapath,
             private=private,
             pool=self._services.ovs_pool,
+            lab=self,
             observe=self.up,
             declared_at=caller_line(),
         )
