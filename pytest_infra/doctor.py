@@ -57,7 +57,7 @@ def requirements() -> dict[str, Requirement]:
 
 def capabilities() -> dict[str, Requirement]:
     """All that a test may name as needed: what resources require, and the programs of other people, by name."""
-    return {**PROGRAMS, **requirements()}
+    return {**requirements(), **PROGRAMS}
 
 
 def select(names: Sequence[str]) -> dict[str, Requirement]:
