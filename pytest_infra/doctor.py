@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 
+from .core.errors import BadInput
+from .core.programs import PROGRAMS
 from .core.requirement import LINUX, PRIVILEGE, Absent, Requirement, find_program
 from .core.resource import Resource
 
-__all__ = ["doctor", "install", "install_commands", "requirements", "summary", "table"]
+__all__ = ["capabilities", "doctor", "install", "install_commands", "requirements", "select", "summary", "table"]
 
 _NOT_DOMAINS = ("plugin", "fixtures", "testinfra", "cli", "doctor", "__main__")
 
@@ -35,17 +37,39 @@ def _modules() -> Iterator[ModuleType]:
             yield import_module(module.name)
 
 
+def _resources(base: type[Resource] = Resource) -> Iterator[type[Resource]]:
+    """Every resource class that is known by now, a test suite's own ones too."""
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _resources(kind)
+
+
 def requirements() -> dict[str, Requirement]:
     """Every requirement of every resource, by name."""
     found: dict[str, Requirement] = {"linux": LINUX, "privilege": PRIVILEGE}
-    for module in _modules():
-        for value in vars(module).values():
-            if isinstance(value, Requirement):
-                found.setdefault(value.name, value)
-            elif isinstance(value, type) and issubclass(value, Resource):
-                for requirement in value.requires:
-                    found.setdefault(requirement.name, requirement)
+    values = [value for module in _modules() for value in vars(module).values() if isinstance(value, Requirement)]
+    for requirement in (*values, *(item for kind in _resources() for item in kind.requires)):
+        found.setdefault(requirement.name, requirement)
     return found
+
+
+def capabilities() -> dict[str, Requirement]:
+    """All that a test may name as needed: what resources require, and the programs of other people, by name."""
+    return {**PROGRAMS, **requirements()}
+
+
+def select(names: Sequence[str]) -> dict[str, Requirement]:
+    """The named capabilities; without names, what the project's own resources require.
+
+    Raises:
+        BadInput: a name is unknown; the text lists those that there are.
+    """
+    if not names:
+        return requirements()
+    known = capabilities()
+    if unknown := [name for name in names if name not in known]:
+        raise BadInput(f"unknown {', '.join(unknown)}; there are {', '.join(known)}")
+    return {name: known[name] for name in names}
 
 
 def table(known: Mapping[str, Requirement]) -> tuple[list[tuple[str, str, str]], list[Requirement]]:
@@ -75,20 +99,17 @@ def summary() -> str:
     return "infra: " + ", ".join(parts)
 
 
-def doctor(write: Callable[[str], object], *, repair: bool = False) -> int:
+def doctor(write: Callable[[str], object], names: Sequence[str] = ()) -> int:
     """Write the table of what is there and what is missing; returns 0 where nothing is missing, and 1 otherwise.
 
     Args:
         write: takes text.
-        repair: install the packages of what is missing, and look again.
+        names: the capabilities to look at; without names, what the project's own resources require.
+
+    Raises:
+        BadInput: a name is unknown.
     """
-    known = requirements()
-    rows, missing = table(known)
-    if repair and missing:
-        status = install(missing, write)
-        if status != 0:
-            return status
-        rows, missing = table(known)
+    rows, missing = table(select(names))
     width = max(len(name) for name, _, _ in rows)
     for name, state, text in rows:
         write(f"{name:<{width}}  {state}  {text}".rstrip() + "\n")

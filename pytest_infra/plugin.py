@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from .core.errors import Unavailable
-from .fixtures import infra, lab, lab_factory, netns, ovs_bridge
+from .fixtures import demand_run, infra, lab, lab_factory, netns, ovs_bridge
 
 __all__ = ["infra", "lab", "lab_factory", "netns", "ovs_bridge"]
 
@@ -129,6 +129,7 @@ def pytest_configure(config: pytest.Config) -> None:
     ):
         config.addinivalue_line("markers", line)
     settings = config.stash[_SETTINGS] = _settings(config, config.option)
+    config.option.infra_enabled = settings.enabled
     config.pluginmanager.register(_Skips(), "infra-skips")
     if settings.pause:
         _check_pause(config)
@@ -146,9 +147,9 @@ def _check_pause(config: pytest.Config) -> None:
 
 
 def _check_required(settings: _Settings) -> None:
-    from .doctor import requirements
+    from .doctor import capabilities
 
-    known = requirements()
+    known = capabilities()
     names = sorted(settings.require - {"all"})
     if unknown := [name for name in names if name not in known]:
         raise pytest.UsageError(f"--infra-require: unknown {', '.join(unknown)}; there are all, {', '.join(known)}")
@@ -201,9 +202,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """A capability that nobody knows, in a marker, is a mistake and not a skip."""
     if not config.stash[_SETTINGS].enabled or not any(item.get_closest_marker("infra_requires") for item in items):
         return
-    from .doctor import requirements
+    from .doctor import capabilities
 
-    known = requirements()
+    known = capabilities()
     for item in items:
         if unknown := [name for name in _required(item) if name not in known]:
             raise pytest.UsageError(
@@ -233,15 +234,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before any fixture of a test: is it asked for, is what it needs there, is what it must hold alone free?"""
     if not _uses_plugin(item):
         return
-    if not item.config.stash[_SETTINGS].enabled:
-        raise Unavailable("opt-in", "--infra is not given", "pytest --infra")
-    from .core.requirement import LINUX
-
-    LINUX.demand()
+    demand_run(item.config)
     if names := _required(item):
-        from .doctor import requirements
+        from .doctor import capabilities
 
-        known = requirements()
+        known = capabilities()
         for name in names:
             known[name].demand()
     if marks := list(item.iter_markers("infra_exclusive")):
