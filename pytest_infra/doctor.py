@@ -32,9 +32,7 @@ def _modules() -> Iterator[ModuleType]:
     from importlib import import_module
     from pkgutil import walk_packages
 
-    import pytest_infra
-
-    for module in walk_packages(pytest_infra.__path__, "pytest_infra."):
+    for module in walk_packages([os.path.dirname(__file__)], "pytest_infra."):
         if module.name.split(".")[1] not in _NOT_DOMAINS:
             yield import_module(module.name)
 
