@@ -1,6 +1,6 @@
 """Three routers in a row: addresses and routes are worked out by the lab.
 
-    a ── r1 ── r2 ── r3 ── b
+a ── r1 ── r2 ── r3 ── b
 """
 
 import pytest
