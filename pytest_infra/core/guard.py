@@ -108,5 +108,3 @@ class Guard(Resource):
         for fd in enter:
             linux.setns(fd)
         return subprocess.Popen(argv, **options)
-
-

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from .errors import BadInput, CommandFailed
@@ -59,6 +60,15 @@ def check_argv(argv: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
     return tuple(os.fspath(item) for item in items)
 
 
+def _file_holding(content: str | bytes) -> int:
+    """A descriptor of a file in memory, at its beginning."""
+    fd = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    with open(fd, "wb", closefd=False) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
 class Process:
     """A process in the background. Use it as a context manager, or leave its end to the lab."""
 
@@ -77,11 +87,8 @@ class Process:
         self._began_s = time.monotonic()
         self._out = os.memfd_create("stdout", os.MFD_CLOEXEC)
         self._err = os.memfd_create("stderr", os.MFD_CLOEXEC)
-        stdin = subprocess.DEVNULL if input is None else os.memfd_create("stdin", os.MFD_CLOEXEC)
+        stdin = subprocess.DEVNULL if input is None else _file_holding(input)
         try:
-            if input is not None:
-                os.write(stdin, input.encode() if isinstance(input, str) else input)
-                os.lseek(stdin, 0, os.SEEK_SET)
             self._popen = popen(
                 self.argv,
                 stdin=stdin,
@@ -170,10 +177,8 @@ class Process:
     def send_signal(self, number: int) -> None:
         """Send a signal to the process and every other one in its group; one that has ended gets none."""
         if self.running:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(self._popen.pid, number)
-            except ProcessLookupError:
-                pass
 
     def stop(self, grace_s: float = 2.0) -> Completed:
         """End it: SIGTERM, and after `grace_s` seconds SIGKILL, to its whole process group."""

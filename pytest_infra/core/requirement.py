@@ -21,6 +21,7 @@ __all__ = [
     "Absent",
     "Command",
     "KernelFeature",
+    "Linux",
     "Present",
     "Privilege",
     "PythonModule",
@@ -53,7 +54,7 @@ class Absent:
 
 
 def find_program(name: str, *folders: str) -> str | None:
-    """The path of a program, looked for in PATH, in the sbin folders that an ordinary user's PATH lacks, and in `folders`."""
+    """The path of a program, from PATH, the sbin folders that an ordinary user's PATH lacks, or `folders`."""
     path = os.pathsep.join([os.environ.get("PATH", ""), _EXTRA_PATH, *folders])
     return shutil.which(name, path=path)
 
@@ -105,7 +106,8 @@ class Privilege(Requirement):
         if not missing:
             return Present("root" if os.geteuid() == 0 else f"uid {os.geteuid()}")
         wanted = ", ".join(f"CAP_{name.upper()}" for name in missing)
-        return Absent(f"this process lacks {wanted}", "run as root, or let the plugin make a user namespace: pytest --infra")
+        remedy = "run as root, or let the plugin make a user namespace: pytest --infra"
+        return Absent(f"this process lacks {wanted}", remedy)
 
 
 @dataclass(frozen=True)

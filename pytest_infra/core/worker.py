@@ -25,7 +25,7 @@ class _Job:
     def run(self) -> None:
         try:
             self.value = self.function(*self.args, **self.kwargs)
-        except BaseException as error:  # handed to the caller, whatever it is
+        except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
             self.error = error
         finally:
             self.done.release()

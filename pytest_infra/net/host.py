@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from ..core import process
 from ..core.guard import Guard
-from ..core.node import Address, Interface, Neighbour, Route
+from ..core.node import Address, Interface, IPNetwork, Neighbour, Route
 from ..core.process import Completed, Process
-from ..core.requirement import PRIVILEGE
+from ..core.requirement import PRIVILEGE, Requirement
 from ..core.resource import Facts, Resource
 from .namespace import Entrance, NetNamespace
 from .port import Port
 from .reading import read_addresses, read_interfaces, read_neighbours, read_routes
 from .sysctl import Sysctl
+
+if TYPE_CHECKING:
+    from .plan import Hop
 
 __all__ = ["Host", "HostLab"]
 
@@ -54,7 +57,7 @@ class Host(Resource):
 
     kind = "host"
     forwards = False
-    requires = (PRIVILEGE,)
+    requires: ClassVar[tuple[Requirement, ...]] = (PRIVILEGE,)
     sysctl_defaults: Mapping[str, str] = _SYSCTL
 
     def __init__(
@@ -64,6 +67,7 @@ class Host(Resource):
         self.auto_routes = auto_routes
         self.declared_at = declared_at
         self.ports: list[Port] = []
+        self.planned_routes: dict[IPNetwork, Hop] = {}
         self.namespace = NetNamespace(name, entrance, self.sysctl_defaults)
         self._lab = lab
 

@@ -13,8 +13,8 @@ class Link:
     Args:
         a: one end.
         b: the other end.
-        pull_at_switch: whether a switch holds an end: then `down` takes only that end down, as a pulled plug
-            does, and the host sees the carrier go while its own interface stays up.
+        switch_ports: the ends that are a switch's: `down` takes only these down, as a pulled plug does, and the
+            host sees the carrier go while its own interface stays up.
     """
 
     def __init__(self, a: Port, b: Port, switch_ports: tuple[Port, ...]) -> None:

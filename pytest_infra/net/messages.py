@@ -38,7 +38,17 @@ _FAMILY = {4: 2, 6: 10}
 
 _OPERSTATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")
 _SCOPES = {0: "global", 200: "site", 253: "link", 254: "host"}
-_PROTOCOLS = {0: "unspec", 1: "redirect", 2: "kernel", 3: "boot", 4: "static", 9: "ra", 16: "dhcp", 186: "bgp", 188: "ospf"}
+_PROTOCOLS = {
+    0: "unspec",
+    1: "redirect",
+    2: "kernel",
+    3: "boot",
+    4: "static",
+    9: "ra",
+    16: "dhcp",
+    186: "bgp",
+    188: "ospf",
+}
 _ROUTE_KINDS = {1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast", 6: "blackhole",
                 7: "unreachable", 8: "prohibit", 9: "throw"}  # fmt: skip
 _NEIGHBOUR_STATES = {0x01: "INCOMPLETE", 0x02: "REACHABLE", 0x04: "STALE", 0x08: "DELAY", 0x10: "PROBE",
@@ -263,7 +273,7 @@ def parse_routes(replies: Iterable[bytes], names: dict[int, str]) -> list[Route]
     """Replies to `dump_routes`: the routes of the main table, without the kernel's multicast ones."""
     from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-    found = []
+    found: list[Route] = []
     for message in _decode(rtmsg, replies):
         table = message.get_attr("RTA_TABLE") or message["table"]
         if table != _MAIN_TABLE or message["type"] in (2, 3, 4, 5):

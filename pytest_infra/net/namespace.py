@@ -38,7 +38,8 @@ class Entrance(Resource):
 
     def within(self, fd: int, function: Callable[..., T], *args: Any) -> T:
         """Run `function` in the thread, in the network namespace behind `fd`."""
-        return self._worker.call(self._within, fd, function, args)
+        value: T = self._worker.call(self._within, fd, function, args)
+        return value
 
     def make(self, setup: Callable[[], None]) -> int:
         """Make a network namespace, run `setup` in it, and return the descriptor that holds it."""
@@ -71,6 +72,8 @@ class NetNamespace(Resource):
 
     requires = (PRIVILEGE,)
     fd = -1
+    on_enter: Callable[[], None] = staticmethod(lambda: None)
+    """Called in the namespace's thread when it enters; for a host that has more namespaces."""
 
     def __init__(self, name: str, entrance: Entrance, sysctl: Mapping[str, str] | None = None) -> None:
         self.name = name
@@ -113,6 +116,12 @@ class NetNamespace(Resource):
 
     def _enter(self) -> None:
         linux.setns(self.fd, linux.CLONE_NEWNET)
+        self.on_enter()
+
+    def replace(self, fd: int) -> None:
+        """Hold another namespace instead, which somebody else made; `fd` stays theirs."""
+        self._entrance.within(fd, self._write_sysctl)
+        os.dup2(fd, self.fd, inheritable=False)
 
     def netlink(self) -> NetlinkSocket:
         """A new rtnetlink socket in the namespace."""

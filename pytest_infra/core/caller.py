@@ -1,0 +1,18 @@
+"""Which line of the user's code is asking: for messages that name where something was declared."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+__all__ = ["caller_line"]
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+def caller_line() -> str:
+    """The innermost line on the stack that is outside this package, as ``FILE:LINE`` with the file's short name."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"

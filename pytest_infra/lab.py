@@ -1,0 +1,303 @@
+"""`Lab`: makes hosts, switches, routers and links, and is the one place where they are ordered and undone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .core.caller import caller_line
+from .core.errors import BadInput, StartFailed
+from .core.guard import Guard
+from .core.naming import MacPool, node_name
+from .core.process import Process
+from .core.requirement import PRIVILEGE
+from .core.resource import Facts, Resource
+from .net.bridge import LinuxBridge
+from .net.host import Host
+from .net.isolated import IsolatedHost, check_isolation
+from .net.link import Link
+from .net.namespace import Entrance
+from .net.plan import AddressPlan, plan_routes, segments_of
+from .net.port import Port
+from .net.router import Router
+from .net.settle import restore, settle
+from .net.switch import Switch
+from .net.wiring import LinkOptions, wire
+
+if TYPE_CHECKING:
+    from .net.ovs import OvsBridge
+    from .net.ovs_pool import OvsPool
+
+__all__ = ["Lab", "LabServices"]
+
+H = TypeVar("H", bound=Host)
+S = TypeVar("S", bound=Switch)
+
+
+class LabServices:
+    """What the labs of a session share.
+
+    Args:
+        entrance: makes and enters network namespaces.
+        ovs_pool: the Open vSwitch instances.
+    """
+
+    def __init__(self, entrance: Entrance, ovs_pool: OvsPool) -> None:
+        self.entrance = entrance
+        self.ovs_pool = ovs_pool
+
+
+class Lab(Resource):
+    """Hosts, switches, routers and the links between them.
+
+    What is declared is recorded at once and made at the first observation: a check, a command, a property that
+    reads the kernel, or `up`. So addresses and routes are worked out from the whole, and a lab costs one batch of
+    requests per namespace.
+
+    Args:
+        name: the lab's name, for people.
+        services: what the labs of a session share.
+    """
+
+    requires = (PRIVILEGE,)
+
+    def __init__(self, name: str, services: LabServices) -> None:
+        self.name = name
+        self.nodes: dict[str, Host] = {}
+        self.switches: dict[str, Switch] = {}
+        self.links: list[Link] = []
+        self._services = services
+        self._macs = MacPool(name.encode())
+        self._addresses = AddressPlan(name.encode())
+        self._new: list[Host | Switch] = []
+        self._new_links: list[Link] = []
+        self._guard: Guard | None = None
+        self._failure: BaseException | None = None
+        self._settling = False
+
+    def __repr__(self) -> str:
+        return f"<Lab {self.name}: {len(self.nodes)} nodes, {len(self.switches)} switches, {len(self.links)} links>"
+
+    def _start(self, undo: ExitStack) -> None:
+        self._stack = undo
+
+    # -- declaring ---------------------------------------------------------------------------------------------
+
+    def host(self, name: str | None = None, *, isolate: Iterable[str] = (), routes: bool = True) -> Host:
+        """Declare a host.
+
+        Args:
+            name: at most 15 characters; ``h1``, ``h2``, … by default.
+            isolate: what it has of its own besides its network: ``mount``, ``pid``, ``uts``, ``ipc``, ``user``,
+                ``cgroup``, ``time`` (namespaces(7)).
+            routes: whether the lab works out its routes.
+
+        Raises:
+            BadInput: the name cannot be used or is taken, or an unknown isolation.
+        """
+        isolate = check_isolation(isolate)
+        options: dict[str, Any] = {"lab": self, "entrance": self._services.entrance, "auto_routes": routes}
+        options |= {"declared_at": caller_line()}
+        chosen = self._name(name, "h")
+        host = IsolatedHost(chosen, isolate=isolate, **options) if isolate else Host(chosen, **options)
+        return self._add_node(host)
+
+    def router(self, name: str | None = None, *, routes: bool = True) -> Router:
+        """Declare a router: a host that forwards between its links. The lab works out the routes of all.
+
+        Raises:
+            BadInput: the name cannot be used or is taken.
+        """
+        router = Router(
+            self._name(name, "r"),
+            lab=self,
+            entrance=self._services.entrance,
+            auto_routes=routes,
+            declared_at=caller_line(),
+        )
+        return self._add_node(router)
+
+    def bridge(self, name: str | None = None) -> LinuxBridge:
+        """Declare a switch that is a Linux bridge.
+
+        Raises:
+            BadInput: the name cannot be used or is taken.
+        """
+        chosen = self._name(name, "sw")
+        bridge = LinuxBridge(
+            chosen,
+            mac=self._macs.take(),
+            entrance=self._services.entrance,
+            observe=self.up,
+            declared_at=caller_line(),
+        )
+        return self._add_switch(bridge)
+
+    def ovs(self, name: str | None = None, *, datapath: str = "netdev", private: bool = False) -> OvsBridge:
+        """Declare a switch that is an Open vSwitch bridge.
+
+        Args:
+            name: at most 15 characters; ``sw1``, ``sw2``, … by default.
+            datapath: ``netdev`` (in user space, everywhere) or ``system`` (the kernel's, where its module is).
+            private: an instance of its own, for a test that kills daemons; else the lab's switches share one,
+                which no other lab uses at the same time.
+
+        Raises:
+            BadInput: the name cannot be used or is taken, or an unknown datapath.
+        """
+        from .net.ovs import OvsBridge
+
+        bridge = OvsBridge(
+            self._name(name, "sw"),
+            datapath=datapath,
+            private=private,
+            pool=self._services.ovs_pool,
+            observe=self.up,
+            declared_at=caller_line(),
+        )
+        return self._add_switch(bridge)
+
+    def link(
+        self,
+        a: Host | Switch,
+        b: Host | Switch,
+        *,
+        ip: str | Sequence[str] | None = None,
+        peer_ip: str | Sequence[str] | None = None,
+        mtu: int = 1500,
+        mac: str | None = None,
+        peer_mac: str | None = None,
+        name: str | None = None,
+        peer_name: str | None = None,
+    ) -> Link:
+        """Declare a wire between two nodes, or a node and a switch, or two switches.
+
+        `ip`, `mac` and `name` are of the first end that is not a switch, the `peer_` ones of the other end. Without
+        addresses it gets those that come next in the subnets of its segment, or one IPv4 and one IPv6 subnet of its own.
+
+        Args:
+            a: one end.
+            b: the other end.
+            ip: an address with its prefix length (``"192.168.1.10/24"``), or several; an empty list for none.
+            peer_ip: the other end's.
+            mtu: in bytes, 68 to 65535 (RFC 791; IPv6 needs 1280, RFC 8200).
+            mac: a unicast MAC address; by default one that no other port has.
+            peer_mac: the other end's.
+            name: the interface's name; ``eth0``, ``eth1``, … by default, on a switch ``SWITCH-p1``, …
+            peer_name: the other end's.
+
+        Raises:
+            BadInput: an address, MAC address, MTU or name cannot be used or is taken, or an end is not of this lab.
+        """
+        for end in (a, b):
+            if self.nodes.get(end.name) is not end and self.switches.get(end.name) is not end:
+                raise BadInput(f"{end!r} is not a node of the lab {self.name}")
+        options = LinkOptions(ip, peer_ip, mtu, mac, peer_mac, name, peer_name)
+        link = wire(a, b, options, macs=self._macs, plan=self._addresses, declared_at=caller_line())
+        for port in link.ports:
+            port.restore = self._restore
+        self.links.append(link)
+        self._new_links.append(link)
+        return link
+
+    def _name(self, name: str | None, prefix: str) -> str:
+        taken: dict[str, Host | Switch] = {**self.nodes, **self.switches}
+        if name is None:
+            number = 1
+            while (chosen := f"{prefix}{number}") in taken:
+                number += 1
+            return chosen
+        node_name(name)
+        if name in taken:
+            raise BadInput(f"the name {name!r} is taken in this lab (declared at {taken[name].declared_at})")
+        return name
+
+    def _add_node(self, node: H) -> H:
+        self.nodes[node.name] = node
+        self._new.append(node)
+        return node
+
+    def _add_switch(self, switch: S) -> S:
+        self.switches[switch.name] = switch
+        self._new.append(switch)
+        return switch
+
+    # -- settling ----------------------------------------------------------------------------------------------
+
+    def up(self) -> None:
+        """Make everything that was declared and is not there yet; ready means that the first packet passes.
+
+        Raises:
+            BadInput: subnets overlap, or one is full; nothing has been made.
+            StartFailed: something could not be made; the whole lab has been undone.
+            Unavailable: the machine lacks something.
+        """
+        if self._settling or not (self._new or self._new_links):
+            self._alive()
+            return
+        self._alive()
+        self._settling = True
+        try:
+            segments = segments_of(self.links)
+            self._addresses.number(segments)
+            routes = plan_routes(segments)
+            self._services.entrance.call(self._settle, routes)
+        except BaseException as error:
+            self._failure = error
+            self._services.entrance.call(int)  # interrupted: what is being made is made before it is undone
+            self.stop()
+            raise
+        finally:
+            self._settling = False
+
+    def _alive(self) -> None:
+        if not self.started:
+            why = f": {self._failure}" if self._failure else ""
+            raise StartFailed(f"the lab {self.name} is not up{why or ': it has ended, or was never started'}")
+
+    def _settle(self, routes: dict[Any, Any]) -> None:
+        new, self._new = self._new, []
+        links, self._new_links = self._new_links, []
+        for resource in new:
+            self._stack.enter_context(resource)
+        settle([node for node in new if isinstance(node, Host)], links, routes)
+
+    def _restore(self, port: Port) -> None:
+        restore(port)
+
+    # -- what nodes need ---------------------------------------------------------------------------------------
+
+    def guard(self) -> Guard:
+        """The guard in which the lab's commands run; made at the first command."""
+        if self._guard is None:
+            self._alive()
+            self._guard = self._stack.enter_context(Guard(f"infra-{self.name}"))
+        return self._guard
+
+    def adopt(self, child: Process) -> Process:
+        """End a process with the lab, and return it."""
+        self._stack.callback(child.close)
+        return child
+
+    def node(self, name: str) -> Host:
+        """The host or router of that name.
+
+        Raises:
+            BadInput: there is none; the text lists those that there are.
+        """
+        try:
+            return self.nodes[name]
+        except KeyError:
+            raise BadInput(
+                f"no node {name!r} in the lab {self.name}; there are {', '.join(self.nodes) or 'none'}"
+            ) from None
+
+    def describe(self) -> Facts:
+        """The lab as data: nodes, switches, links."""
+        return {
+            "name": self.name,
+            "nodes": [node.describe() for node in self.nodes.values()],
+            "switches": [switch.describe() for switch in self.switches.values()],
+            "links": [{"a": str(link.a), "b": str(link.b), "declared_at": link.declared_at} for link in self.links],
+        }

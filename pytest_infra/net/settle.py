@@ -1,0 +1,170 @@
+"""Making what was declared: one batch of requests per namespace, in three rounds.
+
+1. Where a link is made: both ends at once, the far one directly in its namespace, this end up.
+2. In each host: loopback, far ends, addresses, routes. Both ends of each link are up now, and the carrier of
+   the far ends is brought up to date.
+3. Where links were made: the carrier of the near ends. The first packet passes from here on.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from ..core.node import IPNetwork
+from . import messages
+from .host import Host
+from .link import Link
+from .namespace import NetNamespace
+from .netlink import NetlinkError, NetlinkSocket, Request
+from .plan import Hop
+from .port import Port
+from .switch import Switch
+
+__all__ = ["Batches", "restore", "settle"]
+
+_LOOPBACK = 1
+
+
+class Batches:
+    """Requests by namespace; each round is sent with one system call per namespace."""
+
+    def __init__(self, undo: ExitStack) -> None:
+        self._undo = undo
+        self._sockets: dict[NetNamespace, NetlinkSocket] = {}
+        self._requests: dict[NetNamespace, list[Request]] = {}
+
+    def add(self, namespace: NetNamespace, *requests: Request) -> None:
+        """Add requests to the next round."""
+        self._requests.setdefault(namespace, []).extend(requests)
+
+    def send(self) -> None:
+        """Send the round.
+
+        Raises:
+            NetlinkError: the kernel refused a request.
+        """
+        requests, self._requests = self._requests, {}
+        for namespace, mine in requests.items():
+            if namespace not in self._sockets:
+                self._sockets[namespace] = netlink = namespace.netlink()
+                self._undo.callback(netlink.close)
+            self._sockets[namespace].request(mine)
+
+
+def settle(
+    hosts: Sequence[Host],
+    links: Sequence[Link],
+    routes: dict[Any, dict[IPNetwork, Hop]],
+) -> None:
+    """Make new links between nodes that are up, and bring the routes of all nodes up to date.
+
+    Args:
+        hosts: those that are new.
+        links: those that are new.
+        routes: of every node of the lab.
+    """
+    with ExitStack() as undo:
+        batches = Batches(undo)
+        for link in links:
+            _make(batches, *_near_and_far(link))
+        batches.send()
+        _attach(links)
+        for host in hosts:
+            batches.add(host.namespace, (messages.set_link(_LOOPBACK, up=True), f"set the loopback of {host.name} up"))
+        for link in links:
+            near, far = _near_and_far(link)
+            batches.add(far.node.namespace, (messages.set_link(far.index, up=True), _text("set up", far)), far.sync())
+            for port in link.ports:
+                batches.add(port.node.namespace, *_addresses(port))
+        for node in routes:
+            batches.add(node.namespace, *_new_routes(node, routes[node]))
+        batches.send()
+        for node in routes:
+            _drop_old_routes(node, routes[node])
+        for link in links:
+            near, _ = _near_and_far(link)
+            batches.add(near.node.namespace, near.sync())
+        batches.send()
+
+
+def _near_and_far(link: Link) -> tuple[Port, Port]:
+    """The end in whose namespace the link is made, a switch's where there is one, and the other end."""
+    return (link.b, link.a) if isinstance(link.b.node, Switch) else (link.a, link.b)
+
+
+def _make(batches: Batches, near: Port, far: Port) -> None:
+    near.index = near.node.namespace.next_index()
+    far.index = far.node.namespace.next_index()
+    pair = messages.add_veth(
+        near.name,
+        index=near.index,
+        mac=near.mac,
+        mtu=near.mtu,
+        peer_name=far.name,
+        peer_index=far.index,
+        peer_mac=far.mac,
+        peer_fd=far.node.namespace.fd,
+        master=near.node.master_index() if isinstance(near.node, Switch) else 0,
+    )
+    batches.add(near.node.namespace, (pair, _text("make", near)))
+    if isinstance(far.node, Switch) and (master := far.node.master_index()):
+        batches.add(far.node.namespace, (messages.set_link(far.index, master=master), _text("attach", far)))
+
+
+def _attach(links: Iterable[Link]) -> None:
+    ports: dict[Switch, list[Port]] = {}
+    for link in links:
+        for port in link.ports:
+            if isinstance(port.node, Switch):
+                ports.setdefault(port.node, []).append(port)
+    for switch, mine in ports.items():
+        switch.attach(mine)
+
+
+def _text(what: str, port: Port) -> str:
+    return f"{what} {port}, declared at {port.declared_at}"
+
+
+def _addresses(port: Port) -> list[Request]:
+    return [(messages.add_address(port.index, ip), _text(f"give {ip} to", port)) for ip in port.addresses]
+
+
+def _new_routes(node: Any, wanted: dict[IPNetwork, Hop]) -> Iterable[Request]:
+    known: dict[IPNetwork, Hop] = node.planned_routes
+    for network, hop in wanted.items():
+        if known.get(network) != hop:
+            yield _route(network, hop)
+
+
+def _drop_old_routes(node: Any, wanted: dict[IPNetwork, Hop]) -> None:
+    old = {network: hop for network, hop in node.planned_routes.items() if network not in wanted}
+    node.planned_routes = dict(wanted)
+    if not old:
+        return
+    with node.namespace.netlink() as netlink:
+        for network, hop in old.items():
+            what = f"delete the route to {network} of {node.name}"
+            try:
+                netlink.request([(messages.delete_route(network, hop.gateway, hop.port.index), what)])
+            except NetlinkError as error:
+                if error.errno != errno.ESRCH:  # the test has deleted it before us
+                    raise
+
+
+def _route(network: IPNetwork, hop: Hop) -> Request:
+    what = f"add the route to {network} by {hop.gateway} to {hop.port.node.name}"
+    return messages.add_route(network, hop.gateway, hop.port.index), what
+
+
+def restore(port: Port) -> None:
+    """Give a port that is up again the addresses and routes that the kernel dropped while it was down."""
+    if isinstance(port.node, Switch):
+        return
+    requests = _addresses(port)
+    planned: dict[IPNetwork, Hop] = getattr(port.node, "planned_routes", {})
+    requests += [_route(network, hop) for network, hop in planned.items() if hop.port is port]
+    with port.node.namespace.netlink() as netlink:
+        netlink.request(requests)

@@ -1,0 +1,59 @@
+"""`Infra`: what one test process shares: the way into namespaces, the Open vSwitch instances, the lease."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from .core.requirement import PRIVILEGE
+from .core.resource import Resource
+from .lab import Lab, LabServices
+from .net.machine import Machine
+from .net.namespace import Entrance
+
+if TYPE_CHECKING:
+    from .net.ovs_pool import OvsPool
+
+__all__ = ["Infra"]
+
+
+class Infra(Resource):
+    """The session: makes labs, and ends what they share. It needs no pytest::
+
+    with Infra() as infra, infra.lab("demo") as lab:
+        a, b = lab.host("a"), lab.host("b")
+        lab.link(a, b)
+        assert_reachable(a, b)
+    """
+
+    requires = (PRIVILEGE,)
+
+    def __init__(self) -> None:
+        self._labs = 0
+
+    def _start(self, undo: ExitStack) -> None:
+        entrance = undo.enter_context(Entrance())
+        self._machine = Machine(entrance)
+        self._services = LabServices(entrance, undo.enter_context(self._ovs_pool(entrance)))
+
+    @staticmethod
+    def _ovs_pool(entrance: Entrance) -> OvsPool:
+        from .net.ovs_pool import OvsPool
+
+        return OvsPool(entrance)
+
+    @property
+    def machine(self) -> Machine:
+        """The machine's own network, read-only."""
+        self.start()
+        return self._machine
+
+    def lab(self, name: str | None = None) -> Lab:
+        """A new lab; use it as a context manager.
+
+        Args:
+            name: for people; ``lab1``, ``lab2``, … by default.
+        """
+        self.start()
+        self._labs += 1
+        return Lab(name or f"lab{self._labs}", self._services)
