@@ -173,8 +173,8 @@ class Lab(Resource):
     ) -> Link:
         """Declare a wire between two nodes, or a node and a switch, or two switches.
 
-        `ip`, `mac` and `name` are of the first end that is not a switch, the `peer_` ones of the other end. Without
-        addresses it gets those that come next in the subnets of its segment, or one IPv4 and one IPv6 subnet of its own.
+        `ip`, `mac` and `name` are of the first end that is not a switch, the `peer_` ones of the other end. Without an
+        address it gets those that come next in the subnets of its segment, or an IPv4 and an IPv6 subnet of its own.
 
         Args:
             a: one end.

@@ -18,12 +18,14 @@ __all__ = ["Infra"]
 
 
 class Infra(Resource):
-    """The session: makes labs, and ends what they share. It needs no pytest::
+    """The session: makes labs, and ends what they share. It needs no pytest.
 
-    with Infra() as infra, infra.lab("demo") as lab:
-        a, b = lab.host("a"), lab.host("b")
-        lab.link(a, b)
-        assert_reachable(a, b)
+    Example::
+
+        with Infra() as infra, infra.lab("demo") as lab:
+            a, b = lab.host("a"), lab.host("b")
+            lab.link(a, b)
+            assert_reachable(a, b)
     """
 
     requires = (PRIVILEGE,)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
-from ..core.requirement import PRIVILEGE
 from ..core.resource import Artifact
 from . import messages
 from .namespace import Entrance, NetNamespace
@@ -14,7 +13,7 @@ from .switch import Switch
 __all__ = ["SWITCH_SYSCTL", "LinuxBridge"]
 
 SWITCH_SYSCTL = {"net.ipv6.conf.default.disable_ipv6": "1"}
-"""A switch forwards frames and speaks no IP itself; without this the kernel sends IPv6 packets of its own from each port."""
+"""A switch forwards frames and speaks no IP itself: without this the kernel sends IPv6 packets from each port."""
 
 
 class LinuxBridge(Switch):
@@ -29,7 +28,6 @@ class LinuxBridge(Switch):
     """
 
     kind = "bridge"
-    requires = (PRIVILEGE,)
 
     def __init__(
         self, name: str, *, mac: str, entrance: Entrance, observe: Callable[[], None], declared_at: str = ""

@@ -11,7 +11,6 @@ from ..core import process
 from ..core.guard import Guard
 from ..core.node import Address, Interface, IPNetwork, Neighbour, Route
 from ..core.process import Completed, Process
-from ..core.requirement import PRIVILEGE, Requirement
 from ..core.resource import Facts, Resource
 from .namespace import Entrance, NetNamespace
 from .port import Port
@@ -57,8 +56,7 @@ class Host(Resource):
 
     kind = "host"
     forwards = False
-    requires: ClassVar[tuple[Requirement, ...]] = (PRIVILEGE,)
-    sysctl_defaults: Mapping[str, str] = _SYSCTL
+    sysctl_defaults: ClassVar[Mapping[str, str]] = _SYSCTL
 
     def __init__(
         self, name: str, *, lab: HostLab, entrance: Entrance, auto_routes: bool = True, declared_at: str = ""

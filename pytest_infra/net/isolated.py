@@ -13,7 +13,7 @@ from typing import Any
 
 from ..core import linux, pause, process
 from ..core.errors import BadInput, StartFailed
-from ..core.requirement import PRIVILEGE, Command
+from ..core.requirement import Command
 from .host import Host
 
 __all__ = ["ISOLATIONS", "NSENTER", "IsolatedHost", "check_isolation"]
@@ -52,7 +52,7 @@ class IsolatedHost(Host):
     enter no other.
     """
 
-    requires = (PRIVILEGE, NSENTER)
+    requires = (NSENTER,)
 
     def __init__(self, name: str, *, isolate: Sequence[str], **options: Any) -> None:
         super().__init__(name, **options)
@@ -120,7 +120,7 @@ def _enter(entered: Sequence[tuple[int, str]]) -> None:
 
 
 def _write_maps(pid: int) -> None:
-    """Map the ids of a new user namespace: a range of its own for real root, else only one's own id (user_namespaces(7))."""
+    """Map the ids of a new user namespace: a range of its own for real root, else one's own id (user_namespaces(7))."""
     whole = not linux.in_child_user_namespace()
     for kind, mine in (("uid", os.geteuid()), ("gid", os.getegid())):
         line = f"0 {_FIRST_UID} {_UIDS}" if whole else f"0 {mine} 1"

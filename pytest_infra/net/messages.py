@@ -68,7 +68,7 @@ def _encode(message: Any, kind: int, flags: int) -> bytes:
     return bytes(message.data)
 
 
-def add_veth(  # noqa: PLR0913
+def add_veth(
     name: str,
     *,
     index: int,
@@ -126,7 +126,7 @@ def delete_link(index: int) -> bytes:
 
 
 def get_link(index: int) -> bytes:
-    """Ask for one interface; the kernel brings its carrier state up to date first (linkwatch), which a dump does not."""
+    """Ask for one interface; the kernel brings its carrier up to date first (linkwatch), which a dump does not."""
     message = _link_message()
     message["index"] = index
     message["attrs"] = [["IFLA_EXT_MASK", _SKIP_STATISTICS]]
@@ -146,7 +146,7 @@ def _address_message(index: int, ip: IPInterface) -> Any:
 
 
 def add_address(index: int, ip: IPInterface) -> bytes:
-    """An address on an interface; IPv6 without duplicate address detection, an IPv4 subnet with its broadcast address."""
+    """An address on an interface: IPv6 without duplicate address detection, IPv4 with its broadcast address."""
     message = _address_message(index, ip)
     if ip.version == 6:
         message["flags"] = _IFA_F_NODAD

@@ -70,7 +70,6 @@ class NetNamespace(Resource):
         sysctl: kernel settings written when it is made, before any interface is there.
     """
 
-    requires = (PRIVILEGE,)
     fd = -1
     on_enter: Callable[[], None] = staticmethod(lambda: None)
     """Called in the namespace's thread when it enters; for a host that has more namespaces."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from .host import Host
 
 __all__ = ["Router"]
 
 
 class Router(Host):
-    """A host that forwards IPv4 and IPv6 between its links; the lab works out its routes and those of the hosts behind it.
+    """A host that forwards IPv4 and IPv6 between its links; the lab works out its routes and those of its hosts.
 
     The limits on how many ICMP errors it sends a second are off (icmp_ratelimit, RFC 1812 section 4.3.2.8), so that
     a traceroute gives the same answer however often it is asked.
@@ -16,7 +19,7 @@ class Router(Host):
 
     kind = "router"
     forwards = True
-    sysctl_defaults = {
+    sysctl_defaults: ClassVar[Mapping[str, str]] = {
         **Host.sysctl_defaults,
         "net.ipv4.ip_forward": "1",
         "net.ipv6.conf.all.forwarding": "1",

@@ -79,11 +79,11 @@ def settle(
             batches.add(far.node.namespace, (messages.set_link(far.index, up=True), _text("set up", far)), far.sync())
             for port in link.ports:
                 batches.add(port.node.namespace, *_addresses(port))
-        for node in routes:
-            batches.add(node.namespace, *_new_routes(node, routes[node]))
+        for node, wanted in routes.items():
+            batches.add(node.namespace, *_new_routes(node, wanted))
         batches.send()
-        for node in routes:
-            _drop_old_routes(node, routes[node])
+        for node, wanted in routes.items():
+            _drop_old_routes(node, wanted)
         for link in links:
             near, _ = _near_and_far(link)
             batches.add(near.node.namespace, near.sync())

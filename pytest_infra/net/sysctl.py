@@ -49,7 +49,7 @@ class Sysctl(MutableMapping[str, str]):
     def _checked(self, name: str) -> str:
         if not name.replace("/", ".").startswith("net."):
             raise BadInput(
-                f"{name!r} is not a setting of {self._where}'s network namespace; allowed are names that begin with 'net.'"
+                f"{name!r} is no setting of {self._where}'s network namespace; allowed are names that begin with 'net.'"
             )
         return name
 
