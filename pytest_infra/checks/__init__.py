@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from .path import PathHop, PathReport, assert_path, traceroute
 from .ping import PingReport, ping
 from .reach import ReachReport, assert_reachable, measure_reach
 
 __all__ = [
+    "PathHop",
+    "PathReport",
     "PingReport",
     "ReachReport",
+    "assert_path",
     "assert_reachable",
     "measure_reach",
     "ping",
+    "traceroute",
 ]

@@ -2,42 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
 
 from ..core.errors import InfraError
-from ..core.node import IPAddress, Node
-from .autopsy import Case, examine
-from .graph import owner_of
+from ..core.node import IPAddress
+from .answer import Answer
+from .autopsy import Autopsy, Case, examine
 from .inet import local_address
 from .target import Ends
 
-if TYPE_CHECKING:
-    from .reach import ReachReport
-
-__all__ = ["find_causes"]
+__all__ = ["autopsy_of"]
 
 
-def find_causes(report: ReachReport, ends: Ends) -> ReachReport:
-    """The same report with an autopsy."""
-    case = Case(
-        source=ends.source,
-        destination=ends.destination,
-        address=ends.address,
-        source_address=_source_address(ends),
-        protocol=report.protocol,
-        port=report.port,
-        answer=report.failure,
-        served=report.served,
-        delivered=report.delivered,
+def autopsy_of(
+    ends: Ends,
+    answer: Answer,
+    *,
+    protocol: str = "icmp",
+    port: int | None = None,
+    served: bool = False,
+    delivered: bool | None = None,
+) -> Autopsy:
+    """Why packets from one end to the other were not answered.
+
+    Args:
+        ends: where the packets come from and go to.
+        answer: the one that made the check fail.
+        protocol: ``"icmp"``, ``"tcp"`` or ``"udp"``.
+        port: the TCP or UDP port.
+        served: whether the check itself listened there.
+        delivered: whether a packet is known to have arrived; None when that is not known.
+    """
+    return examine(
+        Case(
+            source=ends.source,
+            destination=ends.destination,
+            address=ends.address,
+            source_address=_source_address(ends),
+            protocol=protocol,
+            port=port,
+            answer=answer,
+            served=served,
+            delivered=delivered,
+        )
     )
-    return replace(report, autopsy=examine(case), refused_by=_name_of(report.failure.sender, ends.source))
-
-
-def _name_of(address: str, start: Node) -> str:
-    port = owner_of(start, ip_address(address)) if address else None
-    return str(port.node.name) if port is not None else ""
 
 
 def _source_address(ends: Ends) -> IPAddress | None:

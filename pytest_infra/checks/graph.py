@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from ..core.node import IPAddress, Node, NodePort
 
-__all__ = ["Wire", "find_node", "is_switch", "nodes_of", "owner_of", "same_address", "wire_between", "wires_from"]
+__all__ = ["Wire", "find_node", "is_switch", "node_having", "nodes_of", "owner_of", "same_address", "wires_from"]
+
+_MOST_NODES_ASKED = 64
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,6 @@ def wires_from(port: NodePort) -> list[Wire]:
     return found
 
 
-def wire_between(near: NodePort, far: NodePort) -> Wire | None:
-    """The way from one port to the other, or None when they are not on the same wire or switches."""
-    return next((wire for wire in wires_from(near) if wire.far is far), None)
-
-
 def nodes_of(start: Node) -> Iterator[Node]:
     """Every node of the lab that hangs together with `start`: itself first, then by distance; no switches."""
     seen = {id(start)}
@@ -82,6 +80,17 @@ def owner_of(start: Node, address: IPAddress) -> NodePort | None:
         for port in node.ports:
             if any(same_address(ip.ip, address) for ip in port.addresses):
                 return port
+    return None
+
+
+def node_having(start: Node, address: IPAddress) -> Node | None:
+    """The node in the lab of `start` that was planned to have `address`, else one of the nearest that has it now."""
+    if port := owner_of(start, address):
+        node: Node = port.node
+        return node
+    for node in islice(nodes_of(start), _MOST_NODES_ASKED):
+        if any(same_address(item.ip.ip, address) for item in node.addresses):
+            return node
     return None
 
 

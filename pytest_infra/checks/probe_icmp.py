@@ -13,14 +13,14 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .answer import Answer, local_refusal
 from .icmp import ECHO_REPLY, ECHO_REQUEST, ERRORS, echo_request, ip_header_bytes, parse_echo, parse_error
 from .inet import sockaddr
 
-__all__ = ["EchoResult", "echo"]
+__all__ = ["EchoResult", "EchoRun", "Settled", "echo", "open_echo"]
 
 _SO_TIMESTAMPNS = 35
 _SOL_RAW, _ICMP_FILTER = 255, 1
@@ -55,6 +55,7 @@ def echo(
     hop_limits: Sequence[int] | None = None,
     source: str | None = None,
     stop_at_error: bool = False,
+    settled: Callable[[Mapping[int, Answer], int], bool] | None = None,
 ) -> EchoResult:
     """Send echo requests and collect what comes back; run it within the sending node.
 
@@ -67,10 +68,12 @@ def echo(
         hop_limits: the TTL (hop limit) of each request; the kernel's own when not given.
         source: the address to send from; the kernel chooses when not given.
         stop_at_error: send no more requests after one was refused or answered by an ICMP error.
+        settled: told the answers so far, by number from 0, and how many requests were sent: whether to wait no
+            longer; by default when each request has its answer.
     """
     version = 6 if ":" in destination else 4
     with _open(version, source) as sock:
-        run = _Run(sock, version, sockaddr(destination), size)
+        run = EchoRun(sock, version, sockaddr(destination), size, settled or _all_answered)
         started = time.monotonic()
         for number in range(count):
             if hop_limits is not None:
@@ -115,10 +118,22 @@ def _set_hop_limit(sock: socket.socket, version: int, limit: int) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, limit)
 
 
-class _Run:
+def _all_answered(answers: Mapping[int, Answer], sent: int) -> bool:
+    return len(answers) == sent
+
+
+class EchoRun:
     """The requests of one call and their answers."""
 
-    def __init__(self, sock: socket.socket, version: int, destination: tuple[object, ...], size: int) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        version: int,
+        destination: tuple[object, ...],
+        size: int,
+        settled: Callable[[Mapping[int, Answer], int], bool],
+    ) -> None:
+        self._settled = settled
         self._sock, self._version, self._destination = sock, version, destination
         self._identifier = secrets.randbits(16)
         nonce = secrets.token_bytes(_NONCE_BYTES)
@@ -142,8 +157,8 @@ class _Run:
             self.answers[number] = local_refusal(error)
 
     def receive(self, deadline: float, *, to_the_end: bool) -> None:
-        """Take what comes until `deadline`, or, unless `to_the_end`, until every request has its answer."""
-        while to_the_end or len(self.answers) < self.sent:
+        """Take what comes until `deadline`, or, unless `to_the_end`, until the requests are settled."""
+        while to_the_end or not self._settled(self.answers, self.sent):
             left_s = deadline - time.monotonic()
             if not self._poll.poll(max(0.0, left_s * 1000)):
                 if left_s <= 0:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from ipaddress import ip_address
 from typing import Any, ClassVar, Literal
 
 from ..core.errors import BadInput
@@ -16,7 +17,8 @@ from ..core.units import format_duration
 from .answer import Answer
 from .arguments import check_count, check_port, check_size, seconds
 from .autopsy import Autopsy
-from .causes import find_causes
+from .causes import autopsy_of
+from .graph import node_having
 from .ping import figures, summary
 from .probe_icmp import echo
 from .probe_tcp import connect
@@ -24,7 +26,16 @@ from .probe_udp import ask, random_payload
 from .serve import serving
 from .target import Ends, Family, Target, choose_ends
 
-__all__ = ["Protocol", "ReachReport", "Request", "assert_reachable", "check_request", "measure_reach", "probe"]
+__all__ = [
+    "Protocol",
+    "ReachReport",
+    "Request",
+    "assert_reachable",
+    "check_request",
+    "explained",
+    "measure_reach",
+    "probe",
+]
 
 Protocol = Literal["icmp", "tcp", "udp"]
 _NOUNS = {"icmp": "ICMP echo request", "tcp": "TCP connection", "udp": "UDP datagram"}
@@ -218,6 +229,21 @@ def _ask(ends: Ends, request: Request, port: int, listener: Any, within_s: float
     return result.answer, result.delivered
 
 
+def explained(report: ReachReport, ends: Ends) -> ReachReport:
+    """The same report with its autopsy."""
+    failure = report.failure
+    autopsy = autopsy_of(
+        ends,
+        failure,
+        protocol=report.protocol,
+        port=report.port,
+        served=report.served,
+        delivered=report.delivered,
+    )
+    node = node_having(ends.source, ip_address(failure.sender)) if failure.sender else None
+    return replace(report, autopsy=autopsy, refused_by=node.name if node is not None else "")
+
+
 def measure_reach(
     a: Node | tuple[Node, Any],
     b: Target,
@@ -235,7 +261,7 @@ def measure_reach(
     request = check_request(protocol, port, serve, payload, within, count=count, size=size)
     ends = choose_ends(a, b, family)
     report = probe(ends, request)
-    return report if report.ok else find_causes(report, ends)
+    return report if report.ok else explained(report, ends)
 
 
 def assert_reachable(

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .examine import Autopsy, examine
 from .finding import Case, Finding
+from .view import View
 
-__all__ = ["Autopsy", "Case", "Finding", "examine"]
+__all__ = ["Autopsy", "Case", "Finding", "View", "examine"]
