@@ -99,12 +99,16 @@ class IsolatedHost(Host):
                 why = data[1:].decode(errors="replace") or "the process that makes them ended"
                 raise StartFailed(f"host {self.name} ({self.declared_at}) cannot be isolated: {why}")
 
+    def namespaces(self) -> dict[str, int]:
+        """The descriptors of its namespaces, by their names under /proc/PID/ns."""
+        return {**self._fds, **super().namespaces()}
+
     def _popen(self) -> process.Popen:
         self.observe()
         guard = self._lab.guard()
 
         def popen(argv: Sequence[str], *, cwd: str, **options: Any) -> Any:
-            fds = {**self._fds, "net": self.namespace.fd}
+            fds = self.namespaces()
             ways = {"mnt": "mount"}
             enter = [f"--{ways.get(kind, kind)}=/proc/self/fd/{fd}" for kind, fd in fds.items()]
             command = ["nsenter", *enter, "--", "/bin/sh", "-c", _IN_FOLDER, cwd, *argv]

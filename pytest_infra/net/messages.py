@@ -14,6 +14,7 @@ __all__ = [
     "add_route",
     "add_veth",
     "delete_address",
+    "delete_group",
     "delete_link",
     "delete_route",
     "dump_addresses",
@@ -25,6 +26,7 @@ __all__ = [
     "parse_interfaces",
     "parse_neighbours",
     "parse_routes",
+    "set_group",
     "set_link",
 ]
 
@@ -122,6 +124,21 @@ def delete_link(index: int) -> bytes:
     """Delete an interface; a veth takes its peer with it."""
     message = _link_message()
     message["index"] = index
+    return _encode(message, 17, 0)
+
+
+def set_group(index: int, group: int) -> bytes:
+    """Put an interface into a group (ip-link(8)), for `delete_group`."""
+    message = _link_message()
+    message["index"] = index
+    message["attrs"] = [["IFLA_GROUP", group]]
+    return _encode(message, 16, 0)
+
+
+def delete_group(group: int) -> bytes:
+    """Delete all interfaces of a group at once: the kernel waits once for all of them, and not once for each."""
+    message = _link_message()
+    message["attrs"] = [["IFLA_GROUP", group]]
     return _encode(message, 17, 0)
 
 

@@ -1,0 +1,222 @@
+"""`OvsBridge`: an Open vSwitch bridge in a private Open vSwitch (ovs-vswitchd(8))."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+from ..core.errors import BadInput, InfraError, StartFailed
+from ..core.process import Completed
+from ..core.requirement import PRIVILEGE
+from ..core.resource import Artifact, Facts
+from .offload import set_transmit_checksum
+from .ovs_flows import FdbEntry, Flow, parse_fdb, parse_flows
+from .ovs_instance import DATAPATHS, OvsInstance
+from .ovs_pool import OvsPool
+from .ovs_requirements import OVS
+from .ovs_rows import add_ports, make_bridge
+from .ovs_rpc import Operation, transact
+from .port import Port
+from .switch import Switch
+
+__all__ = ["OVS", "OvsBridge"]
+
+_VERSIONS = "OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15"
+_READS = ("show", "list", "list-commands", "version", "trace", "dump-flows", "rxq-show", "stats-show", "read-counter")
+_OF_ONE_BRIDGE = ("fdb/", "mdb/", "bridge/", "stp/", "rstp/", "bond/", "lacp/", "cfm/", "bfd/")
+
+
+class OvsBridge(Switch):
+    """An Open vSwitch bridge. Without flows and controller it switches by MAC address (the action NORMAL).
+
+    Args:
+        name: the bridge's name.
+        pool: lends the instance.
+        lab: the lab it belongs to: all bridges of a lab with the same datapath are in one instance.
+        datapath: ``"netdev"`` for the userspace datapath, ``"system"`` for the kernel's.
+        private: an instance of its own, which ends with the lab: for tests that kill or reconfigure the daemons.
+        observe: settles what the lab has declared.
+        declared_at: the line of the test that made it.
+
+    Raises:
+        BadInput: no such datapath.
+    """
+
+    kind = "ovs"
+    requires = (PRIVILEGE, *OVS)
+    instance: OvsInstance
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        pool: OvsPool,
+        lab: object,
+        datapath: str = "netdev",
+        private: bool = False,
+        observe: Callable[[], None],
+        declared_at: str = "",
+    ) -> None:
+        super().__init__(name, observe=observe, declared_at=declared_at)
+        if datapath not in DATAPATHS:
+            raise BadInput(f"switch {name}: no datapath {datapath!r}: allowed are {' and '.join(map(repr, DATAPATHS))}")
+        self.datapath = datapath
+        self.private = private
+        self._pool = pool
+        self._lab = lab
+        self._made = False
+
+    def _start(self, undo: ExitStack) -> None:
+        if self.private:
+            self.instance = undo.enter_context(OvsInstance(self.name, self._pool.entrance, self.datapath))
+        else:
+            self.instance = self._pool.acquire(self._lab, self.datapath)
+            undo.callback(self._pool.release, self.instance)
+        self.namespace = self.instance.namespace
+        self._made = False
+
+    def attach(self, ports: Sequence[Port]) -> None:
+        """Make the bridge, if it is not there yet, with these ports; or add the ports to it. One transaction.
+
+        A port's OpenFlow number is its place among the switch's ports: ``sw1-p1`` is port 1.
+        """
+        numbers = {port.name: self.ports.index(port) + 1 for port in ports}
+        if self.datapath == "netdev":
+            for port in ports:
+                far = port.peer
+                set_transmit_checksum(partial(self._pool.entrance.within, far.node.namespace.fd), far.name, False)
+        if self._made:
+            self.instance.commit(*add_ports(self.name, numbers))
+        else:
+            self.instance.commit(*make_bridge(self.name, self.instance.datapath_type, numbers))
+            self._made = True
+        self._check([self.name, *numbers])
+
+    def _check(self, names: Sequence[str]) -> None:
+        wanted = set(names)
+        for item in self._interface_rows():
+            if item["name"] in wanted and (item["error"] or item["ofport"] in (-1, [])):
+                said = item["error"] or self.instance.log("ovs-vswitchd")[-500:]
+                raise StartFailed(f"Open vSwitch does not take {item['name']} as a port of {self.name}: {said}")
+
+    def _interface_rows(self) -> list[dict[str, Any]]:
+        columns = ["name", "ofport", "error"]
+        read: Operation = {"op": "select", "table": "Interface", "where": [], "columns": columns}
+        rows: list[dict[str, Any]] = transact(self.instance.database, read)[0]["rows"]
+        return [{**row, "error": row["error"] if isinstance(row["error"], str) else ""} for row in rows]
+
+    def _settle(self) -> None:
+        self.observe()
+        if not self._made:
+            self.attach(())
+
+    def vsctl(self, argv: Sequence[str], *, check: bool = True, timeout_s: float = 30.0) -> Completed:
+        """Run ``ovs-vsctl`` with these arguments on the lab's own database (ovs-vsctl(8)).
+
+        Raises:
+            BadInput: `argv` is not a list of strings.
+            CommandFailed: it refused (with `check`), or ran out of time.
+        """
+        return self._tool("ovs-vsctl", argv, check, timeout_s)
+
+    def ofctl(self, argv: Sequence[str], *, check: bool = True, timeout_s: float = 30.0) -> Completed:
+        """Run ``ovs-ofctl`` with these arguments (ovs-ofctl(8)), as in ``sw1.ofctl(["add-flow", "sw1", "…"])``.
+
+        Raises:
+            BadInput: `argv` is not a list of strings.
+            CommandFailed: it refused (with `check`), or ran out of time.
+        """
+        return self._tool("ovs-ofctl", argv, check, timeout_s)
+
+    def appctl(self, argv: Sequence[str], *, check: bool = True, timeout_s: float = 30.0) -> Completed:
+        """Run ``ovs-appctl`` with these arguments (ovs-appctl(8)); it speaks to ovs-vswitchd.
+
+        An instance that was told something else than to show or to change its bridges serves no other lab.
+
+        Raises:
+            BadInput: `argv` is not a list of strings.
+            CommandFailed: it refused (with `check`), or ran out of time.
+        """
+        return self._tool("ovs-appctl", argv, check, timeout_s)
+
+    def _tool(self, program: str, argv: Sequence[str], check: bool, timeout_s: float) -> Completed:
+        self._settle()
+        if program == "ovs-appctl" and not _leaves_no_trace(argv):
+            self.instance.changed = f"ovs-appctl {' '.join(argv)}"
+        return self.instance.tool(program, argv, check=check, timeout_s=timeout_s)
+
+    def show(self) -> str:
+        """The configuration of the lab's Open vSwitch, for people (``ovs-vsctl show``)."""
+        return self.vsctl(["show"]).stdout
+
+    def flows(self, table: int | None = None) -> list[Flow]:
+        """The flows of one OpenFlow table, or of all, with their counters now.
+
+        Raises:
+            CommandFailed: the bridge does not answer, or allows no version of OpenFlow that ovs-ofctl speaks.
+        """
+        return parse_flows(self._dump_flows(table))
+
+    def _dump_flows(self, table: int | None = None) -> str:
+        which = [] if table is None else [f"table={table}"]
+        return self.ofctl(["-O", _VERSIONS, "--names", "dump-flows", self.name, *which]).stdout
+
+    def add_flow(self, flow: Flow | str) -> None:
+        """Add a flow, as ``ovs-ofctl add-flow`` writes it: ``"priority=100,icmp,actions=drop"`` (ovs-ofctl(8)).
+
+        Raises:
+            CommandFailed: Open vSwitch does not understand it.
+        """
+        self.ofctl(["-O", _VERSIONS, "add-flow", self.name, str(flow)])
+
+    @property
+    def fdb(self) -> list[FdbEntry]:
+        """The MAC addresses that the bridge has learned, now (``ovs-appctl fdb/show``)."""
+        self._settle()
+        names = {str(row["ofport"]): row["name"] for row in self._interface_rows()}
+        return parse_fdb(self.instance.appctl("fdb/show", self.name), {**names, "LOCAL": self.name})
+
+    def trace(self, flow: str) -> str:
+        """What the bridge would do to a packet, table by table (``ovs-appctl ofproto/trace``).
+
+        Args:
+            flow: the packet, such as ``"in_port=sw1-p1,icmp,nw_dst=192.168.1.20"`` (ovs-fields(7)).
+
+        Raises:
+            OvsError: Open vSwitch does not understand it.
+        """
+        self._settle()
+        return self.instance.appctl("ofproto/trace", self.name, flow)
+
+    def describe(self) -> Facts:
+        """The bridge, its ports and its datapath."""
+        facts = {**super().describe(), "datapath": self.datapath, "private": self.private}
+        return {**facts, "instance": self.instance.describe()} if self.started else facts
+
+    def diagnose(self) -> Iterator[Artifact]:
+        """Configuration, flows, MAC table, port statistics, and the logs of both daemons."""
+        sources: dict[str, Callable[[], str]] = {
+            "show": self.show,
+            "flows": self._dump_flows,
+            "fdb": lambda: self.instance.appctl("fdb/show", self.name),
+            "ports": lambda: self.ofctl(["-O", _VERSIONS, "--names", "dump-ports", self.name]).stdout,
+            "ovs-vswitchd": lambda: self.instance.log("ovs-vswitchd"),
+            "ovsdb-server": lambda: self.instance.log("ovsdb-server"),
+        }
+        for what, read in sources.items():
+            yield Artifact(f"{self.name}-{what}.txt", _text_or_error(read))
+
+
+def _text_or_error(read: Callable[[], str]) -> str:
+    try:
+        return read()
+    except (InfraError, OSError) as error:
+        return f"could not be read: {error}\n"
+
+
+def _leaves_no_trace(argv: Sequence[str]) -> bool:
+    """Whether an ovs-appctl command only reads, or changes something that goes with the bridge."""
+    words = [word for word in argv if not word.startswith("-")]
+    return bool(words) and (words[0].rpartition("/")[2] in _READS or words[0].startswith(_OF_ONE_BRIDGE))
