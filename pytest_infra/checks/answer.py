@@ -9,7 +9,10 @@ from typing import Literal
 
 from .icmp import IcmpError
 
-__all__ = ["Answer", "AnswerKind", "local_refusal"]
+__all__ = ["Answer", "AnswerKind", "Carried", "local_refusal"]
+
+Carried = Literal["request", "reply"] | None
+"""What a packet that was seen somewhere has to do with a probe: it is the probe, an answer to it, or nothing."""
 
 AnswerKind = Literal["reply", "reset", "icmp", "local", "silence"]
 """``reply``: the answer that was asked for. ``reset``: a TCP reset (RFC 9293). ``icmp``: an ICMP error. ``local``: the

@@ -100,8 +100,9 @@ class PathReport(Report):
         at = self.first_difference
         if self.wanted is None or at is None or at >= len(self.wanted) or not self.reached:
             return f"{self.source} does not reach {self.destination} ({self.address})"
-        is_there = self.names[at] if at < len(self.hops) else "nothing: the path is shorter"
-        return f"{self.source} does not take that path to {self.destination}: hop {at + 1} is {is_there}, not {self.wanted[at]}"
+        there = self.names[at] if at < len(self.hops) else "nothing: the path is shorter"
+        difference = f"hop {at + 1} is {there}, not {self.wanted[at]}"
+        return f"{self.source} does not take that path to {self.destination}: {difference}"
 
 
 def traceroute(

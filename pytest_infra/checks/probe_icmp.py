@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .answer import Answer, local_refusal
+from .answer import Answer, Carried, local_refusal
 from .icmp import ECHO_REPLY, ECHO_REQUEST, ERRORS, echo_request, ip_header_bytes, parse_echo, parse_error
 from .inet import sockaddr
 
@@ -31,6 +31,10 @@ _NONCE_BYTES = 8
 _RECEIVE_BYTES = 1 << 16
 _RECEIVE_BUFFER = 1 << 20
 _NS = 1_000_000_000
+
+
+Settled = Callable[[Mapping[int, Answer], int], bool]
+"""Told the answers so far, by number from 0, and how many requests were sent: whether to wait no longer."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def echo(
     hop_limits: Sequence[int] | None = None,
     source: str | None = None,
     stop_at_error: bool = False,
-    settled: Callable[[Mapping[int, Answer], int], bool] | None = None,
+    settled: Settled | None = None,
 ) -> EchoResult:
     """Send echo requests and collect what comes back; run it within the sending node.
 
@@ -68,28 +72,48 @@ def echo(
         hop_limits: the TTL (hop limit) of each request; the kernel's own when not given.
         source: the address to send from; the kernel chooses when not given.
         stop_at_error: send no more requests after one was refused or answered by an ICMP error.
-        settled: told the answers so far, by number from 0, and how many requests were sent: whether to wait no
-            longer; by default when each request has its answer.
+        settled: when to wait no longer; by default when each request has its answer.
     """
-    version = 6 if ":" in destination else 4
-    with _open(version, source) as sock:
-        run = EchoRun(sock, version, sockaddr(destination), size, settled or _all_answered)
+    settled = _all_answered_or_one_refused if stop_at_error else settled
+    with open_echo(destination, size=size, source=source, settled=settled) as run:
         started = time.monotonic()
         for number in range(count):
             if hop_limits is not None:
-                _set_hop_limit(sock, version, hop_limits[number])
+                run.set_hop_limit(hop_limits[number])
             run.send(number)
-            last = number == count - 1
-            run.receive(
-                started + (number + 1) * interval_s if not last else time.monotonic() + within_s, to_the_end=not last
-            )
-            if stop_at_error and any(answer.negative for answer in run.answers.values()):
+            if number < count - 1:
+                run.receive(started + (number + 1) * interval_s, to_the_end=True)
+            if stop_at_error and _one_refused(run.answers):
                 break
+        run.receive(time.monotonic() + within_s)
         answers = tuple(run.answers.get(number, Answer("silence")) for number in range(run.sent))
         return EchoResult(answers, run.duplicates, time.monotonic() - started)
 
 
-def _open(version: int, source: str | None) -> socket.socket:
+def open_echo(
+    destination: str, *, size: int = 56, source: str | None = None, settled: Settled | None = None
+) -> EchoRun:
+    """Echo requests that are sent one by one; open it within the sending node, use it from anywhere, close it.
+
+    Args:
+        destination: an IPv4 or IPv6 address, with ``%interface`` where it is link-local.
+        size: bytes of payload after the 8 bytes of ICMP header.
+        source: the address to send from; the kernel chooses when not given.
+        settled: when to wait no longer; by default when each request has its answer.
+    """
+    version = 6 if ":" in destination else 4
+    address = sockaddr(destination)
+    sock = _open(version)
+    try:
+        if source is not None:
+            sock.bind(sockaddr(source))
+    except BaseException:
+        sock.close()
+        raise
+    return EchoRun(sock, version, address, size, settled or _all_answered)
+
+
+def _open(version: int) -> socket.socket:
     """A raw socket that takes echo replies and ICMP errors, and nothing else."""
     wanted = (ECHO_REPLY[version], *ERRORS[version])
     if version == 4:
@@ -106,32 +130,26 @@ def _open(version: int, source: str | None) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMPV6_FILTER, struct.pack("=8I", *words))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
     sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-    if source is not None:
-        sock.bind(sockaddr(source))
     return sock
-
-
-def _set_hop_limit(sock: socket.socket, version: int, limit: int) -> None:
-    if version == 4:
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, limit)
-    else:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, limit)
 
 
 def _all_answered(answers: Mapping[int, Answer], sent: int) -> bool:
     return len(answers) == sent
 
 
+def _one_refused(answers: Mapping[int, Answer]) -> bool:
+    return any(answer.negative for answer in answers.values())
+
+
+def _all_answered_or_one_refused(answers: Mapping[int, Answer], sent: int) -> bool:
+    return len(answers) == sent or _one_refused(answers)
+
+
 class EchoRun:
-    """The requests of one call and their answers."""
+    """Echo requests of one identifier and nonce, and their answers (see `open_echo`)."""
 
     def __init__(
-        self,
-        sock: socket.socket,
-        version: int,
-        destination: tuple[object, ...],
-        size: int,
-        settled: Callable[[Mapping[int, Answer], int], bool],
+        self, sock: socket.socket, version: int, destination: tuple[object, ...], size: int, settled: Settled
     ) -> None:
         self._settled = settled
         self._sock, self._version, self._destination = sock, version, destination
@@ -146,6 +164,23 @@ class EchoRun:
         self.answers: dict[int, Answer] = {}
         self.duplicates = 0
 
+    def __enter__(self) -> EchoRun:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+    def set_hop_limit(self, limit: int) -> None:
+        """The TTL (hop limit) of the requests from now on."""
+        if self._version == 4:
+            self._sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, limit)
+        else:
+            self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, limit)
+
     def send(self, number: int) -> None:
         """Send request `number`; a refusal by this node's kernel is its answer."""
         request = echo_request(self._version, self._identifier, number, self._payload)
@@ -156,7 +191,7 @@ class EchoRun:
         except OSError as error:
             self.answers[number] = local_refusal(error)
 
-    def receive(self, deadline: float, *, to_the_end: bool) -> None:
+    def receive(self, deadline: float, *, to_the_end: bool = False) -> None:
         """Take what comes until `deadline`, or, unless `to_the_end`, until the requests are settled."""
         while to_the_end or not self._settled(self.answers, self.sent):
             left_s = deadline - time.monotonic()
@@ -165,6 +200,20 @@ class EchoRun:
                     return
                 continue
             self._take()
+
+    def carried_by(self, packet: bytes) -> Carried:
+        """Whether an IP packet seen somewhere is one of these requests, or a reply to one."""
+        header = ip_header_bytes(packet)
+        if header is None or header[1] != _PROTOCOL[self._version] or packet[0] >> 4 != self._version:
+            return None
+        message = parse_echo(packet[header[0] :])
+        if message is None or message.identifier != self._identifier:
+            return None
+        if message.payload[: len(self._nonce)] != self._nonce:
+            return None
+        if message.type == ECHO_REQUEST[self._version]:
+            return "request"
+        return "reply" if message.type == ECHO_REPLY[self._version] else None
 
     def _take(self) -> None:
         try:

@@ -22,7 +22,7 @@ from .graph import node_having
 from .ping import figures, summary
 from .probe_icmp import echo
 from .probe_tcp import connect
-from .probe_udp import ask, random_payload
+from .probe_udp import ask
 from .serve import serving
 from .target import Ends, Family, Target, choose_ends
 
@@ -222,9 +222,9 @@ def _connect(ends: Ends, _: Request, port: int, listener: Any, within_s: float) 
 
 
 def _ask(ends: Ends, request: Request, port: int, listener: Any, within_s: float) -> tuple[Answer, bool | None]:
-    payload = random_payload() if request.payload is None else request.payload
+    address, payload = str(ends.address), request.payload
     result = ends.source.call(
-        ask, str(ends.address), port, payload=payload, within_s=within_s, source=ends.bind_to, listener=listener
+        ask, address, port, payload=payload, within_s=within_s, source=ends.bind_to, listener=listener
     )
     return result.answer, result.delivered
 
