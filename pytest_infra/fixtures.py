@@ -9,13 +9,28 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from .core.errors import Unavailable
+
 if TYPE_CHECKING:
     from .lab import Lab
     from .net.host import Host
     from .net.ovs import OvsBridge
     from .session import Infra
 
-__all__ = ["LabFactory", "infra", "lab", "lab_factory", "netns", "ovs_bridge"]
+__all__ = ["LabFactory", "demand_run", "infra", "lab", "lab_factory", "netns", "ovs_bridge"]
+
+
+def demand_run(config: pytest.Config) -> None:
+    """Refuse to go on unless the run was given ``--infra``, on Linux.
+
+    Raises:
+        Unavailable: it was not, or is not.
+    """
+    if not config.getoption("infra_enabled"):
+        raise Unavailable("opt-in", "--infra is not given", "pytest --infra")
+    from .core.requirement import LINUX
+
+    LINUX.demand()
 
 
 class LabFactory:
@@ -39,8 +54,9 @@ class LabFactory:
 
 
 @pytest.fixture(scope="session")
-def infra() -> Iterator[Infra]:
+def infra(pytestconfig: pytest.Config) -> Iterator[Infra]:
     """The session's infrastructure: makes labs (``with infra.lab() as lab:``) and knows the machine."""
+    demand_run(pytestconfig)
     from .session import Infra
 
     with Infra() as session:

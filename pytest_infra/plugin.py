@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from .core.errors import Unavailable
-from .fixtures import infra, lab, lab_factory, netns, ovs_bridge
+from .fixtures import demand_run, infra, lab, lab_factory, netns, ovs_bridge
 
 __all__ = ["infra", "lab", "lab_factory", "netns", "ovs_bridge"]
 
@@ -129,6 +129,7 @@ def pytest_configure(config: pytest.Config) -> None:
     ):
         config.addinivalue_line("markers", line)
     settings = config.stash[_SETTINGS] = _settings(config, config.option)
+    config.option.infra_enabled = settings.enabled
     config.pluginmanager.register(_Skips(), "infra-skips")
     if settings.pause:
         _check_pause(config)
@@ -233,11 +234,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before any fixture of a test: is it asked for, is what it needs there, is what it must hold alone free?"""
     if not _uses_plugin(item):
         return
-    if not item.config.stash[_SETTINGS].enabled:
-        raise Unavailable("opt-in", "--infra is not given", "pytest --infra")
-    from .core.requirement import LINUX
-
-    LINUX.demand()
+    demand_run(item.config)
     if names := _required(item):
         from .doctor import requirements
 

@@ -1,4 +1,4 @@
-"""Runs commands as an ordinary user, on a machine where the tests may be root's and Python may be in root's home."""
+"""What the tests of the plugin share: running pytest as an ordinary user, where the tests may be root's."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 UID = 54321  # nobody's: no entry in /etc/passwd is needed
 
-_REPOSITORY = Path(__file__).resolve().parents[1]
+_REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def _closed_ancestor(path: Path) -> Path | None:
@@ -37,43 +42,45 @@ def _opening_script() -> str:
     return "\n".join([*lines, "umount -l $stage", "rmdir $stage"])
 
 
-def as_user(argv: Sequence[str], cwd: str | os.PathLike[str], before: str = "") -> list[str]:
-    """The argument list that runs `argv` in `cwd` as an ordinary user: another one if root runs the tests.
+@dataclass(frozen=True)
+class OrdinaryUser:
+    """Runs commands in a folder as a user without any privilege; Python may be in root's home."""
 
-    Args:
-        argv: the command.
-        cwd: the folder, which the user then owns.
-        before: shell commands that root runs first, in the private mount namespace.
-    """
-    if os.geteuid() != 0:
-        return list(argv)
-    for folder, _, files in os.walk(cwd):
-        for path in (folder, *(os.path.join(folder, name) for name in files)):
-            os.chown(path, UID, UID)
-    user = [
-        "setpriv",
-        f"--reuid={UID}",
-        f"--regid={UID}",
-        "--clear-groups",
-        "--inh-caps=-all",
-        "env",
-        "-u",
-        "XDG_RUNTIME_DIR",
-    ]
-    script = f"{_opening_script()}\n{before}\ncd {shlex.quote(os.fspath(cwd))}\nexec {shlex.join([*user, *argv])}"
-    return ["unshare", "--mount", "--propagation=private", "sh", "-c", script]
+    folder: Path
+
+    def argv(self, argv: Sequence[str], before: str = "") -> list[str]:
+        """The argument list that runs `argv`; root runs the shell commands `before` first, in the private mounts."""
+        if os.geteuid() != 0:
+            return list(argv)
+        for folder, _, files in os.walk(self.folder):
+            for path in (folder, *(os.path.join(folder, name) for name in files)):
+                os.chown(path, UID, UID)
+        user = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--inh-caps=-all"]
+        script = [
+            _opening_script(),
+            before,
+            f"cd {shlex.quote(str(self.folder))}",
+            f"exec {shlex.join([*user, *argv])}",
+        ]
+        return ["unshare", "--mount", "--propagation=private", "sh", "-c", "\n".join(script)]
+
+    def env(self) -> dict[str, str]:
+        """The environment that the user would have."""
+        keep = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "PYTEST_"))}
+        return {**keep, "HOME": str(self.folder), "USER": "ordinary", "LOGNAME": "ordinary"}
+
+    def run(self, *argv: str, before: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        options: dict[str, Any] = {"cwd": "/", "env": self.env(), "capture_output": True, "text": True}
+        return subprocess.run(self.argv(argv, before), timeout=100, check=False, **options)
+
+    def pytest(self, *arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
+        """Run pytest to its end."""
+        return self.run(sys.executable, "-m", "pytest", *arguments, before=before)
 
 
-def run_as_user(
-    argv: Sequence[str], cwd: str | os.PathLike[str], before: str = "", **env: str
-) -> subprocess.CompletedProcess[str]:
-    """Run a command as an ordinary user to its end."""
-    return subprocess.run(
-        as_user(argv, cwd, before),
-        cwd=cwd,
-        env={**os.environ, "HOME": os.fspath(cwd), **env},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+@pytest.fixture
+def ordinary_user() -> Iterator[OrdinaryUser]:
+    """A user without privilege who owns a folder of the test's own."""
+    with tempfile.TemporaryDirectory(prefix="ordinary-user-") as folder:
+        yield OrdinaryUser(Path(folder))
