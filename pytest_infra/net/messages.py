@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
@@ -59,6 +60,10 @@ _NEIGHBOUR_STATES = {0x01: "INCOMPLETE", 0x02: "REACHABLE", 0x04: "STALE", 0x08:
                      0x20: "FAILED", 0x40: "NOARP", 0x80: "PERMANENT"}  # fmt: skip
 
 
+_encoded_once = lru_cache(maxsize=4096)
+"""Encoding costs more than what the kernel does with it, and lab after lab asks for the same."""
+
+
 def _link_message() -> Any:
     from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
@@ -107,6 +112,7 @@ def add_bridge(name: str, *, index: int, mac: str) -> bytes:
     return _encode(message, 16, _CREATE | _EXCL)
 
 
+@_encoded_once
 def set_link(index: int, *, up: bool | None = None, mtu: int | None = None, master: int | None = None) -> bytes:
     """Change an interface: administrative state, MTU in bytes, or the bridge it is a port of (0 for none)."""
     message = _link_message()
@@ -144,6 +150,7 @@ def delete_group(group: int) -> bytes:
     return _encode(message, 17, 0)
 
 
+@_encoded_once
 def get_link(index: int) -> bytes:
     """Ask for one interface; the kernel brings its carrier up to date first (linkwatch), which a dump does not."""
     message = _link_message()
@@ -164,6 +171,7 @@ def _address_message(index: int, ip: IPInterface) -> Any:
     return message
 
 
+@_encoded_once
 def add_address(index: int, ip: IPInterface) -> bytes:
     """An address on an interface, IPv4 with its broadcast address.
 
@@ -206,6 +214,7 @@ def delete_route(destination: IPNetwork, gateway: IPAddress, index: int) -> byte
     return _encode(_route_message(destination, gateway, index), 25, 0)
 
 
+@_encoded_once
 def dump_links() -> bytes:
     """Ask for all interfaces, without their statistics."""
     message = _link_message()
@@ -213,6 +222,7 @@ def dump_links() -> bytes:
     return _encode(message, 18, _DUMP)
 
 
+@_encoded_once
 def dump_addresses(version: int = 0) -> bytes:
     """Ask for all addresses, or those of one IP version."""
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
@@ -222,6 +232,7 @@ def dump_addresses(version: int = 0) -> bytes:
     return _encode(message, 22, _DUMP)
 
 
+@_encoded_once
 def dump_routes(version: int) -> bytes:
     """Ask for all routes of one IP version."""
     from pyroute2.netlink.rtnl.rtmsg import rtmsg
@@ -231,6 +242,7 @@ def dump_routes(version: int) -> bytes:
     return _encode(message, 26, _DUMP)
 
 
+@_encoded_once
 def dump_neighbours() -> bytes:
     """Ask for all neighbour entries."""
     from pyroute2.netlink.rtnl.ndmsg import ndmsg
