@@ -21,7 +21,7 @@ from .ovs_rpc import Operation, transact
 from .port import Port
 from .switch import Switch
 
-__all__ = ["OVS", "OvsBridge"]
+__all__ = ["OvsBridge"]
 
 _VERSIONS = "OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15"
 _READS = ("show", "list", "list-commands", "version", "trace", "dump-flows", "rxq-show", "stats-show", "read-counter")

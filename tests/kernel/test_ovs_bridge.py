@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from pytest_infra.core.errors import BadInput, CommandFailed
+from pytest_infra.core.errors import BadInput, CommandFailed, Unavailable
 from pytest_infra.core.requirement import Absent
 from pytest_infra.lab import Lab
 from pytest_infra.net import ovs_instance
 from pytest_infra.net.host import Host
 from pytest_infra.net.ovs import OvsBridge
+from pytest_infra.net.ovs_requirements import OVS_KERNEL_DATAPATH
 from pytest_infra.session import Infra
 
 
@@ -268,3 +269,17 @@ def test_without_tap_devices_it_switches_all_the_same(session: Infra, monkeypatc
         assert transfer(a, b, address(b, 6)) == 200_000
         assert "no local interface (/dev/net/tun cannot be opened: Permission denied" in switch.instance.limit
         assert set(switch.interfaces) == {"lo", "sw1-p1", "sw1-p2"}
+
+
+def test_the_kernel_datapath_works_or_says_what_is_missing(session: Infra) -> None:
+    with session.lab() as lab:
+        if OVS_KERNEL_DATAPATH.probe():
+            switch, a, b = two_hosts(lab, datapath="system")
+            assert answers(a, address(b, 4))
+            assert transfer(a, b, address(b, 6)) == 200_000
+            assert "ovs-system" in switch.interfaces
+            (flow,) = switch.flows()
+            assert flow.packets > 100
+        else:
+            with pytest.raises(Unavailable, match="ovs-kernel .*no generic netlink family ovs_datapath; modprobe"):
+                two_hosts(lab, datapath="system")
