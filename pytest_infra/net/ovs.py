@@ -21,10 +21,11 @@ from .ovs_rpc import Operation, transact
 from .port import Port
 from .switch import Switch
 
-__all__ = ["OVS", "OvsBridge"]
+__all__ = ["OvsBridge"]
 
 _VERSIONS = "OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15"
 _READS = ("show", "list", "list-commands", "version", "trace", "dump-flows", "rxq-show", "stats-show", "read-counter")
+_CHANGES = ("add", "bundle", "clear", "create", "del", "destroy", "insert", "mod", "remove", "replace", "set")
 _OF_ONE_BRIDGE = ("fdb/", "mdb/", "bridge/", "stp/", "rstp/", "bond/", "lacp/", "cfm/", "bfd/")
 
 
@@ -124,6 +125,8 @@ class OvsBridge(Switch):
     def ofctl(self, argv: Sequence[str], *, check: bool = True, timeout_s: float = 30.0) -> Completed:
         """Run ``ovs-ofctl`` with these arguments (ovs-ofctl(8)), as in ``sw1.ofctl(["add-flow", "sw1", "…"])``.
 
+        A change applies to the next packet: what the datapath has cached of older flows is dropped.
+
         Raises:
             BadInput: `argv` is not a list of strings.
             CommandFailed: it refused (with `check`), or ran out of time.
@@ -146,7 +149,10 @@ class OvsBridge(Switch):
         self._settle()
         if program == "ovs-appctl" and not _leaves_no_trace(words):
             self.instance.changed = f"ovs-appctl {' '.join(words)}"
-        return self.instance.tool(program, words, check=check, timeout_s=timeout_s)
+        done = self.instance.tool(program, words, check=check, timeout_s=timeout_s)
+        if any(word.startswith(_CHANGES) for word in words):
+            self.instance.settle_datapath()
+        return done
 
     def show(self) -> str:
         """The configuration of the lab's Open vSwitch, for people (``ovs-vsctl show``)."""
@@ -155,10 +161,14 @@ class OvsBridge(Switch):
     def flows(self, table: int | None = None) -> list[Flow]:
         """The flows of one OpenFlow table, or of all, with their counters now.
 
+        Open vSwitch itself brings the counters up to date twice a second; here the datapath is made to hand them
+        over first, for which it gives up the flows that it has cached.
+
         Raises:
             CommandFailed: the bridge does not answer, or allows no version of OpenFlow that ovs-ofctl speaks.
         """
         self._settle()
+        self.instance.settle_datapath()
         which = [] if table is None else [f"table={table}"]
         return parse_flows(self._openflow("dump-flows", *which))
 
@@ -173,6 +183,7 @@ class OvsBridge(Switch):
         """
         self._settle()
         self._openflow("add-flow", str(flow))
+        self.instance.settle_datapath()
 
     @property
     def fdb(self) -> list[FdbEntry]:
@@ -199,9 +210,10 @@ class OvsBridge(Switch):
         return {**facts, "instance": self.instance.describe()} if self.started else facts
 
     def diagnose(self) -> Iterator[Artifact]:
-        """Configuration, flows, MAC table, port statistics, and the logs of both daemons."""
+        """Configuration, flows as cached and as set, MAC table, port statistics, the logs of both daemons."""
         sources: dict[str, Callable[[], str]] = {
             "show": lambda: self.instance.tool("ovs-vsctl", ["show"], timeout_s=5).stdout,
+            "datapath-flows": lambda: self.instance.appctl("dpctl/dump-flows", "-m"),
             "flows": lambda: self._openflow("dump-flows"),
             "fdb": lambda: self.instance.appctl("fdb/show", self.name),
             "ports": lambda: self._openflow("dump-ports"),

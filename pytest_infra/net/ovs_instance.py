@@ -6,6 +6,7 @@ database, sockets, logs, interfaces and the kernel's datapath go away with them,
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -182,6 +183,14 @@ class OvsInstance(Resource):
         """One command of ovs-appctl(8) to ovs-vswitchd by way of its control socket, without a process."""
         assert self.control is not None
         return appctl(self.control, command, *arguments)
+
+    def settle_datapath(self) -> None:
+        """Drop the flows that the datapath has cached, so that changes apply to the next packet and counters are exact.
+
+        A daemon that does not answer is no error here: who has asked for something else is told so by that.
+        """
+        with contextlib.suppress(OvsError):
+            self.appctl("revalidator/purge")
 
     def commit(self, *operations: Operation) -> list[dict[str, Any]]:
         """Change the database, and wait until ovs-vswitchd has done what it says.
