@@ -32,9 +32,7 @@ def _modules() -> Iterator[ModuleType]:
     from importlib import import_module
     from pkgutil import walk_packages
 
-    import pytest_infra
-
-    for module in walk_packages(pytest_infra.__path__, "pytest_infra."):
+    for module in walk_packages([os.path.dirname(__file__)], "pytest_infra."):
         if module.name.split(".")[1] not in _NOT_DOMAINS:
             yield import_module(module.name)
 
@@ -57,7 +55,7 @@ def requirements() -> dict[str, Requirement]:
 
 def capabilities() -> dict[str, Requirement]:
     """All that a test may name as needed: what resources require, and the programs of other people, by name."""
-    return {**PROGRAMS, **requirements()}
+    return {**requirements(), **PROGRAMS}
 
 
 def select(names: Sequence[str]) -> dict[str, Requirement]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import struct
+from collections.abc import Collection, Iterable
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
@@ -26,13 +27,14 @@ __all__ = [
     "parse_interfaces",
     "parse_neighbours",
     "parse_routes",
+    "pending_ipv6",
     "set_group",
     "set_link",
 ]
 
 _REQUEST, _REPLACE, _EXCL, _CREATE, _DUMP = 0x1, 0x100, 0x200, 0x400, 0x300
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
-_IFA_F_NODAD, _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x02, 0x08, 0x40
+_IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x08, 0x40
 _RTNH_F_LINKDOWN = 0x10
 _MAIN_TABLE = 254
 _SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
@@ -163,11 +165,13 @@ def _address_message(index: int, ip: IPInterface) -> Any:
 
 
 def add_address(index: int, ip: IPInterface) -> bytes:
-    """An address on an interface: IPv6 without duplicate address detection, IPv4 with its broadcast address."""
+    """An address on an interface, IPv4 with its broadcast address.
+
+    The flag IFA_F_NODAD is left out on purpose: with it nothing would tell when the address can be used, see
+    `pending_ipv6`; it is the setting ``accept_dad`` that turns duplicate address detection off.
+    """
     message = _address_message(index, ip)
-    if ip.version == 6:
-        message["flags"] = _IFA_F_NODAD
-    elif ip.network.prefixlen < 31:
+    if ip.version == 4 and ip.network.prefixlen < 31:
         message["attrs"].append(["IFA_BROADCAST", str(ip.network.broadcast_address)])
     return _encode(message, 20, _CREATE | _REPLACE)
 
@@ -209,11 +213,13 @@ def dump_links() -> bytes:
     return _encode(message, 18, _DUMP)
 
 
-def dump_addresses() -> bytes:
-    """Ask for all addresses."""
+def dump_addresses(version: int = 0) -> bytes:
+    """Ask for all addresses, or those of one IP version."""
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
-    return _encode(ifaddrmsg(), 22, _DUMP)
+    message = ifaddrmsg()
+    message["family"] = _FAMILY.get(version, 0)
+    return _encode(message, 22, _DUMP)
 
 
 def dump_routes(version: int) -> bytes:
@@ -284,6 +290,20 @@ def parse_addresses(replies: Iterable[bytes], names: dict[int, str]) -> list[Add
             )
         )
     return found
+
+
+def pending_ipv6(replies: Iterable[bytes], indices: Collection[int]) -> bool:
+    """Whether a reply to `dump_addresses` has an IPv6 address of these interfaces that is not usable yet.
+
+    A new address is tentative until the kernel, in the background, has joined the multicast group by which others
+    resolve it (RFC 4291 section 2.7.1); a neighbour solicitation before that is lost, and comes again after a second.
+    """
+    for reply in replies:
+        family, _, flags, _, index = struct.unpack_from("=BBBBI", reply, 16)  # struct ifaddrmsg
+        tentative = flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED) == _IFA_F_TENTATIVE
+        if tentative and family == _FAMILY[6] and index in indices:
+            return True
+    return False
 
 
 def parse_routes(replies: Iterable[bytes], names: dict[int, str]) -> list[Route]:

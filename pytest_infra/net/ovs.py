@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from ..core.errors import BadInput, InfraError, StartFailed
-from ..core.process import Completed
+from ..core.process import Completed, check_argv
 from ..core.requirement import PRIVILEGE
 from ..core.resource import Artifact, Facts
 from .offload import set_transmit_checksum
@@ -142,10 +142,11 @@ class OvsBridge(Switch):
         return self._tool("ovs-appctl", argv, check, timeout_s)
 
     def _tool(self, program: str, argv: Sequence[str], check: bool, timeout_s: float) -> Completed:
+        words = check_argv(argv)
         self._settle()
-        if program == "ovs-appctl" and not _leaves_no_trace(argv):
-            self.instance.changed = f"ovs-appctl {' '.join(argv)}"
-        return self.instance.tool(program, argv, check=check, timeout_s=timeout_s)
+        if program == "ovs-appctl" and not _leaves_no_trace(words):
+            self.instance.changed = f"ovs-appctl {' '.join(words)}"
+        return self.instance.tool(program, words, check=check, timeout_s=timeout_s)
 
     def show(self) -> str:
         """The configuration of the lab's Open vSwitch, for people (``ovs-vsctl show``)."""
@@ -157,11 +158,12 @@ class OvsBridge(Switch):
         Raises:
             CommandFailed: the bridge does not answer, or allows no version of OpenFlow that ovs-ofctl speaks.
         """
-        return parse_flows(self._dump_flows(table))
-
-    def _dump_flows(self, table: int | None = None) -> str:
+        self._settle()
         which = [] if table is None else [f"table={table}"]
-        return self.ofctl(["-O", _VERSIONS, "--names", "dump-flows", self.name, *which]).stdout
+        return parse_flows(self._openflow("dump-flows", *which))
+
+    def _openflow(self, command: str, *arguments: str) -> str:
+        return self.instance.tool("ovs-ofctl", ["-O", _VERSIONS, "--names", command, self.name, *arguments]).stdout
 
     def add_flow(self, flow: Flow | str) -> None:
         """Add a flow, as ``ovs-ofctl add-flow`` writes it: ``"priority=100,icmp,actions=drop"`` (ovs-ofctl(8)).
@@ -169,7 +171,8 @@ class OvsBridge(Switch):
         Raises:
             CommandFailed: Open vSwitch does not understand it.
         """
-        self.ofctl(["-O", _VERSIONS, "add-flow", self.name, str(flow)])
+        self._settle()
+        self._openflow("add-flow", str(flow))
 
     @property
     def fdb(self) -> list[FdbEntry]:
@@ -198,10 +201,10 @@ class OvsBridge(Switch):
     def diagnose(self) -> Iterator[Artifact]:
         """Configuration, flows, MAC table, port statistics, and the logs of both daemons."""
         sources: dict[str, Callable[[], str]] = {
-            "show": self.show,
-            "flows": self._dump_flows,
+            "show": lambda: self.instance.tool("ovs-vsctl", ["show"], timeout_s=5).stdout,
+            "flows": lambda: self._openflow("dump-flows"),
             "fdb": lambda: self.instance.appctl("fdb/show", self.name),
-            "ports": lambda: self.ofctl(["-O", _VERSIONS, "--names", "dump-ports", self.name]).stdout,
+            "ports": lambda: self._openflow("dump-ports"),
             "ovs-vswitchd": lambda: self.instance.log("ovs-vswitchd"),
             "ovsdb-server": lambda: self.instance.log("ovsdb-server"),
         }
