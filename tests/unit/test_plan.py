@@ -21,7 +21,7 @@ class Sketch:
     """A lab that is declared and planned and never made."""
 
     def __init__(self) -> None:
-        self.lab = Lab("sketch", LabServices(None, None))  # type: ignore[arg-type]
+        self.lab = Lab("sketch", LabServices(None, None, None))  # type: ignore[arg-type]
         self.routes: dict[Any, dict[Any, Any]] = {}
 
     def plan(self) -> Sketch:
@@ -259,7 +259,7 @@ def test_automatic_subnets_keep_clear_of_those_that_are_given(sketch: Sketch) ->
 def test_two_labs_have_different_ipv6_prefixes() -> None:
     found = set()
     for name in ("one", "two"):
-        lab = Lab(name, LabServices(None, None))  # type: ignore[arg-type]
+        lab = Lab(name, LabServices(None, None, None))  # type: ignore[arg-type]
         link = lab.link(lab.host(), lab.host())
         lab._addresses.number(segments_of(lab.links))
         found.add(link.a.addresses[1].network)
