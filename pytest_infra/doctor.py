@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 
-from .core.requirement import LINUX, PRIVILEGE, Absent, Requirement, find_program
+from .core.requirement import LINUX, PRIVILEGE, Absent, Present, Requirement, find_program
 from .core.resource import Resource
 
-__all__ = ["doctor", "install", "install_commands", "requirements", "summary", "table"]
+__all__ = ["doctor", "install", "install_commands", "probe", "requirements", "summary", "table"]
 
 _NOT_DOMAINS = ("plugin", "fixtures", "testinfra", "cli", "doctor", "__main__")
 
@@ -53,11 +53,16 @@ def requirements() -> dict[str, Requirement]:
     return found
 
 
+def probe(requirement: Requirement) -> Present | Absent:
+    """Look whether the machine meets a requirement; one that is not Linux meets none."""
+    return LINUX.probe() and requirement.probe()
+
+
 def table(known: Mapping[str, Requirement]) -> tuple[list[tuple[str, str, str]], list[Requirement]]:
     """The rows (name, state, text) and the requirements that are not met."""
     rows, missing = [], []
     for name, requirement in known.items():
-        found = requirement.probe()
+        found = probe(requirement)
         if isinstance(found, Absent):
             missing.append(requirement)
             rows.append((name, "missing", f"{found.why}; {found.remedy}" if found.remedy else found.why))

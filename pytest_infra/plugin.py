@@ -147,18 +147,17 @@ def _check_pause(config: pytest.Config) -> None:
 
 
 def _check_required(settings: _Settings) -> None:
-    from .doctor import requirements
+    from .core.requirement import Absent
+    from .doctor import probe, requirements
 
     known = requirements()
     names = sorted(settings.require - {"all"})
     if unknown := [name for name in names if name not in known]:
         raise pytest.UsageError(f"--infra-require: unknown {', '.join(unknown)}; there are all, {', '.join(known)}")
-    missing = []
-    for name in names:
-        try:
-            known[name].demand()
-        except Unavailable as error:
-            missing.append(str(error))
+    found = {name: probe(known[name]) for name in names}
+    missing = [
+        str(Unavailable(name, item.why, item.remedy)) for name, item in found.items() if isinstance(item, Absent)
+    ]
     if missing:
         raise pytest.UsageError("--infra-require: this machine lacks " + ", ".join(missing))
 
