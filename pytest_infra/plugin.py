@@ -147,17 +147,18 @@ def _check_pause(config: pytest.Config) -> None:
 
 
 def _check_required(settings: _Settings) -> None:
-    from .core.requirement import Absent
-    from .doctor import probe, requirements
+    from .doctor import demand, requirements
 
     known = requirements()
     names = sorted(settings.require - {"all"})
     if unknown := [name for name in names if name not in known]:
         raise pytest.UsageError(f"--infra-require: unknown {', '.join(unknown)}; there are all, {', '.join(known)}")
-    found = {name: probe(known[name]) for name in names}
-    missing = [
-        str(Unavailable(name, item.why, item.remedy)) for name, item in found.items() if isinstance(item, Absent)
-    ]
+    missing = []
+    for name in names:
+        try:
+            demand(name, known)
+        except Unavailable as error:
+            missing.append(str(error))
     if missing:
         raise pytest.UsageError("--infra-require: this machine lacks " + ", ".join(missing))
 
@@ -235,11 +236,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     demand_run(item.config)
     if names := _required(item):
-        from .doctor import requirements
+        from .doctor import demand, requirements
 
         known = requirements()
         for name in names:
-            known[name].demand()
+            demand(name, known)
     if marks := list(item.iter_markers("infra_exclusive")):
         from .core.lock import exclusive
 

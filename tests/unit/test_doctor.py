@@ -68,7 +68,7 @@ class Thing(Requirement):
 def test_table_and_status(monkeypatch: pytest.MonkeyPatch) -> None:
     there, gone = Thing("there", purpose="standing on"), Thing("gone")
     object.__setattr__(gone, "found", Absent("it left", "call it back"))
-    monkeypatch.setattr(doctor, "requirements", lambda: {"there": there, "gone": gone})
+    monkeypatch.setattr(doctor, "requirements", lambda: {"there": (there,), "gone": (there, gone)})
     said: list[str] = []
     assert doctor.doctor(said.append) == 1
     assert "".join(said) == (
@@ -76,17 +76,14 @@ def test_table_and_status(monkeypatch: pytest.MonkeyPatch) -> None:
         "gone   missing  it left; call it back\n"
         "1 of 2 missing; tests that need them are skipped, with this reason\n"
     )
-    monkeypatch.setattr(doctor, "requirements", lambda: {"there": there})
+    monkeypatch.setattr(doctor, "requirements", lambda: {"there": (there,)})
     assert doctor.doctor(said.append) == 0
 
 
 def test_every_requirement_of_the_package_is_known_and_says_what_it_is_for() -> None:
     known = doctor.requirements()
     assert {"linux", "privilege", "ovs"} <= known.keys()
-    package = [item for item in known.values() if type(item).__module__.startswith("pytest_infra")]
-    assert [item.name for item in package if not item.purpose and item.name in ("linux", "privilege", "ovs")] == []
-    assert [
-        item.name
-        for item in package
-        if isinstance(item, Command) and {"apt", "dnf", "pacman", "apk"} - item.packages.keys()
-    ] == []
+    package = [item for items in known.values() for item in items if type(item).__module__.startswith("pytest_infra")]
+    assert [item.name for item in package if not item.purpose] == []
+    commands = [item for item in package if isinstance(item, Command)]
+    assert [item.name for item in commands if {"apt", "dnf", "pacman", "apk"} - item.packages.keys()] == []
