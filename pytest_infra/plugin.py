@@ -147,7 +147,7 @@ def _check_pause(config: pytest.Config) -> None:
 
 
 def _check_required(settings: _Settings) -> None:
-    from .doctor import capabilities
+    from .doctor import capabilities, demand
 
     known = capabilities()
     names = sorted(settings.require - {"all"})
@@ -156,7 +156,7 @@ def _check_required(settings: _Settings) -> None:
     missing = []
     for name in names:
         try:
-            known[name].demand()
+            demand(name, known)
         except Unavailable as error:
             missing.append(str(error))
     if missing:
@@ -236,11 +236,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     demand_run(item.config)
     if names := _required(item):
-        from .doctor import capabilities
+        from .doctor import capabilities, demand
 
         known = capabilities()
         for name in names:
-            known[name].demand()
+            demand(name, known)
     if marks := list(item.iter_markers("infra_exclusive")):
         from .core.lock import exclusive
 
