@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_address
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from ..core.errors import BadInput
 from ..core.node import Node
@@ -27,6 +27,7 @@ from .serve import serving
 from .target import Ends, Family, Target, choose_ends
 
 __all__ = [
+    "NOUNS",
     "Protocol",
     "ReachReport",
     "Request",
@@ -35,10 +36,17 @@ __all__ = [
     "explained",
     "measure_reach",
     "probe",
+    "service",
 ]
 
 Protocol = Literal["icmp", "tcp", "udp"]
-_NOUNS = {"icmp": "ICMP echo request", "tcp": "TCP connection", "udp": "UDP datagram"}
+NOUNS: Final = {"icmp": "ICMP echo request", "tcp": "TCP connection", "udp": "UDP datagram"}
+"""What one probe of a protocol is called."""
+
+
+def service(address: str, protocol: str, port: int | None) -> str:
+    """The address, with the port where there is one, as the texts name it."""
+    return address if port is None else f"{address} {protocol.upper()} port {port}"
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,7 @@ class ReachReport(Report):
 
     def explain(self) -> str:
         """The verdict, what was measured and wanted, and where the autopsy found the cause."""
-        noun = _NOUNS[self.protocol] + ("s" if self.count != 1 else "")
+        noun = NOUNS[self.protocol] + ("s" if self.count != 1 else "")
         measured = [f"{self.received} of {self.count} {noun} answered in {format_duration(self.elapsed_s)}"]
         measured += summary([answer for answer in self.answers if answer.negative])
         wanted = f"{self.count} of {self.count} within {format_duration(self.within_s)}"
@@ -114,7 +122,7 @@ class ReachReport(Report):
         return f"{beginning}: {answer}" + (f" ({self.refused_by})" if self.refused_by else "")
 
     def _where(self) -> str:
-        return self.address if self.port is None else f"{self.address} {self.protocol.upper()} port {self.port}"
+        return service(self.address, self.protocol, self.port)
 
     def to_dict(self) -> dict[str, object]:
         """The report in JSON types, with the figures worked out."""
@@ -149,8 +157,8 @@ def check_request(
     Raises:
         BadInput: one of them cannot be used, or does not go with the protocol.
     """
-    if protocol not in _NOUNS:
-        raise BadInput(f"protocol {protocol!r} is not known; allowed are {', '.join(map(repr, _NOUNS))}")
+    if protocol not in NOUNS:
+        raise BadInput(f"protocol {protocol!r} is not known; allowed are {', '.join(map(repr, NOUNS))}")
     if protocol == "icmp" and (port is not None or serve):
         raise BadInput("port and serve do not go with protocol 'icmp': ICMP has no ports; use 'tcp' or 'udp'")
     if protocol != "udp" and payload is not None:
