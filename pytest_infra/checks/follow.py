@@ -33,6 +33,10 @@ class Probe(Protocol):
 
     delivered: bool | None
 
+    @property
+    def underway(self) -> bool:
+        """Whether a first answer has come, and more has to follow before it counts."""
+
     def send(self) -> None:
         """Send it."""
 
@@ -190,6 +194,8 @@ class Follow:
 
     def _lost(self, place: str) -> _Settled:
         """It is lost, if everything on the way keeps the order of frames."""
+        if self._probe.underway:
+            return _Settled("unproven", why="the connection was accepted, and its data is still on the way")
         if why := why_unordered([*self._forth, *self._back]):
             return _Settled("unproven", why=why)
         if any(watch.tap.lost() for watch in self._watches.values()):

@@ -273,6 +273,7 @@ class EchoProbe:
     """
 
     delivered: bool | None = None
+    underway = False
 
     def __init__(self, destination: str, *, source: str | None = None) -> None:
         self._run = open_echo(destination, source=source)

@@ -102,6 +102,11 @@ class TcpProbe:
                 self._answer = Answer("reset", str(self._to[0]), self._rtt_s)
         return self._answer
 
+    @property
+    def underway(self) -> bool:
+        """Whether the connection is established, and its token is not back yet."""
+        return self._answer is None and self._rtt_s is not None
+
     def carried_by(self, packet: bytes) -> Carried:
         """Whether an IP packet seen somewhere is this attempt, or an answer to it; NAT may have changed one end."""
         header = ip_header_bytes(packet)

@@ -66,6 +66,8 @@ class UdpProbe:
         listener: the check's own socket in the other node: what arrives there is sent back as it is.
     """
 
+    underway = False
+
     def __init__(
         self,
         destination: str,
