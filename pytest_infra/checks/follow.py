@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ..core.node import Node, NodePort
@@ -14,18 +13,17 @@ from .answer import Answer, Carried
 from .autopsy import View, planned_wires
 from .graph import Wire
 from .order import why_unordered
+from .outcome import Outcome
 from .sentinel import Watch, flush, pass_sentinel
 from .tap import Tap
 from .target import Ends
 
-__all__ = ["Follow", "Outcome", "Probe"]
+__all__ = ["Follow", "Probe"]
 
 _ROUNDS = 3
 _LOOK_AT_STATE_AFTER_S = 0.02
 
-Status = Literal["answered", "lost", "down", "delivered", "unproven"]
-"""``answered``: the probe has its answer. ``lost``: no answer will come any more. ``down``: an interface on the way is
-down. ``delivered``: it arrived at a server that may answer when it likes. ``unproven``: nothing is sure."""
+Carries = Literal["request", "reply"]
 
 
 class Probe(Protocol):
@@ -47,22 +45,16 @@ class Probe(Protocol):
         """What an IP packet that was seen somewhere has to do with it."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What following a probe has shown."""
-
-    status: Status
-    place: str = ""
-    """Where it was lost, or arrived: a node, or ``node:port -> node:port``."""
-    why: str = ""
-
-
 class _Settled(Exception):
     """There is an outcome."""
 
-    def __init__(self, status: Status, place: str = "", why: str = "") -> None:
-        super().__init__(why)
-        self.outcome = Outcome(status, place, why)
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.status)
+        self.outcome = outcome
+
+
+def _unproven(why: str) -> _Settled:
+    return _Settled(Outcome("unproven", why=why))
 
 
 class Follow:
@@ -118,42 +110,42 @@ class Follow:
     def _run(self) -> None:
         destination = self._ends.destination
         if destination is None or not (self._forth and self._back):
-            raise _Settled("unproven", why=f"the lab has no planned way to {self._ends.address}")
+            raise _unproven(f"the lab has no planned way to {self._ends.address}")
         self._carry(self._forth, "request")
         self._look_for_answer()
         if not self._kernel_answers:
             if not self._served:
-                raise _Settled("delivered", destination.name)
+                raise _Settled(Outcome("delivered", at=destination.name))
             if not self._probe.delivered:
-                raise self._lost(destination.name)
+                raise self._lost("reply", destination.name)
         self._carry(self._back, "reply")
         self._look_for_answer()
-        raise self._lost(self._ends.source.name)
+        raise self._lost("reply", self._ends.source.name)
 
-    def _carry(self, wires: Sequence[Wire], kind: Literal["request", "reply"]) -> None:
+    def _carry(self, wires: Sequence[Wire], what: Carries) -> None:
         """Follow one direction; ends with an outcome where the packet got no further."""
         for wire in wires:
             near, far = self._watches[id(wire.near.node)], self._watches[id(wire.far.node)]
             for number in range(_ROUNDS):
                 self._cross(near, wire.near, far, wire.far, wire)
-                if kind in far.arrived:
+                if what in far.arrived:
                     break
                 self._look_for_answer()
                 if number < _ROUNDS - 1:
                     self._cross(far, wire.far, near, wire.near, wire)
             else:
-                raise self._not_seen(kind, wire, near)
+                raise self._not_seen(what, wire, near)
 
-    def _not_seen(self, kind: str, wire: Wire, near: Watch) -> _Settled:
+    def _not_seen(self, what: Carries, wire: Wire, near: Watch) -> _Settled:
         """The outcome when the sentinels have passed a wire and the packet has not."""
         near.look()
-        left_by = near.left_by.get(kind, set())
+        left_by = near.left_by.get(what, set())
         name = near.node.name
         if others := sorted(left_by - {wire.near.name}):
             planned = wire.near.name
-            return _Settled("unproven", why=f"{name} sends it by {', '.join(others)}, not by {planned} as planned")
+            return _unproven(f"{name} sends it by {', '.join(others)}, not by {planned} as planned")
         if left_by:
-            return self._lost(f"{_spot(wire.near)} -> {_spot(wire.far)}")
+            return self._lost(what, _spot(wire.near), _spot(wire.far))
         pending = [
             entry.ip
             for entry in View(near.node).neighbours
@@ -162,8 +154,8 @@ class Follow:
             and (entry.interface, entry.ip) not in near.resolved
         ]
         if pending:
-            return _Settled("unproven", why=f"{name} was already waiting for the neighbour {pending[0]}")
-        return self._lost(name)
+            return _unproven(f"{name} was already waiting for the neighbour {pending[0]}")
+        return self._lost(what, name)
 
     def _cross(self, near: Watch, out: NodePort, far: Watch, into: NodePort, wire: Wire) -> None:
         """Send a sentinel over a wire, twice where there is a switch, and work off what it may have overtaken."""
@@ -181,26 +173,26 @@ class Follow:
         try:
             for _ in range(2 if wire.switch_ports else 1):
                 if not pass_sentinel(near, out, far, into, deadline=self._deadline, idle=idle):
-                    raise _Settled("unproven", why=f"no frame passes from {_spot(out)} to {_spot(into)}")
+                    raise _unproven(f"no frame passes from {_spot(out)} to {_spot(into)}")
         except OSError as error:
             _look_at_state(wire)
-            raise _Settled("unproven", why=f"{_spot(out)} sends no frame: {error}") from error
+            raise _unproven(f"{_spot(out)} sends no frame: {error}") from error
         if not far.node.call(flush, far, self._deadline):
-            raise _Settled("unproven", why=f"the loopback interface of {far.node.name} does not work")
+            raise _unproven(f"the loopback interface of {far.node.name} does not work")
 
     def _look_for_answer(self) -> None:
         if self._probe.answer(time.monotonic()) is not None:
-            raise _Settled("answered")
+            raise _Settled(Outcome("answered"))
 
-    def _lost(self, place: str) -> _Settled:
+    def _lost(self, what: Carries, at: str, before: str = "") -> _Settled:
         """It is lost, if everything on the way keeps the order of frames."""
         if self._probe.underway:
-            return _Settled("unproven", why="the connection was accepted, and its data is still on the way")
+            return _unproven("the connection was accepted, and its data is still on the way")
         if why := why_unordered([*self._forth, *self._back]):
-            return _Settled("unproven", why=why)
+            return _unproven(why)
         if any(watch.tap.lost() for watch in self._watches.values()):
-            return _Settled("unproven", why="there was too much traffic to see every frame")
-        return _Settled("lost", place)
+            return _unproven("there was too much traffic to see every frame")
+        return _Settled(Outcome("lost", what, at, before))
 
 
 def _close_later(tap: Tap) -> None:
@@ -213,9 +205,10 @@ def _look_at_state(wire: Wire) -> None:
     for port in (wire.near, wire.far):
         interface = View(port.node).interface(port)
         if interface is None:
-            raise _Settled("down", _spot(port), f"{_spot(port)} is gone")
+            raise _Settled(Outcome("down", at=_spot(port), why=f"{_spot(port)} is gone"))
         if not (interface.up and interface.carrier):
-            raise _Settled("down", _spot(port), f"{_spot(port)} {'has no carrier' if interface.up else 'is down'}")
+            why = f"{_spot(port)} {'has no carrier' if interface.up else 'is down'}"
+            raise _Settled(Outcome("down", at=_spot(port), why=why))
 
 
 def _spot(port: NodePort) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,13 +11,15 @@ from ..core.node import Node
 from ..core.report import Report, explain
 from ..core.units import format_duration
 from .answer import Answer
-from .follow import Follow, Outcome
+from .follow import Follow
+from .outcome import Outcome
 from .probe_icmp import EchoProbe
 from .probe_tcp import TcpProbe
 from .probe_udp import UdpProbe
-from .reach import NOUNS, Protocol, Request, check_request, service
+from .request import NOUNS, Protocol, check_request, service
+from .retrace import make_probe
 from .serve import serving
-from .target import Ends, Family, Target, choose_ends
+from .target import Family, Target, choose_ends
 
 __all__ = ["Proof", "UnreachableReport", "assert_unreachable", "measure_unreachable"]
 
@@ -111,7 +112,7 @@ def measure_unreachable(
     with ExitStack() as stack:
         listener = stack.enter_context(serving(ends, protocol, port)) if request.serve else None
         port = port if listener is None else int(listener.getsockname()[1])
-        probe = _make_probe(ends, request, port, listener)
+        probe = make_probe(ends, request, port, listener)
         stack.enter_context(probe)
         follow = stack.enter_context(Follow(ends, probe, kernel_answers=protocol != "udp", served=request.serve))
         started = time.monotonic()
@@ -137,18 +138,6 @@ def measure_unreachable(
         undecided=proof == "timeout" and protocol == "udp" and not request.serve and payload is None,
         elapsed_s=time.monotonic() - started,
     )
-
-
-def _make_probe(
-    ends: Ends, request: Request, port: int | None, listener: socket.socket | None
-) -> EchoProbe | TcpProbe | UdpProbe:
-    address, source = str(ends.address), ends.bind_to
-    if request.protocol == "icmp":
-        return ends.source.call(EchoProbe, address, source=source)
-    assert port is not None
-    if request.protocol == "tcp":
-        return ends.source.call(TcpProbe, address, port, source=source, listener=listener)
-    return ends.source.call(UdpProbe, address, port, payload=request.payload, source=source, listener=listener)
 
 
 def _settle(probe: EchoProbe | TcpProbe | UdpProbe, follow: Follow, deadline: float) -> tuple[Answer | None, Outcome]:
