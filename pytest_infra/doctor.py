@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 
-from .core.requirement import LINUX, PRIVILEGE, Absent, Requirement, find_program
+from .core.errors import BadInput, Unavailable
+from .core.programs import PROGRAMS
+from .core.requirement import LINUX, PRIVILEGE, Absent, Present, Requirement, find_program
 from .core.resource import Resource
 
-__all__ = ["doctor", "install", "install_commands", "requirements", "summary", "table"]
+__all__ = [
+    "capabilities",
+    "demand",
+    "doctor",
+    "install",
+    "install_commands",
+    "probe",
+    "requirements",
+    "select",
+    "summary",
+    "table",
+]
 
 _NOT_DOMAINS = ("plugin", "fixtures", "testinfra", "cli", "doctor", "__main__")
 
@@ -30,9 +44,7 @@ def _modules() -> Iterator[ModuleType]:
     from importlib import import_module
     from pkgutil import walk_packages
 
-    import pytest_infra
-
-    for module in walk_packages(pytest_infra.__path__, "pytest_infra."):
+    for module in walk_packages([os.path.dirname(__file__)], "pytest_infra."):
         if module.name.split(".")[1] not in _NOT_DOMAINS:
             yield import_module(module.name)
 
@@ -44,56 +56,94 @@ def _resources(base: type[Resource] = Resource) -> Iterator[type[Resource]]:
         yield from _resources(kind)
 
 
-def requirements() -> dict[str, Requirement]:
-    """Every requirement of every resource, by name."""
-    found: dict[str, Requirement] = {"linux": LINUX, "privilege": PRIVILEGE}
+def requirements() -> dict[str, tuple[Requirement, ...]]:
+    """The requirements of all resources, by capability; some capabilities take several things."""
+    found: dict[str, tuple[Requirement, ...]] = {}
     values = [value for module in _modules() for value in vars(module).values() if isinstance(value, Requirement)]
-    for requirement in (*values, *(item for kind in _resources() for item in kind.requires)):
-        found.setdefault(requirement.name, requirement)
+    for item in (LINUX, PRIVILEGE, *values, *(item for kind in _resources() for item in kind.requires)):
+        if item not in found.get(item.name, ()):
+            found[item.name] = (*found.get(item.name, ()), item)
     return found
 
 
-def table(known: Mapping[str, Requirement]) -> tuple[list[tuple[str, str, str]], list[Requirement]]:
+def capabilities() -> dict[str, tuple[Requirement, ...]]:
+    """All that a test may name as needed: what resources require, and the programs of other people, by name."""
+    return {**requirements(), **{name: (program,) for name, program in PROGRAMS.items()}}
+
+
+def select(names: Sequence[str]) -> dict[str, tuple[Requirement, ...]]:
+    """The named capabilities; without names, what the project's own resources require.
+
+    Raises:
+        BadInput: a name is unknown; the text lists those that there are.
+    """
+    if not names:
+        return requirements()
+    known = capabilities()
+    if unknown := [name for name in names if name not in known]:
+        raise BadInput(f"unknown {', '.join(unknown)}; there are {', '.join(known)}")
+    return {name: known[name] for name in names}
+
+
+def probe(items: Sequence[Requirement]) -> Present | Absent:
+    """Look whether the machine has a capability: all of these things. One that is not Linux has none."""
+    answers = [LINUX.probe() and item.probe() for item in items]
+    return next((answer for answer in answers if isinstance(answer, Absent)), answers[0])
+
+
+def demand(name: str, known: Mapping[str, Sequence[Requirement]]) -> None:
+    """Raise `Unavailable` with the reason and the remedy where the machine lacks this capability."""
+    if isinstance(answer := probe(known[name]), Absent):
+        raise Unavailable(name, answer.why, answer.remedy)
+
+
+def table(known: Mapping[str, Sequence[Requirement]]) -> tuple[list[tuple[str, str, str]], list[Requirement]]:
     """The rows (name, state, text) and the requirements that are not met."""
     rows, missing = [], []
-    for name, requirement in known.items():
-        found = requirement.probe()
+    for name, items in known.items():
+        found = probe(items)
         if isinstance(found, Absent):
-            missing.append(requirement)
+            missing += [item for item in items if not probe([item])]
             rows.append((name, "missing", f"{found.why}; {found.remedy}" if found.remedy else found.why))
         else:
-            rows.append((name, "present", found.detail or requirement.purpose))
+            rows.append((name, "present", found.detail or items[0].purpose))
     return rows, missing
 
 
 def summary() -> str:
-    """One line for the head of a test run: privilege, kernel, what is there in which version, what is missing."""
+    """One line for the head of a test run: privilege, kernel, Open vSwitch, what is missing."""
     if isinstance(linux := LINUX.probe(), Absent):
         return f"infra: nothing is available: {linux.why}"
+    known = requirements()
+    answers = {name: probe(items) for name, items in known.items() if name not in ("linux", "privilege")}
     privilege = PRIVILEGE.probe()
-    parts = ["no privilege" if isinstance(privilege, Absent) else privilege.detail, f"kernel {linux.detail}"]
-    rows, _ = table({name: item for name, item in requirements().items() if item not in (LINUX, PRIVILEGE)})
-    parts += [f"{name} {text}".strip() for name, state, text in rows if state == "present"]
-    if isinstance(privilege, Absent):
-        parts.append(f"missing: privilege ({privilege.why})")
-    parts += [f"no {name}" for name, state, _ in rows if state == "missing"]
-    return "infra: " + ", ".join(parts)
+    parts = [privilege.detail if isinstance(privilege, Present) else "no privilege", f"kernel {linux.detail}"]
+    if answers.get("ovs"):
+        datapath = "kernel and userspace datapath" if answers.pop("ovs-kernel", None) else "userspace datapath"
+        parts.append(f"Open vSwitch {_ovs_version()} ({datapath})".replace("  ", " "))
+    return "infra: " + ", ".join([*parts, *(f"no {name}" for name, answer in answers.items() if not answer)])
 
 
-def doctor(write: Callable[[str], object], *, repair: bool = False) -> int:
+def _ovs_version() -> str:
+    """The version of the Open vSwitch that is installed; empty where it does not say."""
+    from .net.ovs_requirements import OVS_VSWITCHD
+
+    done = subprocess.run([OVS_VSWITCHD.path(), "--version"], capture_output=True, text=True, timeout=10, check=False)
+    found = re.search(r"\d+(\.\d+)+", done.stdout)
+    return found.group() if found else ""
+
+
+def doctor(write: Callable[[str], object], names: Sequence[str] = ()) -> int:
     """Write the table of what is there and what is missing; returns 0 where nothing is missing, and 1 otherwise.
 
     Args:
         write: takes text.
-        repair: install the packages of what is missing, and look again.
+        names: the capabilities to look at; without names, what the project's own resources require.
+
+    Raises:
+        BadInput: a name is unknown.
     """
-    known = requirements()
-    rows, missing = table(known)
-    if repair and missing:
-        status = install(missing, write)
-        if status != 0:
-            return status
-        rows, missing = table(known)
+    rows, missing = table(select(names))
     width = max(len(name) for name, _, _ in rows)
     for name, state, text in rows:
         write(f"{name:<{width}}  {state}  {text}".rstrip() + "\n")

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from pytest_infra.core.wait import until
+
 UID = 54321  # nobody's: no entry in /etc/passwd is needed
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -73,6 +75,18 @@ class OrdinaryUser:
         """Run a command to its end."""
         options: dict[str, Any] = {"cwd": "/", "env": self.env(), "capture_output": True, "text": True}
         return subprocess.run(self.argv(argv, before), timeout=100, check=False, **options)
+
+    def in_user_namespace(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """As root, run `argv` in a user namespace that has every user, so that its settings can be changed."""
+        command = ["unshare", "--user", "--keep-caps", "sh", "-c", 'read go; exec "$@"', "sh", *argv]
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        with subprocess.Popen(command, **pipes, text=True, env=self.env(), cwd="/") as process:
+            mine, theirs = (f"/proc/{pid}/ns/user" for pid in ("self", process.pid))
+            until(lambda: os.readlink(mine) != os.readlink(theirs), within_s=10, what="a user namespace")
+            for kind in ("uid", "gid"):
+                Path(f"/proc/{process.pid}/{kind}_map").write_text("0 0 4294967295")
+            output, error = process.communicate("go\n", timeout=100)
+        return subprocess.CompletedProcess(argv, process.returncode, output, error)
 
     def pytest(self, *arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
         """Run pytest to its end."""
