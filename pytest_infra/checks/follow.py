@@ -23,7 +23,7 @@ __all__ = ["Follow", "Probe"]
 _ROUNDS = 3
 _LOOK_AT_STATE_AFTER_S = 0.02
 
-Carries = Literal["request", "reply"]
+_What = Literal["request", "reply"]
 
 
 class Probe(Protocol):
@@ -122,7 +122,7 @@ class Follow:
         self._look_for_answer()
         raise self._lost("reply", self._ends.source.name)
 
-    def _carry(self, wires: Sequence[Wire], what: Carries) -> None:
+    def _carry(self, wires: Sequence[Wire], what: _What) -> None:
         """Follow one direction; ends with an outcome where the packet got no further."""
         for wire in wires:
             near, far = self._watches[id(wire.near.node)], self._watches[id(wire.far.node)]
@@ -136,7 +136,7 @@ class Follow:
             else:
                 raise self._not_seen(what, wire, near)
 
-    def _not_seen(self, what: Carries, wire: Wire, near: Watch) -> _Settled:
+    def _not_seen(self, what: _What, wire: Wire, near: Watch) -> _Settled:
         """The outcome when the sentinels have passed a wire and the packet has not."""
         near.look()
         left_by = near.left_by.get(what, set())
@@ -184,7 +184,7 @@ class Follow:
         if self._probe.answer(time.monotonic()) is not None:
             raise _Settled(Outcome("answered"))
 
-    def _lost(self, what: Carries, at: str, before: str = "") -> _Settled:
+    def _lost(self, what: _What, at: str, before: str = "") -> _Settled:
         """It is lost, if everything on the way keeps the order of frames."""
         if self._probe.underway:
             return _unproven("the connection was accepted, and its data is still on the way")

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from ..core.node import Node
 from ..core.report import Report, explain
 from ..core.units import format_duration
 from .answer import Answer
 from .follow import Follow
-from .outcome import Outcome
+from .outcome import Outcome, Status
 from .probe_icmp import EchoProbe
 from .probe_tcp import TcpProbe
 from .probe_udp import UdpProbe
-from .request import NOUNS, Protocol, check_request, service
+from .request import NOUNS, Protocol, Request, check_request, service
 from .retrace import make_probe
 from .serve import serving
 from .target import Family, Target, choose_ends
@@ -27,6 +28,9 @@ Proof = Literal["answer", "sentinel", "state", "timeout"]
 """``answer``: an ICMP error, a TCP reset, a refusal by the sender's kernel, or an answer after all. ``sentinel``:
 frames that were sent behind the probe arrived, and it did not. ``state``: an interface on the way is down or has no
 carrier. ``timeout``: nothing came in time; slower and weaker than the others."""
+
+
+_PROOFS: Final[Mapping[Status, Proof]] = {"lost": "sentinel", "down": "state"}
 
 
 @dataclass(frozen=True)
@@ -109,20 +113,9 @@ def measure_unreachable(
     """Send one probe and prove what became of it; `assert_unreachable` takes the same and judges."""
     request = check_request(protocol, port, serve, payload, within)
     ends = choose_ends(a, b, family)
-    with ExitStack() as stack:
-        listener = stack.enter_context(serving(ends, protocol, port)) if request.serve else None
-        port = port if listener is None else int(listener.getsockname()[1])
-        probe = make_probe(ends, request, port, listener)
-        stack.enter_context(probe)
-        follow = stack.enter_context(Follow(ends, probe, kernel_answers=protocol != "udp", served=request.serve))
-        started = time.monotonic()
-        probe.send()
-        answer, outcome = _settle(probe, follow, started + request.within_s)
-    proof: Proof = "timeout"
-    if answer is not None:
-        proof = "answer"
-    elif outcome.status in ("lost", "down"):
-        proof = "sentinel" if outcome.status == "lost" else "state"
+    started = time.monotonic()
+    port, answer, outcome = _send(ends, request)
+    proof = _PROOFS.get(outcome.status, "timeout") if answer is None else "answer"
     return UnreachableReport(
         source=ends.source.name,
         destination=ends.destination_name,
@@ -138,6 +131,21 @@ def measure_unreachable(
         undecided=proof == "timeout" and protocol == "udp" and not request.serve and payload is None,
         elapsed_s=time.monotonic() - started,
     )
+
+
+def _send(ends: Ends, request: Request) -> tuple[int | None, Answer | None, Outcome]:
+    """Send the probe and settle what becomes of it; with the port that it was sent to."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(serving(ends, request.protocol, request.port)) if request.serve else None
+        port = request.port if listener is None else int(listener.getsockname()[1])
+        probe = make_probe(ends, request, port, listener)
+        stack.enter_context(probe)
+        by_kernel = request.protocol != "udp"
+        follow = stack.enter_context(Follow(ends, probe, kernel_answers=by_kernel, served=request.serve))
+        deadline = time.monotonic() + request.within_s
+        probe.send()
+        answer, outcome = _settle(probe, follow, deadline)
+    return port, answer, outcome
 
 
 def _settle(probe: EchoProbe | TcpProbe | UdpProbe, follow: Follow, deadline: float) -> tuple[Answer | None, Outcome]:
