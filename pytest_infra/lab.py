@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .core.caller import caller_line
 from .core.errors import BadInput, StartFailed
 from .core.guard import Guard
+from .core.lease import Lease
 from .core.naming import MacPool, node_name
 from .core.process import Process
 from .core.requirement import PRIVILEGE
@@ -41,11 +43,13 @@ class LabServices:
     Args:
         entrance: makes and enters network namespaces.
         ovs_pool: the Open vSwitch instances.
+        lease: tells others which labs are up.
     """
 
-    def __init__(self, entrance: Entrance, ovs_pool: OvsPool) -> None:
+    def __init__(self, entrance: Entrance, ovs_pool: OvsPool, lease: Lease) -> None:
         self.entrance = entrance
         self.ovs_pool = ovs_pool
+        self.lease = lease
 
 
 class Lab(Resource):
@@ -81,6 +85,8 @@ class Lab(Resource):
 
     def _start(self, undo: ExitStack) -> None:
         self._stack = undo
+        self._entry: int | None = None
+        undo.callback(self._withdraw)
 
     # -- declaring ---------------------------------------------------------------------------------------------
 
@@ -244,6 +250,7 @@ class Lab(Resource):
             self._addresses.number(segments)
             routes = plan_routes(segments)
             self._services.entrance.call(self._settle, routes)
+            self._publish()
         except BaseException as error:
             self._failure = error
             self._services.entrance.call(int)  # interrupted: what is being made is made before it is undone
@@ -267,6 +274,21 @@ class Lab(Resource):
     def _restore(self, port: Port) -> None:
         restore(port)
 
+    def _publish(self) -> None:
+        """Tell ``pytest-infra shell`` how to enter the nodes, and what the guard shows of their processes."""
+        shared = {kind: f"/proc/{self._guard.pid}/ns/{kind}" for kind in ("pid", "mnt")} if self._guard else {}
+        spaces = {node.name: node.namespaces() for node in self.nodes.values()}
+        spaces |= {switch.name: {"net": switch.namespace.fd} for switch in self.switches.values()}
+        nodes = {}
+        for name, fds in spaces.items():
+            own = {kind: f"/proc/{os.getpid()}/fd/{fd}" for kind, fd in fds.items() if fd >= 0}
+            nodes[name] = {"namespaces": {**shared, **own}}
+        self._entry = self._services.lease.publish(self.name, {"nodes": nodes}, self._entry)
+
+    def _withdraw(self) -> None:
+        if self._entry is not None:
+            self._services.lease.withdraw(self._entry)
+
     # -- what nodes need ---------------------------------------------------------------------------------------
 
     def guard(self) -> Guard:
@@ -274,6 +296,7 @@ class Lab(Resource):
         if self._guard is None:
             self._alive()
             self._guard = self._stack.enter_context(Guard(f"infra-{self.name}"))
+            self._publish()
         return self._guard
 
     def adopt(self, child: Process) -> Process:

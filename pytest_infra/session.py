@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from .core.lease import Lease
 from .core.requirement import PRIVILEGE
 from .core.resource import Resource
 from .lab import Lab, LabServices
@@ -34,9 +35,10 @@ class Infra(Resource):
         self._labs = 0
 
     def _start(self, undo: ExitStack) -> None:
+        self.lease = undo.enter_context(Lease())
         entrance = undo.enter_context(Entrance())
-        self._machine = Machine(entrance)
-        self._services = LabServices(entrance, undo.enter_context(self._ovs_pool(entrance)))
+        self._machine = Machine()
+        self._services = LabServices(entrance, undo.enter_context(self._ovs_pool(entrance)), self.lease)
 
     @staticmethod
     def _ovs_pool(entrance: Entrance) -> OvsPool:

@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .errors import Unavailable
-from .linux import has_capability
+from .linux import has_capability, in_child_user_namespace
 
 __all__ = [
     "LINUX",
     "PRIVILEGE",
+    "USERNS_REFUSED",
     "Absent",
     "Command",
     "KernelFeature",
@@ -28,6 +29,9 @@ __all__ = [
     "Requirement",
     "find_program",
 ]
+
+USERNS_REFUSED = "PYTEST_INFRA_USERNS_REFUSED"
+"""The environment variable that says why no user namespace could be entered: the reason, ``|``, the remedy."""
 
 _EXTRA_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 
@@ -104,7 +108,9 @@ class Privilege(Requirement):
             return linux
         missing = [name for name in self.capabilities if not has_capability(name)]
         if not missing:
-            return Present("root" if os.geteuid() == 0 else f"uid {os.geteuid()}")
+            return Present("user namespace" if in_child_user_namespace() else "root")
+        if refused := os.environ.get(USERNS_REFUSED):
+            return Absent(*refused.split("|", 1))
         wanted = ", ".join(f"CAP_{name.upper()}" for name in missing)
         remedy = "run as root, or let the plugin make a user namespace: pytest --infra"
         return Absent(f"this process lacks {wanted}", remedy)

@@ -133,6 +133,10 @@ class Host(Resource):
         self.observe()
         return self.namespace.call(function, *args, **kwargs)
 
+    def namespaces(self) -> dict[str, int]:
+        """The descriptors of its namespaces, by their names under /proc/PID/ns."""
+        return {"net": self.namespace.fd} if self.namespace.fd >= 0 else {}
+
     def _popen(self) -> process.Popen:
         self.observe()
         guard = self._lab.guard()

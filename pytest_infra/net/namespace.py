@@ -29,21 +29,32 @@ class Entrance(Resource):
     def _start(self, undo: ExitStack) -> None:
         self._worker = Worker("infra-entrance")
         undo.callback(self._worker.stop)
-        self._home = self._worker.call(linux.open_namespace, "net")
+        self._home = self._worker.call(self._find_home)
         undo.callback(os.close, self._home)
 
+    def _find_home(self) -> int:
+        """Where the thread returns to: the machine's namespace, or a new one where a user may not enter that."""
+        machine = linux.open_namespace("net")
+        try:
+            linux.setns(machine, linux.CLONE_NEWNET)
+        except PermissionError:
+            os.close(machine)
+            linux.unshare(linux.CLONE_NEWNET)
+            return linux.open_namespace("net")
+        return machine
+
     def call(self, function: Callable[..., T], *args: Any) -> T:
-        """Run `function` in the thread, in the machine's own network namespace."""
-        return self._worker.call(function, *args)
+        """Run `function` in the thread, in no node's network namespace."""
+        return self._worker.call_whole(function, *args)
 
     def within(self, fd: int, function: Callable[..., T], *args: Any) -> T:
         """Run `function` in the thread, in the network namespace behind `fd`."""
-        value: T = self._worker.call(self._within, fd, function, args)
+        value: T = self._worker.call_whole(self._within, fd, function, args)
         return value
 
     def make(self, setup: Callable[[], None]) -> int:
         """Make a network namespace, run `setup` in it, and return the descriptor that holds it."""
-        return self._worker.call(self._make, setup)
+        return self._worker.call_whole(self._make, setup)
 
     def _within(self, fd: int, function: Callable[..., T], args: tuple[Any, ...]) -> T:
         linux.setns(fd, linux.CLONE_NEWNET)

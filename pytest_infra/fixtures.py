@@ -1,0 +1,89 @@
+"""The fixtures; each only wires a resource to a test."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .core.errors import Unavailable
+
+if TYPE_CHECKING:
+    from .lab import Lab
+    from .net.host import Host
+    from .net.ovs import OvsBridge
+    from .session import Infra
+
+__all__ = ["LabFactory", "demand_run", "infra", "lab", "lab_factory", "netns", "ovs_bridge"]
+
+
+def demand_run(config: pytest.Config) -> None:
+    """Refuse to go on unless the run was given ``--infra``, on Linux.
+
+    Raises:
+        Unavailable: it was not, or is not.
+    """
+    if not config.getoption("infra_enabled"):
+        raise Unavailable("opt-in", "--infra is not given", "pytest --infra")
+    from .core.requirement import LINUX
+
+    LINUX.demand()
+
+
+class LabFactory:
+    """Makes labs that live longer than one test.
+
+    ``with lab_factory("name") as lab:`` in a fixture of any scope gives a lab that lives as long as that fixture;
+    ``lab_factory.make("name")`` gives one that is ended with the session.
+    """
+
+    def __init__(self, infra: Infra, until_end: ExitStack) -> None:
+        self._infra = infra
+        self._until_end = until_end
+
+    def __call__(self, name: str | None = None) -> Lab:
+        """A lab, to be used as a context manager."""
+        return self._infra.lab(name)
+
+    def make(self, name: str | None = None) -> Lab:
+        """A lab that is up until the session ends."""
+        return self._until_end.enter_context(self._infra.lab(name))
+
+
+@pytest.fixture(scope="session")
+def infra(pytestconfig: pytest.Config) -> Iterator[Infra]:
+    """The session's infrastructure: makes labs (``with infra.lab() as lab:``) and knows the machine."""
+    demand_run(pytestconfig)
+    from .session import Infra
+
+    with Infra() as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def lab_factory(infra: Infra) -> Iterator[LabFactory]:
+    """Makes labs for fixtures of a module, a class or the session."""
+    with ExitStack() as until_end:
+        yield LabFactory(infra, until_end)
+
+
+@pytest.fixture
+def lab(infra: Infra, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """An empty lab of the test's own; it ends with the test."""
+    with infra.lab(re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")) as lab:
+        yield lab
+
+
+@pytest.fixture
+def netns(lab: Lab) -> Host:
+    """A single host, a network namespace, in the test's lab."""
+    return lab.host()
+
+
+@pytest.fixture
+def ovs_bridge(lab: Lab) -> OvsBridge:
+    """A single Open vSwitch bridge in the test's lab."""
+    return lab.ovs()

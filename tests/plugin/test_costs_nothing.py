@@ -1,0 +1,72 @@
+"""What pytest pays for an installed plugin that it does not use; and a system that is not Linux."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+
+import pytest
+
+HEAVY = {"pyroute2", "scapy", "docker", "testinfra", "filelock"}
+
+SHOW_MODULES = """
+    import sys
+
+    def pytest_unconfigure():
+        print("loaded:", *sorted(name for name in sys.modules if "." not in name or name.startswith("pytest_infra")))
+"""
+
+
+def test_without_infra_nothing_heavy_is_imported(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(SHOW_MODULES)
+    pytester.makepyfile("import pytest\n@pytest.mark.infra\ndef test_x(lab, ovs_bridge): pass")
+    result = pytester.runpytest_subprocess("-p", "no:syrupy")
+    result.assert_outcomes(skipped=1)
+    (line,) = [line for line in result.stdout.lines if line.startswith("loaded:")]
+    loaded = set(line.split()[1:])
+    assert "pytest_infra.plugin" in loaded
+    assert not loaded & HEAVY
+    assert {name for name in loaded if name.startswith("pytest_infra.")} <= {
+        "pytest_infra.core",
+        "pytest_infra.core.errors",
+        "pytest_infra.fixtures",
+        "pytest_infra.plugin",
+        "pytest_infra.version",
+    }
+
+
+def test_the_import_takes_at_most_20_ms(pytester: pytest.Pytester) -> None:
+    code = "import pytest, time; t = time.perf_counter(); import pytest_infra.plugin; print(time.perf_counter() - t)"
+    times_s = [float(pytester.run(sys.executable, "-c", code).outlines[0]) for _ in range(5)]
+    assert statistics.median(times_s) < 0.02, times_s
+
+
+def test_on_another_system_the_plugin_loads_and_everything_is_unavailable(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def test_lab(lab): raise AssertionError
+        def test_bridge(ovs_bridge): raise AssertionError
+        @pytest.mark.infra_requires("ovs")
+        def test_marked(): raise AssertionError
+        def test_plain(): pass
+        """
+    )
+    pytester.path.joinpath("elsewhere.py").write_text("import sys\nsys.platform = 'darwin'\n")
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # other plugins may look for files of that system
+    arguments = ("-p", "elsewhere", "-p", "pytest_infra.plugin")
+    code = "import sys; sys.path.insert(0, '.'); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    result = pytester.run(sys.executable, "-c", code, "--infra", *arguments)
+    result.assert_outcomes(passed=1, skipped=3)
+    result.stdout.fnmatch_lines(
+        [
+            "infra: nothing is available: this is darwin, not Linux",
+            "infra: 3 tests skipped: linux (this is darwin, not Linux; run it on a Linux machine, *)",
+        ]
+    )
+    pytester.run(sys.executable, "-c", code, *arguments).assert_outcomes(passed=1, skipped=3)
+    required = pytester.run(sys.executable, "-c", code, "--infra", "--infra-require=ovs", *arguments)
+    assert required.ret == pytest.ExitCode.USAGE_ERROR

@@ -1,0 +1,127 @@
+"""Without root: the plugin moves pytest into a user namespace, and everything else stays as usual."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from typing import Any
+
+import pytest
+
+SUITE = """
+    import os, subprocess, sys
+    import pytest
+
+    @pytest.mark.parametrize("make", ["bridge", "ovs"])
+    def test_two_hosts(lab, make):
+        a, b, switch = lab.host("a"), lab.host("b"), getattr(lab, make)("sw1")
+        lab.link(a, switch, ip="192.168.1.10/24")
+        lab.link(b, switch, ip="192.168.1.20/24")
+        assert a.interfaces["eth0"].carrier
+        with b.spawn([sys.executable, "-m", "http.server", "--bind", "192.168.1.20", "8000"]) as server:
+            fetch = "import socket; socket.create_connection(('192.168.1.20', 8000), 5)"
+            for _ in range(50):
+                if a.run([sys.executable, "-c", fetch], check=False).ok:
+                    break
+            else:
+                raise AssertionError(server.stderr)
+
+    def test_shell(lab):
+        lab.host("a")
+        lab.up()
+        argv = [sys.executable, "-m", "pytest_infra", "shell", "test_shell", "a", "--", "cat", "/proc/net/dev"]
+        done = subprocess.run(argv, capture_output=True, text=True, env={**os.environ, "HOME": "/"})
+        assert done.returncode == 0, done.stderr
+        assert [line.split(":")[0].strip() for line in done.stdout.splitlines()[2:]] == ["lo"]
+
+    def test_bad(infra):
+        raise AssertionError("wanted")
+
+    def test_file(tmp_path):
+        (tmp_path / "x").write_text("mine")
+        open("made-by-the-test", "w").close()
+"""
+
+
+def write(user: Any, name: str, text: str) -> None:
+    (user.folder / name).write_text(textwrap.dedent(text))
+
+
+@pytest.mark.parametrize("workers", [(), ("-n2",)])
+def test_everything_is_as_usual(ordinary_user: Any, workers: tuple[str, ...]) -> None:
+    write(ordinary_user, "test_suite.py", SUITE)
+    arguments = ["--infra", "--junitxml=junit.xml", "--basetemp=tmp", "--cov=.", "--cov-report=xml", *workers]
+    result = ordinary_user.pytest(*arguments)
+    assert "4 passed" in result.stdout, result.stdout + result.stderr
+    assert "1 failed" in result.stdout
+    assert result.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "infra: user namespace, kernel " in result.stdout
+    assert "E       AssertionError: wanted" in result.stdout
+    owners = {path.name: path.stat().st_uid for path in ordinary_user.folder.rglob("*")}
+    assert {"junit.xml", "coverage.xml", ".coverage", "lastfailed", "made-by-the-test", "x"} <= owners.keys()
+    assert set(owners.values()) == {ordinary_user.folder.stat().st_uid}
+    again = ordinary_user.pytest("--infra", "--lf", *workers)
+    assert "1 failed" in again.stdout
+    assert "passed" not in again.stdout
+
+
+def test_a_process_with_threads_is_started_again_inside(ordinary_user: Any) -> None:
+    write(
+        ordinary_user,
+        "early.py",
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
+    )
+    write(ordinary_user, "test_it.py", "def test_it(netns): assert list(netns.interfaces) == ['lo']")
+    env = f"PYTHONPATH={ordinary_user.folder}"
+    result = ordinary_user.run("env", env, sys.executable, "-m", "pytest", "-p", "early", "--infra", "-q")
+    assert result.stdout.count("1 passed") == 1, result.stdout + result.stderr
+    assert result.returncode == 0
+
+
+def test_where_user_namespaces_are_off_the_setting_is_named(ordinary_user: Any) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("the setting can be changed by root only")
+    write(ordinary_user, "test_it.py", "def test_it(lab): pass")
+    # user.max_user_namespaces belongs to each user namespace: one in which it is 0, and all users exist
+    inside = ordinary_user.argv(
+        [sys.executable, "-m", "pytest", "--infra", "-n2"], "echo 0 >/proc/sys/user/max_user_namespaces"
+    )
+    result = ordinary_user.in_user_namespace(inside)
+    assert "1 skipped" in result.stdout, result.stdout + result.stderr
+    assert "infra: no privilege, kernel " in result.stdout
+    assert (
+        "infra: 1 test skipped: privilege (no user namespace for ordinary users: user.max_user_namespaces is 0; "
+        "sysctl -w user.max_user_namespaces=10000, or run as root: sudo "
+    ) in result.stdout
+
+
+def test_a_user_who_is_nobody_in_the_password_file_and_has_no_name(ordinary_user: Any) -> None:
+    write(ordinary_user, "test_it.py", "def test_it(netns, tmp_path): assert tmp_path.exists()")
+    result = ordinary_user.run("env", "-u", "USER", "-u", "LOGNAME", sys.executable, "-m", "pytest", "--infra")
+    assert "1 passed" in result.stdout, result.stdout + result.stderr
+
+
+def test_the_doctor_looks_from_inside_the_user_namespace(ordinary_user: Any) -> None:
+    result = ordinary_user.run(sys.executable, "-m", "pytest_infra", "doctor")
+    assert any(line.split() == ["privilege", "present", "user", "namespace"] for line in result.stdout.splitlines()), (
+        result.stdout + result.stderr
+    )
+
+
+def test_nothing_is_left_behind(ordinary_user: Any) -> None:
+    write(
+        ordinary_user,
+        "test_it.py",
+        "import os\ndef test_it(lab):\n    lab.host().run(['true'])\n    os.kill(os.getpid(), 9)",
+    )
+    result = ordinary_user.pytest("--infra")
+    assert result.returncode in (-9, 137)
+    from pytest_infra.core.wait import until
+
+    uid = ordinary_user.folder.stat().st_uid
+    until(
+        lambda: not os.path.exists(f"/tmp/pytest-infra-{uid}"),
+        within_s=5,
+        what="clean-up after the death of a user's pytest",
+    )
