@@ -85,16 +85,16 @@ class Port:
 
     def up(self) -> None:
         """Set this end up, and give it back the addresses and routes that the kernel dropped while it was down."""
-        self.node.observe()
-        self._set(True)
+        self.set_state(True)
         self.restore(self)
 
     def down(self) -> None:
         """Set this end down (the administrative state); the other end loses its carrier."""
-        self.node.observe()
-        self._set(False)
+        self.set_state(False)
 
-    def _set(self, up: bool) -> None:
+    def set_state(self, up: bool) -> None:
+        """Set the administrative state, and have both ends know of the carrier when this returns."""
+        self.node.observe()
         state = "up" if up else "down"
         with self.node.namespace.netlink() as netlink:
             netlink.request([(messages.set_link(self.index, up=up), f"set {self} {state}"), self.sync()])
