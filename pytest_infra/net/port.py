@@ -52,8 +52,8 @@ class Port:
         self.name = name
         self.mac = mac
         self.mtu = mtu
-        self.addresses: tuple[IPInterface, ...] = addresses or ()
-        self.wants_addresses = addresses is None
+        self.planned = addresses
+        """The addresses; None while they are still to be chosen."""
         self.declared_at = declared_at
         self.index = 0
         self.link: Link
@@ -64,6 +64,13 @@ class Port:
 
     def __str__(self) -> str:
         return f"{self.node.name}:{self.name}"
+
+    @property
+    def addresses(self) -> tuple[IPInterface, ...]:
+        """The addresses that the lab gives it; where they are still to be chosen, the lab is settled first."""
+        if self.planned is None:
+            self.node.observe()
+        return self.planned or ()
 
     @property
     def peer(self) -> Port:

@@ -46,7 +46,7 @@ def wire(a: Any, b: Any, options: LinkOptions, *, macs: MacPool, plan: AddressPl
     first = _port(mine, options.name, options.mac, options.ip, mtu, macs, declared_at)
     second = _port(other, options.peer_name, options.peer_mac, options.peer_ip, mtu, macs, declared_at)
     ports = [first, second]
-    both = [ip for port in ports for ip in port.addresses]
+    both = [ip for port in ports for ip in port.planned or ()]
     if len({ip.ip for ip in both}) < len(both):
         raise BadInput(f"a link's addresses must differ; got {', '.join(map(str, both))}")
     plan.claim(*ports)
