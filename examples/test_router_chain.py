@@ -1,7 +1,9 @@
 """Three routers in a row: addresses and routes are worked out by the lab.
 
-    a ── r1 ── r2 ── r3 ── b
+a ── r1 ── r2 ── r3 ── b
 """
+
+from itertools import pairwise
 
 import pytest
 
@@ -11,7 +13,7 @@ from pytest_infra import CheckFailed, assert_path, assert_reachable, assert_unre
 @pytest.fixture
 def chain(lab):
     nodes = [lab.host("a"), lab.router("r1"), lab.router("r2"), lab.router("r3"), lab.host("b")]
-    for left, right in zip(nodes, nodes[1:], strict=False):
+    for left, right in pairwise(nodes):
         lab.link(left, right)
     return nodes
 

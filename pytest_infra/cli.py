@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("doctor", help="say what this machine has and lacks")
     command.add_argument("--install", action="store_true", help="install the packages of what is missing")
+    command.add_argument("names", nargs="*", metavar="NAME", help="look at these only: ovs, nginx, curl, …")
     command.set_defaults(run=_doctor)
     commands.add_parser("list", help="list the labs that are up").set_defaults(run=_list)
     command = commands.add_parser("shell", help="a shell, or a command, in a node of a lab that is up")
@@ -50,10 +51,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from .doctor import doctor, install, requirements, table
+    from .doctor import doctor, install, select, table
 
     if options.install:
-        _, missing = table(requirements())
+        _, missing = table(select(options.names))
         if missing and (status := install(missing, sys.stdout.write)) != 0:
             return status
     if userns.needed():
@@ -61,7 +62,7 @@ def _doctor(options: argparse.Namespace) -> int:
             userns.enter()
         except Unavailable as error:
             userns.refuse(error)
-    return doctor(sys.stdout.write)
+    return doctor(sys.stdout.write, options.names)
 
 
 def _list(_: argparse.Namespace) -> int:

@@ -10,11 +10,23 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 
-from .core.errors import Unavailable
+from .core.errors import BadInput, Unavailable
+from .core.programs import PROGRAMS
 from .core.requirement import LINUX, PRIVILEGE, Absent, Present, Requirement, find_program
 from .core.resource import Resource
 
-__all__ = ["demand", "doctor", "install", "install_commands", "probe", "requirements", "summary", "table"]
+__all__ = [
+    "capabilities",
+    "demand",
+    "doctor",
+    "install",
+    "install_commands",
+    "probe",
+    "requirements",
+    "select",
+    "summary",
+    "table",
+]
 
 _NOT_DOMAINS = ("plugin", "fixtures", "testinfra", "cli", "doctor", "__main__")
 
@@ -32,9 +44,7 @@ def _modules() -> Iterator[ModuleType]:
     from importlib import import_module
     from pkgutil import walk_packages
 
-    import pytest_infra
-
-    for module in walk_packages(pytest_infra.__path__, "pytest_infra."):
+    for module in walk_packages([os.path.dirname(__file__)], "pytest_infra."):
         if module.name.split(".")[1] not in _NOT_DOMAINS:
             yield import_module(module.name)
 
@@ -54,6 +64,25 @@ def requirements() -> dict[str, tuple[Requirement, ...]]:
         if item not in found.get(item.name, ()):
             found[item.name] = (*found.get(item.name, ()), item)
     return found
+
+
+def capabilities() -> dict[str, tuple[Requirement, ...]]:
+    """All that a test may name as needed: what resources require, and the programs of other people, by name."""
+    return {**requirements(), **{name: (program,) for name, program in PROGRAMS.items()}}
+
+
+def select(names: Sequence[str]) -> dict[str, tuple[Requirement, ...]]:
+    """The named capabilities; without names, what the project's own resources require.
+
+    Raises:
+        BadInput: a name is unknown; the text lists those that there are.
+    """
+    if not names:
+        return requirements()
+    known = capabilities()
+    if unknown := [name for name in names if name not in known]:
+        raise BadInput(f"unknown {', '.join(unknown)}; there are {', '.join(known)}")
+    return {name: known[name] for name in names}
 
 
 def probe(items: Sequence[Requirement]) -> Present | Absent:
@@ -104,20 +133,17 @@ def _ovs_version() -> str:
     return found.group() if found else ""
 
 
-def doctor(write: Callable[[str], object], *, repair: bool = False) -> int:
+def doctor(write: Callable[[str], object], names: Sequence[str] = ()) -> int:
     """Write the table of what is there and what is missing; returns 0 where nothing is missing, and 1 otherwise.
 
     Args:
         write: takes text.
-        repair: install the packages of what is missing, and look again.
+        names: the capabilities to look at; without names, what the project's own resources require.
+
+    Raises:
+        BadInput: a name is unknown.
     """
-    known = requirements()
-    rows, missing = table(known)
-    if repair and missing:
-        status = install(missing, write)
-        if status != 0:
-            return status
-        rows, missing = table(known)
+    rows, missing = table(select(names))
     width = max(len(name) for name, _, _ in rows)
     for name, state, text in rows:
         write(f"{name:<{width}}  {state}  {text}".rstrip() + "\n")

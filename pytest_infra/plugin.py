@@ -147,9 +147,9 @@ def _check_pause(config: pytest.Config) -> None:
 
 
 def _check_required(settings: _Settings) -> None:
-    from .doctor import demand, requirements
+    from .doctor import capabilities, demand
 
-    known = requirements()
+    known = capabilities()
     names = sorted(settings.require - {"all"})
     if unknown := [name for name in names if name not in known]:
         raise pytest.UsageError(f"--infra-require: unknown {', '.join(unknown)}; there are all, {', '.join(known)}")
@@ -202,9 +202,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """A capability that nobody knows, in a marker, is a mistake and not a skip."""
     if not config.stash[_SETTINGS].enabled or not any(item.get_closest_marker("infra_requires") for item in items):
         return
-    from .doctor import requirements
+    from .doctor import capabilities
 
-    known = requirements()
+    known = capabilities()
     for item in items:
         if unknown := [name for name in _required(item) if name not in known]:
             raise pytest.UsageError(
@@ -236,9 +236,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     demand_run(item.config)
     if names := _required(item):
-        from .doctor import demand, requirements
+        from .doctor import capabilities, demand
 
-        known = requirements()
+        known = capabilities()
         for name in names:
             demand(name, known)
     if marks := list(item.iter_markers("infra_exclusive")):

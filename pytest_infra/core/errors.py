@@ -21,9 +21,13 @@ __all__ = [
 class InfraError(Exception):
     """The test could not be carried out; nothing is said of the thing under test."""
 
+    __module__ = "pytest_infra"  # where it is imported from, and what a traceback shows
+
 
 class BadInput(InfraError, ValueError):
     """An argument that cannot be used: what was wrong, and what is allowed."""
+
+    __module__ = "pytest_infra"
 
 
 class Unavailable(InfraError):
@@ -34,6 +38,8 @@ class Unavailable(InfraError):
         why: what was looked for and not found.
         remedy: what cures it, a command where there is one.
     """
+
+    __module__ = "pytest_infra"
 
     def __init__(self, what: str, why: str, remedy: str = "") -> None:
         super().__init__(what, why, remedy)
@@ -48,6 +54,8 @@ class Unavailable(InfraError):
 class StartFailed(InfraError):
     """A resource could not be started; what had been made of it has been undone."""
 
+    __module__ = "pytest_infra"
+
 
 class CommandFailed(InfraError):
     """A command ended with another status than 0, or ran out of time.
@@ -60,6 +68,8 @@ class CommandFailed(InfraError):
         stderr: what it wrote to standard error.
         reason: the first line of the message; made up from the status where not given.
     """
+
+    __module__ = "pytest_infra"
 
     def __init__(
         self,
@@ -88,10 +98,16 @@ class CommandFailed(InfraError):
 class CleanupFailed(InfraError):
     """Something could not be undone; the message names what is left and how to remove it."""
 
+    __module__ = "pytest_infra"
+
 
 class WaitTimeout(InfraError):
     """A condition did not come true in time; the message says what was seen last."""
 
+    __module__ = "pytest_infra"
+
 
 class CheckFailed(AssertionError):
     """A check was carried out and failed; the text says what was measured and wanted, and why."""
+
+    __module__ = "pytest_infra"

@@ -12,12 +12,14 @@ import os
 import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import lru_cache
 from typing import Any
 
 from . import linux
+from .errors import StartFailed
 from .requirement import PRIVILEGE
 from .resource import Resource
-from .worker import Worker, in_thread
+from .worker import Worker
 
 __all__ = ["Guard"]
 
@@ -25,9 +27,27 @@ _INIT = """
 mount -t proc proc /proc 2>/dev/null
 trap '' CHLD
 echo ready
-exec cat
+exec cat >/dev/null
 """
 # Ignoring SIGCHLD survives exec, and makes the kernel reap what the namespace's orphans leave.
+
+
+@lru_cache(maxsize=1)
+def _lifelines() -> set[int]:
+    """The pipe ends that keep guards alive. A process forked from this one closes them, as it may live on."""
+    lifelines: set[int] = set()
+
+    def let_go() -> None:
+        while lifelines:
+            os.close(lifelines.pop())
+
+    os.register_at_fork(after_in_child=let_go)
+    return lifelines
+
+
+def _cut(lifeline: int) -> None:
+    _lifelines().discard(lifeline)
+    os.close(lifeline)
 
 
 class Guard(Resource):
@@ -45,26 +65,31 @@ class Guard(Resource):
         self.private = tuple(private)
 
     def _start(self, undo: ExitStack) -> None:
-        self._init = in_thread(self._start_init)
-        undo.callback(self._end)
-        assert self._init.stdout is not None
-        if self._init.stdout.readline() != b"ready\n":
-            raise RuntimeError("the first process of a PID namespace did not come up")
-        self._pid_fd = os.open(f"/proc/{self._init.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        undo.callback(os.close, self._pid_fd)
-        self._mnt_fd = os.open(f"/proc/{self._init.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        undo.callback(os.close, self._mnt_fd)
         self._spawner = Worker(f"{self.name}-spawner", self._enter)
         undo.callback(self._spawner.stop)
+        waiting, lifeline = os.pipe()
+        _lifelines().add(lifeline)
+        undo.callback(_cut, lifeline)
+        try:
+            self._init = self._spawner.call(self._start_init, waiting)
+        finally:
+            os.close(waiting)
+        undo.callback(self._end)
+        with self._init.stdout as stdout:  # type: ignore[union-attr]
+            if stdout.readline() != b"ready\n":
+                raise StartFailed(f"{self.name}: the first process of a PID namespace did not come up")
 
-    def _start_init(self) -> subprocess.Popen[bytes]:
-        linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWPID)
+    def _enter(self) -> None:
+        linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWPID)  # the first child is the PID namespace's first process
         linux.mount("none", "/", flags=linux.MS_REC | linux.MS_SLAVE)
         for folder in self.private:
             linux.mount("tmpfs", folder, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
+
+    @staticmethod
+    def _start_init(waiting: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             ["/bin/sh", "-c", _INIT],
-            stdin=subprocess.PIPE,
+            stdin=waiting,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -74,15 +99,7 @@ class Guard(Resource):
 
     def _end(self) -> None:
         self._init.kill()  # the kernel kills the rest of the namespace before this can be reaped
-        for stream in (self._init.stdin, self._init.stdout):
-            if stream is not None:
-                stream.close()
         self._init.wait()
-
-    def _enter(self) -> None:
-        linux.unshare(linux.CLONE_NEWNS)  # setns() into a mount namespace needs a root and cwd of the thread's own
-        linux.setns(self._mnt_fd, linux.CLONE_NEWNS)
-        linux.setns(self._pid_fd, linux.CLONE_NEWPID)
 
     @property
     def pid(self) -> int:
@@ -101,7 +118,7 @@ class Guard(Resource):
         """
         options.setdefault("cwd", os.getcwd())
         options.setdefault("start_new_session", True)
-        return self._spawner.call(self._popen, argv, enter, options)
+        return self._spawner.call_whole(self._popen, argv, enter, options)
 
     @staticmethod
     def _popen(argv: Sequence[str], enter: Sequence[int], options: dict[str, Any]) -> subprocess.Popen[bytes]:

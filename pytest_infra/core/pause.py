@@ -1,6 +1,7 @@
-"""A process that makes namespaces and holds them: ``python -I -S pause.py SOCKET KIND,KIND,…``.
+"""A process that makes namespaces and holds them: ``python -I -S pause.py SOCKET KIND,KIND,… KIND,KIND,…``.
 
-It sends one descriptor per namespace over the socket and then waits until the other end is closed. Some namespaces
+It makes namespaces of the first kinds. It sends descriptors of those and of its namespaces of the second kinds over the
+socket, with its number in its own /proc, and then waits until the other end is closed. Some namespaces
 need a process: a PID namespace its first one, a user namespace one that has a single thread (user_namespaces(7)).
 This file is run by itself, so it imports nothing of the package.
 """
@@ -11,6 +12,7 @@ import array
 import contextlib
 import ctypes
 import os
+import signal
 import socket
 import sys
 
@@ -48,13 +50,17 @@ def _mounts(libc: ctypes.CDLL, kinds: list[str]) -> None:
 def _send(channel: socket.socket, kinds: list[str]) -> None:
     names = {"time": "time_for_children"}
     fds = array.array("i", [os.open(f"/proc/self/ns/{names.get(kind, kind)}", os.O_RDONLY) for kind in kinds])
-    channel.sendmsg([b"N"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds.tobytes())])
+    text = ",".join([os.readlink("/proc/self"), *kinds])
+    channel.sendmsg([b"N" + text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds.tobytes())])
+    for fd in fds:
+        os.close(fd)
 
 
 def main() -> int:
     """Make the namespaces, send them, and hold them until the other end is closed."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     kinds = sys.argv[2].split(",")
+    sent = list(dict.fromkeys([*kinds, *sys.argv[3].split(",")]))
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         if "user" in kinds:
@@ -69,7 +75,8 @@ def main() -> int:
             return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if "mnt" in kinds:
             _mounts(libc, kinds)
-        _send(channel, kinds)
+        _send(channel, sent)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the first process of a PID namespace gets its orphans
     except OSError as error:
         channel.send(b"E" + str(error).encode())
         return 1

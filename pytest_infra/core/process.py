@@ -13,13 +13,16 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from typing import Any
 
-from .errors import BadInput, CommandFailed
+from .errors import BadInput, CommandFailed, InfraError
 from .wait import until
 
 __all__ = ["Completed", "Popen", "Process", "check_argv", "run", "spawn"]
+
+_SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 Popen = Callable[..., "subprocess.Popen[bytes]"]
 """Starts a process somewhere: `subprocess.Popen` itself, or a node's way in."""
@@ -55,17 +58,32 @@ def check_argv(argv: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
     for item in items:
         if not isinstance(item, str | os.PathLike):
             raise BadInput(f"a command's arguments are strings, not {type(item).__name__} ({item!r})")
-    if not items:
-        raise BadInput("a command needs at least a program's name; got an empty list")
-    return tuple(os.fspath(item) for item in items)
+    texts = tuple(os.fspath(item) for item in items)
+    if not texts or not texts[0]:
+        raise BadInput(f"a command needs at least a program's name; got {items!r}")
+    if any("\0" in text for text in texts):
+        raise BadInput(f"a command's arguments cannot hold a NUL character; got {items!r}")
+    return texts
 
 
-def _file_holding(content: str | bytes) -> int:
-    """A descriptor of a file in memory, at its beginning."""
-    fd = os.memfd_create("stdin", os.MFD_CLOEXEC)
-    with open(fd, "wb", closefd=False) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-    os.lseek(fd, 0, os.SEEK_SET)
+def _environment(env: Mapping[str, str] | None) -> dict[str, str]:
+    """This process's variables and those of `env`; PATH has the sbin folders too, which an ordinary user's lacks."""
+    for name, value in (env or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise BadInput(f"environment variables are strings; got {name!r}: {value!r}")
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    path = os.pathsep.join([*folders, *(folder for folder in _SBIN if folder not in folders)])
+    return {**os.environ, "PATH": path, **(env or {})}
+
+
+def _memory_file(undo: ExitStack, name: str, content: str | bytes = b"") -> int:
+    """A descriptor of a file in memory, at its beginning; a child may inherit it, a program started beside it not."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    undo.callback(os.close, fd)
+    if content:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+        os.lseek(fd, 0, os.SEEK_SET)
     return fd
 
 
@@ -84,32 +102,25 @@ class Process:
     ) -> None:
         self.argv = check_argv(argv)
         self.where = where
+        self._cwd = os.getcwd() if cwd is None else os.fspath(cwd)
         self._began_s = time.monotonic()
-        self._out = os.memfd_create("stdout", os.MFD_CLOEXEC)
-        self._err = os.memfd_create("stderr", os.MFD_CLOEXEC)
-        stdin = subprocess.DEVNULL if input is None else _file_holding(input)
+        with ExitStack() as only_now, ExitStack() as undo:
+            stdin = subprocess.DEVNULL if input is None else _memory_file(only_now, "stdin", input)
+            self._out, self._err = _memory_file(undo, "stdout"), _memory_file(undo, "stderr")
+            options = {"stdin": stdin, "stdout": self._out, "stderr": self._err, "start_new_session": True}
+            self._popen = self._start(popen, env=_environment(env), cwd=self._cwd, **options)
+            self._files = undo.pop_all()
+
+    def _start(self, popen: Popen, **options: Any) -> subprocess.Popen[bytes]:
         try:
-            self._popen = popen(
-                self.argv,
-                stdin=stdin,
-                stdout=self._out,
-                stderr=self._err,
-                env=None if env is None else {**os.environ, **env},
-                cwd=os.getcwd() if cwd is None else os.fspath(cwd),
-                start_new_session=True,
-            )
-        except FileNotFoundError as error:
-            self._close()
-            if cwd is not None and not os.path.isdir(cwd):
-                raise BadInput(f"no folder {os.fspath(cwd)!r} to run {self.argv[0]!r} in") from error
-            raise CommandFailed(self.argv, where, 127, reason=f"no program {self.argv[0]!r} there") from error
-        except BaseException:
-            self._close()
-            raise
-        finally:
-            if input is not None:
-                os.close(stdin)
-        self._pidfd = os.pidfd_open(self._popen.pid)
+            return popen(self.argv, **options)
+        except OSError as error:
+            if error.filename == self._cwd and self._cwd != self.argv[0]:
+                raise BadInput(f"no folder {self._cwd!r} to run {self.argv[0]!r} in: {error.strerror}") from error
+            if isinstance(error, FileNotFoundError):
+                raise CommandFailed(self.argv, self.where, 127, reason=f"no program {self.argv[0]!r} there") from error
+            reason = f"cannot be started: {error.strerror}"
+            raise CommandFailed(self.argv, self.where, 126, reason=reason) from error
 
     def __repr__(self) -> str:
         state = "running" if self.running else f"ended with {self.returncode}"
@@ -133,12 +144,12 @@ class Process:
     @property
     def stdout(self) -> str:
         """What it has written to standard output so far."""
-        return _content(self._out)
+        return self._content(self._out)
 
     @property
     def stderr(self) -> str:
         """What it has written to standard error so far."""
-        return _content(self._err)
+        return self._content(self._err)
 
     def wait(self, within_s: float = 30.0) -> Completed:
         """Wait for its end.
@@ -147,9 +158,7 @@ class Process:
             CommandFailed: it still runs after `within_s` seconds (and goes on running).
         """
         if self.running:
-            poll = select.poll()
-            poll.register(self._pidfd, select.POLLIN)
-            poll.poll(max(0.0, within_s) * 1000)
+            self._await_end(within_s)
         if (returncode := self._popen.poll()) is None:
             raise self._failed(None, f"still running after {within_s:g} s")
         took_s = time.monotonic() - self._began_s
@@ -177,24 +186,39 @@ class Process:
     def send_signal(self, number: int) -> None:
         """Send a signal to the process and every other one in its group; one that has ended gets none."""
         if self.running:
-            with suppress(ProcessLookupError):
-                os.killpg(self._popen.pid, number)
+            self._signal_group(number)
 
     def stop(self, grace_s: float = 2.0) -> Completed:
-        """End it: SIGTERM, and after `grace_s` seconds SIGKILL, to its whole process group."""
-        self.send_signal(signal.SIGTERM)
-        try:
-            return self.wait(grace_s)
-        except CommandFailed:
-            self.send_signal(signal.SIGKILL)
-            return self.wait()
+        """End it: SIGTERM to its process group, and when it has ended, or after `grace_s` seconds, SIGKILL."""
+        if self.running:
+            self._signal_group(signal.SIGTERM)
+            self._await_end(grace_s)
+            self._signal_group(signal.SIGKILL)  # not reaped yet: the number of the group is still its own
+        return self.wait()
 
     def close(self) -> None:
-        """Kill it if it still runs, and give back its files; its output is gone afterwards."""
+        """Kill it if it still runs, and give back its files; its output is gone afterwards. Again: does nothing."""
         self.send_signal(signal.SIGKILL)
         self._popen.wait()
-        self._close()
-        os.close(self._pidfd)
+        self._files.close()
+        self._out = self._err = -1
+
+    def _signal_group(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, number)
+
+    def _await_end(self, within_s: float) -> None:
+        """Wait until it has ended, and leave it to be reaped."""
+        try:
+            pidfd = os.pidfd_open(self._popen.pid)
+        except ProcessLookupError:  # another thread has reaped it
+            return
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            poll.poll(max(0.0, within_s) * 1000)
+        finally:
+            os.close(pidfd)
 
     def __enter__(self) -> Process:
         return self
@@ -202,17 +226,13 @@ class Process:
     def __exit__(self, *exc: object) -> None:
         self.stop()
 
-    def _close(self) -> None:
-        os.close(self._out)
-        os.close(self._err)
+    def _content(self, fd: int) -> str:
+        if fd < 0:
+            raise InfraError(f"the output of {shlex.join(self.argv)!r} in {self.where} is gone: it has been closed")
+        return os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace")
 
     def _failed(self, returncode: int | None, reason: str) -> CommandFailed:
         return CommandFailed(self.argv, self.where, returncode, self.stdout, self.stderr, reason)
-
-
-def _content(fd: int) -> str:
-    size = os.fstat(fd).st_size
-    return os.pread(fd, size, 0).decode(errors="replace")
 
 
 def spawn(argv: Sequence[str | os.PathLike[str]], **options: object) -> Process:

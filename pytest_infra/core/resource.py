@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import ClassVar, TypeVar
 
 from .errors import InfraError, StartFailed
 from .requirement import Requirement
+from .worker import whole
 
 __all__ = ["Artifact", "Facts", "Resource"]
 
@@ -38,6 +40,7 @@ class Resource:
     """What the machine must have: gives the skip's reason, the doctor's row and the table in the docs."""
 
     _undo: ExitStack | None = None
+    _process = 0
 
     def _start(self, undo: ExitStack) -> None:
         """Make the thing; register each undo on `undo` as soon as there is something to undo."""
@@ -58,14 +61,23 @@ class Resource:
     def start(self: R) -> R:
         """Check what is required, make the resource, and return it.
 
+        An interrupt (Ctrl-C, a test's time limit) is raised when it has been made and undone again.
+
         Raises:
             Unavailable: the machine lacks something.
             StartFailed: a step failed; the steps before it have been undone.
         """
-        if self._undo is not None:
-            return self
-        for requirement in self.requires:
-            requirement.demand()
+        if self._undo is None:
+            for requirement in self.requires:
+                requirement.demand()
+            try:
+                whole(self._begin)
+            except BaseException:
+                self.stop()
+                raise
+        return self
+
+    def _begin(self) -> None:
         undo = ExitStack()
         try:
             self._start(undo)
@@ -74,13 +86,17 @@ class Resource:
             if isinstance(error, InfraError) or not isinstance(error, Exception):
                 raise
             raise StartFailed(f"{type(self).__name__} could not be started: {error}") from error
+        self._process = os.getpid()
         self._undo = undo
-        return self
 
     def stop(self) -> None:
-        """Undo all of it, in reverse order; a second call does nothing."""
+        """Undo all of it, in reverse order; a second call does nothing, nor does one in a forked process."""
+        if self._undo is not None:
+            whole(self._end)
+
+    def _end(self) -> None:
         undo, self._undo = self._undo, None
-        if undo is not None:
+        if undo is not None and self._process == os.getpid():
             undo.close()
 
     def __enter__(self: R) -> R:

@@ -1,43 +1,64 @@
-"""A thread that runs functions for others: how code enters a namespace without moving the test's own thread."""
+"""Threads that run functions for others: how code enters a namespace without moving the test's own thread.
+
+Python raises the error of a signal (Ctrl-C, a test's time limit) in the main thread, between any two of its steps. What
+must be done as a whole is therefore done in another thread, and the main thread waits for its end.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-__all__ = ["Worker", "in_thread"]
+from .errors import InfraError
+
+__all__ = ["Worker", "whole"]
 
 T = TypeVar("T")
 
 
 class _Job:
-    __slots__ = ("args", "done", "error", "function", "kwargs", "value")
+    """A call for another thread. It is begun there or given up here, whichever comes first."""
+
+    __slots__ = ("_args", "_begun", "_ended", "_error", "_function", "_kwargs", "_lock", "_value")
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.function, self.args, self.kwargs = function, args, kwargs
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self.done = threading.Lock()
-        self.done.acquire()
+        self._function, self._args, self._kwargs = function, args, kwargs
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._begun = threading.Lock()  # taken by the one who begins it, or gives it up
+        self._ended = False
+        self._lock = threading.Lock()  # held until it has ended
+        self._lock.acquire()
 
     def run(self) -> None:
+        if not self._begun.acquire(blocking=False):
+            return
         try:
-            self.value = self.function(*self.args, **self.kwargs)
+            self._value = self._function(*self._args, **self._kwargs)
         except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
-            self.error = error
+            self._error = error
         finally:
-            self.done.release()
+            self._ended = True
+            self._lock.release()
 
-    def result(self) -> Any:
+    def result(self, begin: Callable[[], object], whole: bool) -> Any:
+        """Have it begun, and wait for its end; on an interrupt, give it up, or if `whole` see it through."""
         try:
-            self.done.acquire()
-            if self.error is not None:
-                raise self.error
-            return self.value
+            begin()
+            self._lock.acquire()
+        except BaseException:
+            if not self._begun.acquire(blocking=False) and whole and not self._ended:
+                self._lock.acquire()
+            raise
+        try:
+            if self._error is not None:
+                raise self._error
+            return self._value
         finally:
-            self.error = None  # an exception that refers to its job would keep every frame alive
+            self._error = None  # an exception that refers to its job would keep every frame alive
 
 
 class Worker:
@@ -51,29 +72,52 @@ class Worker:
     def __init__(self, name: str, enter: Callable[[], None] | None = None) -> None:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
-        self._thread.start()
-        if enter is not None:
-            try:
+        self._process = os.getpid()
+        self._change = threading.Lock()
+        self._stopped = False
+        try:
+            self._thread.start()
+            if enter is not None:
                 self.call(enter)
-            except BaseException:
-                self.stop()
-                raise
+        except BaseException:
+            self._jobs.put(None)
+            raise
 
     def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run `function` in the thread and return its value, or raise its error, here.
 
-        Called from within the thread itself, it runs at once.
+        Called from within the thread itself, it runs at once. An interrupt is raised at once, and leaves the function
+        running.
+
+        Raises:
+            InfraError: the thread has been ended, or is that of the process that this one was forked from.
         """
+        return self._call(function, args, kwargs, whole=False)
+
+    def call_whole(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """As `call`, for a function that ends soon: an interrupt is raised when it has ended, or before it begins."""
+        return self._call(function, args, kwargs, whole=True)
+
+    def _call(self, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], *, whole: bool) -> T:
         if threading.current_thread() is self._thread:
             return function(*args, **kwargs)
         job = _Job(function, args, kwargs)
-        self._jobs.put(job)
-        value: T = job.result()
+        value: T = job.result(lambda: self._put(job), whole)
         return value
+
+    def _put(self, job: _Job) -> None:
+        if self._process != os.getpid():
+            raise InfraError(f"{self._thread.name} is a thread of process {self._process}, which a fork does not copy")
+        with self._change:
+            if self._stopped:
+                raise InfraError(f"{self._thread.name} has ended")
+            self._jobs.put(job)
 
     def stop(self, join_s: float = 1.0) -> None:
         """End the thread after the calls that are queued; waits at most `join_s` seconds for it."""
-        self._jobs.put(None)
+        with self._change:
+            self._stopped = True
+            self._jobs.put(None)
         if threading.current_thread() is not self._thread:
             self._thread.join(join_s)
 
@@ -83,11 +127,11 @@ class Worker:
             del job
 
 
-def in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Run `function` in a thread of its own that ends afterwards, and return its value or raise its error."""
-    job = _Job(function, args, kwargs)
-    thread = threading.Thread(target=job.run, daemon=True)
-    thread.start()
-    value: T = job.result()
-    thread.join()
+def whole(function: Callable[..., T], *args: Any) -> T:
+    """Run `function`, which ends soon, as a whole: an interrupt is raised when it has ended, or before it begins."""
+    if threading.current_thread() is not threading.main_thread():
+        return function(*args)
+    job = _Job(function, args, {})
+    thread = threading.Thread(target=job.run, name=f"infra-{function.__name__}", daemon=True)
+    value: T = job.result(thread.start, whole=True)
     return value

@@ -6,6 +6,7 @@ import array
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from typing import Any
 from ..core import linux, pause, process
 from ..core.errors import BadInput, StartFailed
 from ..core.requirement import Command
+from ..core.worker import Worker
 from .host import Host
 
 __all__ = ["ISOLATIONS", "NSENTER", "IsolatedHost", "check_isolation"]
@@ -24,9 +26,12 @@ ISOLATIONS = {
 """What a host can have of its own, and what the kernel calls it under /proc/PID/ns."""
 
 _FIRST_UID, _UIDS = 100_000, 65_536  # the range that subuid(5) gives the first user by custom
-_IN_FOLDER = 'cd "$0" && exec "$@"'
-_THREADS_CAN_ENTER = ("mnt", "uts", "ipc", "cgroup")
+_HELD = ("pid", "mnt")  # entered by every command, the guard's where the host has none of its own
+_A_CALL_ENTERS = ("mnt", "uts", "ipc", "cgroup")
+_A_COMMAND_ENTERS = ("pid", *_A_CALL_ENTERS)
+_A_PROGRAM_ENTERS = {"user": "user", "time": "time_for_children"}  # a thread among others cannot: nsenter(1) does
 _CLONE_FS = 0x200
+_ANSWER_S = 10.0
 
 NSENTER = Command("nsenter", purpose="hosts with more isolation than their network", packages={
     "apt": "util-linux", "dnf": "util-linux", "pacman": "util-linux", "apk": "util-linux-misc"})  # fmt: skip
@@ -49,7 +54,7 @@ class IsolatedHost(Host):
     """A host with namespaces of its own besides the network's.
 
     Its commands run in all of them. `call` runs in its network, mount, UTS, IPC and cgroup namespaces: a thread can
-    enter no other.
+    enter no other. With a user or time namespace, a program that is not there ends with status 127.
     """
 
     requires = (NSENTER,)
@@ -62,42 +67,62 @@ class IsolatedHost(Host):
 
     def _start(self, undo: ExitStack) -> None:
         super()._start(undo)
-        kinds = [*self._kinds]
-        if "user" in kinds:
-            kinds.append("net")  # of the user namespace, so that its root may configure it
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         undo.callback(mine.close)
+        kinds = [*self._kinds, *(["net"] if "user" in self._kinds else [])]  # its root may configure its network
         with theirs:
-            argv = [sys.executable, "-I", "-S", pause.__file__, str(theirs.fileno()), ",".join(kinds)]
+            argv = [sys.executable, "-I", "-S", pause.__file__, str(theirs.fileno()), ",".join(kinds), ",".join(_HELD)]
             holder = self._lab.guard().popen(argv, (self.namespace.fd,), pass_fds=(theirs.fileno(),), stdin=-3, cwd="/")
         undo.callback(_end, holder)
-        mine.settimeout(10)
-        for kind, fd in zip(kinds, self._receive(mine, holder.pid, len(kinds)), strict=True):
-            undo.callback(os.close, fd)
-            self._fds[kind] = fd
+        mine.settimeout(_ANSWER_S)
         undo.callback(self._fds.clear)
+        self._receive(undo, mine, holder.pid)
         if "net" in self._fds:
             self.namespace.replace(self._fds["net"])
-        entered = [(self._fds[kind], kind) for kind in _THREADS_CAN_ENTER if kind in self._fds]
-        if entered:
-            self.namespace.on_enter = lambda: _enter(entered)
+        self.namespace.on_enter = self._enter_call
+        self._spawner = Worker(f"infra-{self.name}-spawner", self._enter_command)
+        undo.callback(self._spawner.stop)
 
-    def _receive(self, channel: socket.socket, pid: int, count: int) -> list[int]:
+    def _receive(self, undo: ExitStack, channel: socket.socket, pid: int) -> None:
+        """Answer what the holder asks, until it has sent its namespaces and where it sees itself in /proc."""
         while True:
-            data, ancillary, _, _ = channel.recvmsg(4096, socket.CMSG_SPACE(4 * count))
+            try:
+                data, ancillary, _, _ = channel.recvmsg(4096, socket.CMSG_SPACE(4 * len(ISOLATIONS) + 4))
+            except TimeoutError:
+                raise self._refused(f"no answer within {_ANSWER_S:g} s") from None
+            fds = array.array("i")
+            for _, _, content in ancillary:
+                fds.frombytes(content)
+            for fd in fds:
+                undo.callback(os.close, fd)
+                os.set_inheritable(fd, False)
             if data == b"U":
                 _write_maps(pid)
                 channel.send(b"u")
-            elif data == b"N":
-                fds = array.array("i")
-                for _, _, content in ancillary:
-                    fds.frombytes(content)
-                for fd in fds:
-                    os.set_inheritable(fd, False)
-                return list(fds)
+            elif data.startswith(b"N"):
+                self._holder, *kinds = data[1:].decode().split(",")
+                if len(fds) < len(kinds):
+                    raise self._refused("too many open files in this process (ulimit -n)")
+                self._fds.update(zip(kinds, fds, strict=True))
+                return
             else:
-                why = data[1:].decode(errors="replace") or "the process that makes them ended"
-                raise StartFailed(f"host {self.name} ({self.declared_at}) cannot be isolated: {why}")
+                raise self._refused(data[1:].decode(errors="replace") or "the process that makes them ended")
+
+    def _refused(self, why: str) -> StartFailed:
+        return StartFailed(f"host {self.name} (declared at {self.declared_at}) cannot be isolated: {why}")
+
+    def _enter_call(self) -> None:
+        self._enter([kind for kind in _A_CALL_ENTERS if kind in self._kinds])
+
+    def _enter_command(self) -> None:
+        linux.setns(self.namespace.fd)
+        self._enter([kind for kind in _A_COMMAND_ENTERS if kind in self._fds])
+
+    def _enter(self, kinds: Sequence[str]) -> None:
+        if "mnt" in kinds:
+            linux.unshare(_CLONE_FS)
+        for kind in kinds:
+            linux.setns(self._fds[kind])
 
     def namespaces(self) -> dict[str, int]:
         """The descriptors of its namespaces, by their names under /proc/PID/ns."""
@@ -105,22 +130,17 @@ class IsolatedHost(Host):
 
     def _popen(self) -> process.Popen:
         self.observe()
-        guard = self._lab.guard()
+        ways = [
+            f"--{kind}=/proc/{self._holder}/ns/{file}"
+            for kind, file in _A_PROGRAM_ENTERS.items()
+            if kind in self._kinds
+        ]
 
-        def popen(argv: Sequence[str], *, cwd: str, **options: Any) -> Any:
-            fds = self.namespaces()
-            ways = {"mnt": "mount"}
-            enter = [f"--{ways.get(kind, kind)}=/proc/self/fd/{fd}" for kind, fd in fds.items()]
-            command = ["nsenter", *enter, "--", "/bin/sh", "-c", _IN_FOLDER, cwd, *argv]
-            return guard.popen(command, (), cwd="/", pass_fds=tuple(fds.values()), **options)
+        def popen(argv: Sequence[str], **options: Any) -> Any:
+            command = [NSENTER.path(), *ways, "--", *argv] if ways else argv
+            return self._spawner.call_whole(subprocess.Popen, command, **options)
 
         return popen
-
-
-def _enter(entered: Sequence[tuple[int, str]]) -> None:
-    linux.unshare(_CLONE_FS)
-    for fd, _ in entered:
-        linux.setns(fd)
 
 
 def _write_maps(pid: int) -> None:

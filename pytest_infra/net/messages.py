@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import struct
+from collections.abc import Collection, Iterable
+from functools import lru_cache
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
@@ -26,13 +28,14 @@ __all__ = [
     "parse_interfaces",
     "parse_neighbours",
     "parse_routes",
+    "pending_ipv6",
     "set_group",
     "set_link",
 ]
 
 _REQUEST, _REPLACE, _EXCL, _CREATE, _DUMP = 0x1, 0x100, 0x200, 0x400, 0x300
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
-_IFA_F_NODAD, _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x02, 0x08, 0x40
+_IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x08, 0x40
 _RTNH_F_LINKDOWN = 0x10
 _MAIN_TABLE = 254
 _SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
@@ -55,6 +58,10 @@ _ROUTE_KINDS = {1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "mult
                 7: "unreachable", 8: "prohibit", 9: "throw"}  # fmt: skip
 _NEIGHBOUR_STATES = {0x01: "INCOMPLETE", 0x02: "REACHABLE", 0x04: "STALE", 0x08: "DELAY", 0x10: "PROBE",
                      0x20: "FAILED", 0x40: "NOARP", 0x80: "PERMANENT"}  # fmt: skip
+
+
+_encoded_once = lru_cache(maxsize=4096)
+"""Encoding costs more than what the kernel does with it, and lab after lab asks for the same."""
 
 
 def _link_message() -> Any:
@@ -105,6 +112,7 @@ def add_bridge(name: str, *, index: int, mac: str) -> bytes:
     return _encode(message, 16, _CREATE | _EXCL)
 
 
+@_encoded_once
 def set_link(index: int, *, up: bool | None = None, mtu: int | None = None, master: int | None = None) -> bytes:
     """Change an interface: administrative state, MTU in bytes, or the bridge it is a port of (0 for none)."""
     message = _link_message()
@@ -142,6 +150,7 @@ def delete_group(group: int) -> bytes:
     return _encode(message, 17, 0)
 
 
+@_encoded_once
 def get_link(index: int) -> bytes:
     """Ask for one interface; the kernel brings its carrier up to date first (linkwatch), which a dump does not."""
     message = _link_message()
@@ -162,12 +171,15 @@ def _address_message(index: int, ip: IPInterface) -> Any:
     return message
 
 
+@_encoded_once
 def add_address(index: int, ip: IPInterface) -> bytes:
-    """An address on an interface: IPv6 without duplicate address detection, IPv4 with its broadcast address."""
+    """An address on an interface, IPv4 with its broadcast address.
+
+    The flag IFA_F_NODAD is left out on purpose: with it nothing would tell when the address can be used, see
+    `pending_ipv6`; it is the setting ``accept_dad`` that turns duplicate address detection off.
+    """
     message = _address_message(index, ip)
-    if ip.version == 6:
-        message["flags"] = _IFA_F_NODAD
-    elif ip.network.prefixlen < 31:
+    if ip.version == 4 and ip.network.prefixlen < 31:
         message["attrs"].append(["IFA_BROADCAST", str(ip.network.broadcast_address)])
     return _encode(message, 20, _CREATE | _REPLACE)
 
@@ -202,6 +214,7 @@ def delete_route(destination: IPNetwork, gateway: IPAddress, index: int) -> byte
     return _encode(_route_message(destination, gateway, index), 25, 0)
 
 
+@_encoded_once
 def dump_links() -> bytes:
     """Ask for all interfaces, without their statistics."""
     message = _link_message()
@@ -209,13 +222,17 @@ def dump_links() -> bytes:
     return _encode(message, 18, _DUMP)
 
 
-def dump_addresses() -> bytes:
-    """Ask for all addresses."""
+@_encoded_once
+def dump_addresses(version: int = 0) -> bytes:
+    """Ask for all addresses, or those of one IP version."""
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
-    return _encode(ifaddrmsg(), 22, _DUMP)
+    message = ifaddrmsg()
+    message["family"] = _FAMILY.get(version, 0)
+    return _encode(message, 22, _DUMP)
 
 
+@_encoded_once
 def dump_routes(version: int) -> bytes:
     """Ask for all routes of one IP version."""
     from pyroute2.netlink.rtnl.rtmsg import rtmsg
@@ -225,6 +242,7 @@ def dump_routes(version: int) -> bytes:
     return _encode(message, 26, _DUMP)
 
 
+@_encoded_once
 def dump_neighbours() -> bytes:
     """Ask for all neighbour entries."""
     from pyroute2.netlink.rtnl.ndmsg import ndmsg
@@ -284,6 +302,20 @@ def parse_addresses(replies: Iterable[bytes], names: dict[int, str]) -> list[Add
             )
         )
     return found
+
+
+def pending_ipv6(replies: Iterable[bytes], indices: Collection[int]) -> bool:
+    """Whether a reply to `dump_addresses` has an IPv6 address of these interfaces that is not usable yet.
+
+    A new address is tentative until the kernel, in the background, has joined the multicast group by which others
+    resolve it (RFC 4291 section 2.7.1); a neighbour solicitation before that is lost, and comes again after a second.
+    """
+    for reply in replies:
+        family, _, flags, _, index = struct.unpack_from("=BBBBI", reply, 16)  # struct ifaddrmsg
+        tentative = flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED) == _IFA_F_TENTATIVE
+        if tentative and family == _FAMILY[6] and index in indices:
+            return True
+    return False
 
 
 def parse_routes(replies: Iterable[bytes], names: dict[int, str]) -> list[Route]:

@@ -45,16 +45,16 @@ class Entrance(Resource):
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function` in the thread, in no node's network namespace."""
-        return self._worker.call(function, *args)
+        return self._worker.call_whole(function, *args)
 
     def within(self, fd: int, function: Callable[..., T], *args: Any) -> T:
         """Run `function` in the thread, in the network namespace behind `fd`."""
-        value: T = self._worker.call(self._within, fd, function, args)
+        value: T = self._worker.call_whole(self._within, fd, function, args)
         return value
 
     def make(self, setup: Callable[[], None]) -> int:
         """Make a network namespace, run `setup` in it, and return the descriptor that holds it."""
-        return self._worker.call(self._make, setup)
+        return self._worker.call_whole(self._make, setup)
 
     def _within(self, fd: int, function: Callable[..., T], args: tuple[Any, ...]) -> T:
         linux.setns(fd, linux.CLONE_NEWNET)

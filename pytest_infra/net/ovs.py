@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from ..core.errors import BadInput, InfraError, StartFailed
-from ..core.process import Completed
+from ..core.process import Completed, check_argv
 from ..core.requirement import PRIVILEGE
 from ..core.resource import Artifact, Facts
 from .offload import set_transmit_checksum
@@ -21,10 +21,11 @@ from .ovs_rpc import Operation, transact
 from .port import Port
 from .switch import Switch
 
-__all__ = ["OVS", "OvsBridge"]
+__all__ = ["OvsBridge"]
 
 _VERSIONS = "OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15"
 _READS = ("show", "list", "list-commands", "version", "trace", "dump-flows", "rxq-show", "stats-show", "read-counter")
+_CHANGES = ("add", "bundle", "clear", "create", "del", "destroy", "insert", "mod", "remove", "replace", "set")
 _OF_ONE_BRIDGE = ("fdb/", "mdb/", "bridge/", "stp/", "rstp/", "bond/", "lacp/", "cfm/", "bfd/")
 
 
@@ -124,6 +125,8 @@ class OvsBridge(Switch):
     def ofctl(self, argv: Sequence[str], *, check: bool = True, timeout_s: float = 30.0) -> Completed:
         """Run ``ovs-ofctl`` with these arguments (ovs-ofctl(8)), as in ``sw1.ofctl(["add-flow", "sw1", "…"])``.
 
+        A change applies to the next packet: what the datapath has cached of older flows is dropped.
+
         Raises:
             BadInput: `argv` is not a list of strings.
             CommandFailed: it refused (with `check`), or ran out of time.
@@ -142,10 +145,14 @@ class OvsBridge(Switch):
         return self._tool("ovs-appctl", argv, check, timeout_s)
 
     def _tool(self, program: str, argv: Sequence[str], check: bool, timeout_s: float) -> Completed:
+        words = check_argv(argv)
         self._settle()
-        if program == "ovs-appctl" and not _leaves_no_trace(argv):
-            self.instance.changed = f"ovs-appctl {' '.join(argv)}"
-        return self.instance.tool(program, argv, check=check, timeout_s=timeout_s)
+        if program == "ovs-appctl" and not _leaves_no_trace(words):
+            self.instance.changed = f"ovs-appctl {' '.join(words)}"
+        done = self.instance.tool(program, words, check=check, timeout_s=timeout_s)
+        if any(word.startswith(_CHANGES) for word in words):
+            self.instance.settle_datapath()
+        return done
 
     def show(self) -> str:
         """The configuration of the lab's Open vSwitch, for people (``ovs-vsctl show``)."""
@@ -154,14 +161,19 @@ class OvsBridge(Switch):
     def flows(self, table: int | None = None) -> list[Flow]:
         """The flows of one OpenFlow table, or of all, with their counters now.
 
+        Open vSwitch itself brings the counters up to date twice a second; here the datapath is made to hand them
+        over first, for which it gives up the flows that it has cached.
+
         Raises:
             CommandFailed: the bridge does not answer, or allows no version of OpenFlow that ovs-ofctl speaks.
         """
-        return parse_flows(self._dump_flows(table))
-
-    def _dump_flows(self, table: int | None = None) -> str:
+        self._settle()
+        self.instance.settle_datapath()
         which = [] if table is None else [f"table={table}"]
-        return self.ofctl(["-O", _VERSIONS, "--names", "dump-flows", self.name, *which]).stdout
+        return parse_flows(self._openflow("dump-flows", *which))
+
+    def _openflow(self, command: str, *arguments: str) -> str:
+        return self.instance.tool("ovs-ofctl", ["-O", _VERSIONS, "--names", command, self.name, *arguments]).stdout
 
     def add_flow(self, flow: Flow | str) -> None:
         """Add a flow, as ``ovs-ofctl add-flow`` writes it: ``"priority=100,icmp,actions=drop"`` (ovs-ofctl(8)).
@@ -169,7 +181,9 @@ class OvsBridge(Switch):
         Raises:
             CommandFailed: Open vSwitch does not understand it.
         """
-        self.ofctl(["-O", _VERSIONS, "add-flow", self.name, str(flow)])
+        self._settle()
+        self._openflow("add-flow", str(flow))
+        self.instance.settle_datapath()
 
     @property
     def fdb(self) -> list[FdbEntry]:
@@ -196,12 +210,13 @@ class OvsBridge(Switch):
         return {**facts, "instance": self.instance.describe()} if self.started else facts
 
     def diagnose(self) -> Iterator[Artifact]:
-        """Configuration, flows, MAC table, port statistics, and the logs of both daemons."""
+        """Configuration, flows as cached and as set, MAC table, port statistics, the logs of both daemons."""
         sources: dict[str, Callable[[], str]] = {
-            "show": self.show,
-            "flows": self._dump_flows,
+            "show": lambda: self.instance.tool("ovs-vsctl", ["show"], timeout_s=5).stdout,
+            "datapath-flows": lambda: self.instance.appctl("dpctl/dump-flows", "-m"),
+            "flows": lambda: self._openflow("dump-flows"),
             "fdb": lambda: self.instance.appctl("fdb/show", self.name),
-            "ports": lambda: self.ofctl(["-O", _VERSIONS, "--names", "dump-ports", self.name]).stdout,
+            "ports": lambda: self._openflow("dump-ports"),
             "ovs-vswitchd": lambda: self.instance.log("ovs-vswitchd"),
             "ovsdb-server": lambda: self.instance.log("ovsdb-server"),
         }

@@ -37,8 +37,13 @@ class Flow:
     """It goes after so many seconds; 0 for never."""
 
     def __str__(self) -> str:
-        match = f",{self.match}" if self.match else ""
-        return f"table={self.table},priority={self.priority}{match},actions={self.actions}"
+        """The flow as ovs-ofctl(8) takes it, without its counters."""
+        fields = [f"table={self.table}", f"priority={self.priority}"]
+        fields += [f"cookie={self.cookie:#x}"] if self.cookie else []
+        fields += [f"idle_timeout={self.idle_timeout_s}"] if self.idle_timeout_s else []
+        fields += [f"hard_timeout={self.hard_timeout_s}"] if self.hard_timeout_s else []
+        fields += [self.match] if self.match else []
+        return ",".join([*fields, f"actions={self.actions}"])
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ database, sockets, logs, interfaces and the kernel's datapath go away with them,
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..core import process
 from ..core.errors import BadInput, InfraError, StartFailed
 from ..core.guard import Guard
 from ..core.process import Completed, Process
-from ..core.requirement import PRIVILEGE
+from ..core.requirement import PRIVILEGE, Absent
 from ..core.resource import Facts, Resource
 from ..core.wait import until
 from . import messages
@@ -40,6 +41,7 @@ _REMOTES = (f"--remote=punix:{_RUN}/db.sock", "--remote=db:Open_vSwitch,Open_vSw
 _START_S = 10.0
 _ANSWER_S = 10.0
 _RESET_S, _RESET_PORT_S = 2.0, 0.05  # the kernel takes some 10 ms to let go of each port
+_KERNEL_DATAPATH = "ovs-system"
 _LEFT_OVER = 0x0F5  # the interface group of what a lab has left behind
 _ROOT_TABLES = ("QoS", "Queue", "Flow_Sample_Collector_Set")  # the other tables empty themselves with the bridges
 _PRISTINE: Mapping[str, object] = {
@@ -76,16 +78,21 @@ class OvsInstance(Resource):
         self.name = name
         self.datapath = datapath
         self.datapath_type = datapath
+        self.limit = ""
+        """What bridges lack on this machine, and the remedy."""
         self.changed = ""
         """What a test did that cannot be taken back; such an instance is not used again."""
         self.namespace = NetNamespace(name, entrance, SWITCH_SYSCTL)
+        self.control: RpcClient | None = None
+        """The control socket of ovs-vswitchd (ovs-appctl(8))."""
         self._daemons: dict[str, Process] = {}
 
     def _start(self, undo: ExitStack) -> None:
         if self.datapath == "system":
             OVS_KERNEL_DATAPATH.demand()
-        elif not TUN.probe():
-            self.datapath_type = "dummy"  # the same forwarding code, with local interfaces that only it can see
+        elif isinstance(missing := TUN.probe(), Absent):
+            self.datapath_type = "dummy"  # the same forwarding code, which makes no TAP devices
+            self.limit = f"a bridge has no local interface ({missing.why}; {missing.remedy})"
         undo.enter_context(self.namespace)
         self._netlink = self.namespace.netlink()  # kept: `reset` may run while the entrance is busy with a lab
         undo.callback(self._netlink.close)
@@ -94,13 +101,11 @@ class OvsInstance(Resource):
         self.run([OVSDB_TOOL.path(), "create"])
         self.database = RpcClient(self._outside(f"{_RUN}/db.sock"), "ovsdb-server", _ANSWER_S)
         undo.callback(self.database.close)
-        self._daemon(undo, "ovsdb-server", [OVSDB_SERVER.path(), *_REMOTES], "db.sock")
+        self._daemon(undo, "ovsdb-server", [OVSDB_SERVER.path(), *_REMOTES], self.database.connect)
         transact(self.database, {"op": "insert", "table": "Open_vSwitch", "row": {}})
-        self._daemon(
-            undo, "ovs-vswitchd", [OVS_VSWITCHD.path(), f"unix:{_RUN}/db.sock", *self._options()], "ovs-vswitchd.pid"
-        )
-        self.control = RpcClient(self._control_path(), "ovs-vswitchd", _ANSWER_S)
-        undo.callback(self.control.close)
+        argv = [OVS_VSWITCHD.path(), f"unix:{_RUN}/db.sock", *self._options()]
+        undo.callback(self._close_control)
+        self._daemon(undo, "ovs-vswitchd", argv, self._connect_control)
 
     def _options(self) -> list[str]:
         options = [] if self.datapath == "system" else ["--disable-system"]
@@ -109,17 +114,16 @@ class OvsInstance(Resource):
     def _outside(self, path: str) -> str:
         return self.guard.root + path
 
-    def _daemon(self, undo: ExitStack, name: str, argv: Sequence[str], sign: str) -> None:
+    def _daemon(self, undo: ExitStack, name: str, argv: Sequence[str], ready: Callable[[], bool]) -> None:
         options = ["--pidfile", f"--log-file={_RUN}/{name}.log", "-vconsole:off", "-vsyslog:off", "--no-chdir"]
         child = Process([*argv, *options], where=self.name, popen=self._popen, env=_ENVIRONMENT)
         undo.callback(child.close)
         self._daemons[name] = child
-        path = self._outside(f"{_RUN}/{sign}")
 
         def up() -> bool:
             if not child.running:
                 raise StartFailed(f"{name} ended with status {child.returncode}\n{self._last_words(name)}")
-            return os.path.exists(path)
+            return ready()
 
         until(up, within_s=_START_S, what=f"{name} is up", last_words=lambda: self._last_words(name))
 
@@ -127,9 +131,18 @@ class OvsInstance(Resource):
         text = self._daemons[name].stderr + self.log(name)
         return "\n".join(f"  {name}  {line}" for line in text.splitlines()[-10:])
 
-    def _control_path(self) -> str:
-        with open(self._outside(f"{_RUN}/ovs-vswitchd.pid"), encoding="ascii") as pid:
-            return self._outside(f"{_RUN}/ovs-vswitchd.{pid.read().strip()}.ctl")
+    def _connect_control(self) -> bool:
+        try:
+            with open(self._outside(f"{_RUN}/ovs-vswitchd.pid"), encoding="ascii") as pid:
+                path = self._outside(f"{_RUN}/ovs-vswitchd.{pid.read().strip()}.ctl")
+        except FileNotFoundError:
+            return False
+        self.control = RpcClient(path, "ovs-vswitchd", _ANSWER_S)
+        return self.control.connect()
+
+    def _close_control(self) -> None:
+        if self.control is not None:
+            self.control.close()
 
     def _popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
         return self.guard.popen(argv, (self.namespace.fd,), **options)
@@ -168,7 +181,16 @@ class OvsInstance(Resource):
 
     def appctl(self, command: str, *arguments: str) -> str:
         """One command of ovs-appctl(8) to ovs-vswitchd by way of its control socket, without a process."""
+        assert self.control is not None
         return appctl(self.control, command, *arguments)
+
+    def settle_datapath(self) -> None:
+        """Drop the flows that the datapath has cached, so that changes apply to the next packet and counters are exact.
+
+        A daemon that does not answer is no error here: who has asked for something else is told so by that.
+        """
+        with contextlib.suppress(OvsError):
+            self.appctl("revalidator/purge")
 
     def commit(self, *operations: Operation) -> list[dict[str, Any]]:
         """Change the database, and wait until ovs-vswitchd has done what it says.
@@ -184,6 +206,8 @@ class OvsInstance(Resource):
         count = {"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [["next_cfg", "+=", 1]]}
         read = {"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["next_cfg"]}
         *results, _, row = transact(self.database, *operations, count, read)
+        if not row["rows"]:
+            raise OvsError("the database has no row in the table Open_vSwitch: a test has deleted it")
         return row["rows"][0]["next_cfg"], results
 
     def _follow(self, number: int, within_s: float = _ANSWER_S) -> None:
@@ -226,15 +250,18 @@ class OvsInstance(Resource):
             raise DirtyInstance(f"{self.name}: {error}") from error
 
     def _reset(self) -> None:
-        within_s = _RESET_S + _RESET_PORT_S * len(self._left_interfaces())
+        left = self._left_interfaces()
+        within_s = _RESET_S + _RESET_PORT_S * len(left)
+        if _KERNEL_DATAPATH in left:
+            self.appctl("dpctl/flush-conntrack", f"system@{_KERNEL_DATAPATH}")  # the namespace's own, it would stay
         read = {"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["other_config"]}
         clear = [{"op": "delete", "table": table, "where": []} for table in _ROOT_TABLES]
         pristine = {"op": "update", "table": "Open_vSwitch", "where": [], "row": _PRISTINE}
         number, results = self._send([read, pristine, *clear])
         until(self._no_interfaces, within_s=within_s, what="the lab's interfaces are gone")
         self._follow(number, within_s)
-        if settings := results[0]["rows"][0]["other_config"][1]:
-            raise DirtyInstance(f"{self.name}: other_config {settings} may have had effects that stay")
+        if settings := results[0]["rows"][0]["other_config"][1]:  # ["map", pairs]
+            raise DirtyInstance(f"{self.name}: other_config {dict(settings)} may have had effects that stay")
         tables = [{"op": "select", "table": table, "where": [], "columns": ["_uuid"]} for table in _MUST_BE_EMPTY]
         for table, found in zip(_MUST_BE_EMPTY, transact(self.database, *tables), strict=True):
             if found["rows"]:
@@ -242,14 +269,14 @@ class OvsInstance(Resource):
         for name in self._daemons:
             os.truncate(self._outside(f"{_RUN}/{name}.log"), 0)
 
-    def _left_interfaces(self) -> list[int]:
+    def _left_interfaces(self) -> dict[str, int]:
         found = read_interfaces(self._netlink, fresh=False)
-        return [item.index for item in found.values() if item.name not in ("lo", "ovs-system")]
+        return {name: item.index for name, item in found.items() if name != "lo"}
 
     def _no_interfaces(self) -> bool:
         if not (left := self._left_interfaces()):
             return True
-        requests = [(messages.set_group(index, _LEFT_OVER), f"group interface {index}") for index in left]
+        requests = [(messages.set_group(index, _LEFT_OVER), f"group {name}") for name, index in left.items()]
         try:
             self._netlink.request([*requests, (messages.delete_group(_LEFT_OVER), "delete what the lab has left")])
         except NetlinkError as error:
@@ -259,4 +286,5 @@ class OvsInstance(Resource):
 
     def describe(self) -> Facts:
         """What it is and where its daemons are."""
-        return {"name": self.name, "datapath": self.datapath, "datapath_type": self.datapath_type, "pids": self.pids}
+        facts = {"name": self.name, "datapath": self.datapath, "datapath_type": self.datapath_type}
+        return {**facts, "limit": self.limit, "pids": self.pids}

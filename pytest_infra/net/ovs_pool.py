@@ -18,7 +18,7 @@ from .ovs_requirements import OVS
 __all__ = ["OvsPool"]
 
 _PATIENCE_S = 0.2  # as long as a new instance takes to start
-_KEPT = 2  # of each datapath: one is made as good as new while the other one serves the next lab
+_KEPT = 3  # of each datapath, where labs follow each other faster than instances are made as good as new
 
 
 @dataclass(eq=False)

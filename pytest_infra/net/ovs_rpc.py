@@ -73,6 +73,15 @@ class RpcClient:
             raise OvsError(f"{self.what} refused {method!r}: {_text(reply['error'])}")
         return reply["result"]
 
+    def connect(self) -> bool:
+        """Open the connection if it is not open; False where nobody listens (yet)."""
+        with self._lock:
+            try:
+                self._socket = self._socket or self._open()
+            except OSError:
+                return False
+        return True
+
     def close(self) -> None:
         """Close the connection; a later request opens it again."""
         with self._lock:
@@ -85,7 +94,7 @@ class RpcClient:
 
     def _exchange(self, message: bytes, timeout_s: float) -> dict[str, Any]:
         if self._socket is None:
-            self._socket = self._connect()
+            self._socket = self._open()
         self._socket.settimeout(timeout_s)
         self._socket.sendall(message)
         while True:
@@ -95,7 +104,7 @@ class RpcClient:
             if reply.get("method") == "echo":  # RFC 7047, section 4.1.11: the server asks whether we live
                 self._socket.sendall(_echo(reply))
 
-    def _connect(self) -> socket.socket:
+    def _open(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             connection.settimeout(self.timeout_s)

@@ -6,16 +6,20 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_interface, ip_network
+from itertools import islice
+from math import inf
 from typing import Any
 
 from ..core.errors import BadInput
 from ..core.naming import SubnetPool
-from ..core.node import IPAddress, IPNetwork
+from ..core.node import IPAddress, IPInterface, IPNetwork
 from .link import Link
 from .port import Port
 from .switch import Switch
 
 __all__ = ["AddressPlan", "Hop", "Segment", "check_overlaps", "plan_routes", "segments_of"]
+
+_EASY_SUBNETS = 256  # half of the pool where they are /24
 
 
 @dataclass(eq=False)
@@ -26,8 +30,8 @@ class Segment:
     """The ports of hosts and routers on it, in the order of their links."""
 
     def networks(self) -> list[IPNetwork]:
-        """The subnets in use on it, in the order of their first address."""
-        return list(dict.fromkeys(ip.network for port in self.ports for ip in port.addresses))
+        """The subnets in use on it, in the order of their first address; those of one link alone left out."""
+        return list(dict.fromkeys(ip.network for port in self.ports for ip in _routable(port)))
 
 
 @dataclass(frozen=True)
@@ -82,20 +86,22 @@ class AddressPlan:
         self._pool = SubnetPool(seed)
         self._owner: dict[IPAddress, Port] = {}
         self._next: dict[IPNetwork, int] = {}
+        self._made = 0
 
-    def claim(self, port: Port) -> None:
-        """Take the addresses that were asked for.
+    def claim(self, *ports: Port) -> None:
+        """Take the addresses that were asked for, all of them or none.
 
         Raises:
             BadInput: another port has one of them.
         """
-        for ip in port.addresses:
+        wanted = [(port, ip) for port in ports for ip in _routable(port)]
+        for port, ip in wanted:
             if owner := self._owner.get(ip.ip):
                 raise BadInput(
                     f"address {ip.ip} for {port} is taken: {owner} has it (declared at {owner.declared_at}); "
                     "every address of a lab is given once"
                 )
-        for ip in port.addresses:
+        for port, ip in wanted:
             self._owner[ip.ip] = port
             self._pool.reserve(ip.network)
 
@@ -117,8 +123,10 @@ class AddressPlan:
                 port.wants_addresses = False
 
     def _new_networks(self, ports: int) -> list[IPNetwork]:
-        length = min(24, 32 - (ports + 1).bit_length())
-        return [self._pool.ipv4(length), self._pool.ipv6()]
+        """The first subnets are of a length that people read easily, the others as small as they can be."""
+        self._made += 1
+        longest = 24 if self._made <= _EASY_SUBNETS else 30
+        return [self._pool.ipv4(min(longest, 32 - (ports + 1).bit_length())), self._pool.ipv6()]
 
     def _take(self, network: IPNetwork, port: Port) -> Any:
         first = int(network.network_address)
@@ -162,7 +170,7 @@ def check_overlaps(segments: Sequence[Segment]) -> None:
         )
         for number, segment in enumerate(segments)
         for port in segment.ports
-        for ip in port.addresses
+        for ip in _routable(port)
     )
     last: tuple[Any, ...] | None = None
     for span in spans:
@@ -180,57 +188,86 @@ def plan_routes(segments: Sequence[Segment]) -> dict[Any, dict[IPNetwork, Hop]]:
 
     A host all of whose routes go by one gateway gets a default route instead.
     """
-    routes: dict[Any, dict[IPNetwork, Hop]] = {}
-    segment_of = {id(port): segment for segment in segments for port in segment.ports}
-    for version in (4, 6):
-        for target in segments:
-            networks = [network for network in target.networks() if network.version == version]
-            if networks:
-                _spread(target, networks, version, segment_of, routes)
-    for node, table in routes.items():
+    ways, next_to = _ways(segments), _next_to(segments)
+    if not ways:
+        return {}
+    tables, reach = _spread(ways, next_to)
+    for node, mine in ways.items():
         if not node.forwards:
-            _use_default_route(table)
-    return {node: table for node, table in routes.items() if node.auto_routes}
+            tables[node] = _host_table(node, mine, next_to, reach)
+    return {node: table for node, table in tables.items() if node.auto_routes and table}
+
+
+def _ways(segments: Iterable[Segment]) -> dict[Any, list[tuple[Any, Hop]]]:
+    """The routers next to each host and router, and the hop to each: an address in a subnet of one's own."""
+    ways: dict[Any, list[tuple[Any, Hop]]] = {}
+    for segment in segments:
+        routers = [port for port in segment.ports if getattr(port.node, "forwards", False)]
+        gateways = [(port.node, ip.ip) for port in routers for ip in _routable(port)]
+        for port in segment.ports if gateways else ():
+            networks = [ip.network for ip in _routable(port)]
+            for router, gateway in gateways:
+                if router is not port.node and any(gateway in network for network in networks):
+                    ways.setdefault(port.node, []).append((router, Hop(gateway, port)))
+    return ways
+
+
+def _next_to(segments: Iterable[Segment]) -> dict[IPNetwork, dict[Any, None]]:
+    """The hosts and routers that reach each subnet without a router."""
+    found: dict[IPNetwork, dict[Any, None]] = {}
+    for segment in segments:
+        networks = segment.networks()
+        for network in networks:
+            wider = {one for one in networks if one.version == network.version and network.subnet_of(one)}  # type: ignore[arg-type]
+            ports = [port for port in segment.ports if any(ip.network in wider for ip in port.addresses)]
+            found.setdefault(network, {}).update(dict.fromkeys(port.node for port in ports))
+    return found
 
 
 def _spread(
-    target: Segment,
-    networks: list[IPNetwork],
-    version: int,
-    segment_of: dict[int, Segment],
-    routes: dict[Any, dict[IPNetwork, Hop]],
-) -> None:
-    """Breadth first from the target: each router passed on the way is the next hop of what lies behind it."""
-    reached = {id(target)}
-    connected = {id(port.node) for port in target.ports if _address(port, version)}
-    queue = deque([target])
-    while queue:
-        near = queue.popleft()
-        for entry in near.ports:
-            router = entry.node
-            if not getattr(router, "forwards", False) or not _address(entry, version):
-                continue
-            for port in router.ports:
-                far = segment_of.get(id(port))
-                gateway = _address(port, version)
-                if far is None or gateway is None or id(far) in reached:
-                    continue
-                reached.add(id(far))
-                queue.append(far)
-                for other in far.ports:
-                    if other.node is not router and id(other.node) not in connected and _address(other, version):
-                        connected.add(id(other.node))
-                        routes.setdefault(other.node, {}).update(dict.fromkeys(networks, Hop(gateway, other)))
+    ways: dict[Any, list[tuple[Any, Hop]]], next_to: dict[IPNetwork, dict[Any, None]]
+) -> tuple[dict[Any, dict[IPNetwork, Hop]], dict[Any, dict[IPNetwork, int]]]:
+    """The routers' routes, breadth first from each subnet, and how many routers away from it each of them is."""
+    behind: dict[tuple[Any, int], list[tuple[Any, Hop]]] = {}
+    for node, mine in ways.items():
+        for router, hop in mine if node.forwards else ():
+            behind.setdefault((router, hop.gateway.version), []).append((node, hop))
+    tables: dict[Any, dict[IPNetwork, Hop]] = {}
+    reach: dict[Any, dict[IPNetwork, int]] = {}
+    for network, nodes in next_to.items():
+        queue = deque(node for node in nodes if node.forwards)
+        for node in queue:
+            reach.setdefault(node, {})[network] = 0
+        while queue:
+            router = queue.popleft()
+            for node, hop in behind.get((router, network.version), ()):
+                if network not in reach.setdefault(node, {}):
+                    reach[node][network] = reach[router][network] + 1
+                    tables.setdefault(node, {})[network] = hop
+                    queue.append(node)
+    return tables, reach
 
 
-def _address(port: Port, version: int) -> IPAddress | None:
-    return next((ip.ip for ip in port.addresses if ip.version == version), None)
-
-
-def _use_default_route(table: dict[IPNetwork, Hop]) -> None:
+def _host_table(
+    host: Any,
+    ways: Iterable[tuple[Any, Hop]],
+    next_to: dict[IPNetwork, dict[Any, None]],
+    reach: dict[Any, dict[IPNetwork, int]],
+) -> dict[IPNetwork, Hop]:
+    table: dict[IPNetwork, Hop] = {}
     for version, everything in ((4, "0.0.0.0/0"), (6, "::/0")):
-        mine = {network: hop for network, hop in table.items() if network.version == version}
-        if len(set(mine.values())) == 1:
-            for network in mine:
-                del table[network]
-            table[ip_network(everything)] = next(iter(mine.values()))
+        mine = [(hop, reach[router]) for router, hop in ways if hop.gateway.version == version]
+        beyond: Iterable[IPNetwork] = (
+            net for _, far in mine for net in far if net.version == version and host not in next_to[net]
+        )
+        if len(mine) == 1:
+            beyond = islice(beyond, 1)  # a default route it will be, however much lies there
+        found = {net: min(mine, key=lambda way: way[1].get(net, inf))[0] for net in beyond}
+        one_way = len(set(found.values())) == 1
+        table |= {ip_network(everything): next(iter(found.values()))} if one_way else found
+    return table
+
+
+def _routable(port: Port) -> list[IPInterface]:
+    """The addresses that are not of one link alone (RFC 3927, RFC 4291 section 2.5.6)."""
+    return [ip for ip in port.addresses if not ip.is_link_local]

@@ -3,7 +3,9 @@
 1. Where a link is made: both ends at once, the far one directly in its namespace, this end up.
 2. In each host: loopback, far ends, addresses, routes. Both ends of each link are up now, and the carrier of
    the far ends is brought up to date.
-3. Where links were made: the carrier of the near ends. The first packet passes from here on.
+3. Where links were made: the carrier of the near ends.
+
+Then each host is asked whether its IPv6 addresses can be resolved. The first packet passes from here on.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from ..core.node import IPNetwork
+from ..core.wait import until
 from . import messages
 from .host import Host
 from .link import Link
@@ -26,6 +29,7 @@ from .switch import Switch
 __all__ = ["Batches", "restore", "settle"]
 
 _LOOPBACK = 1
+_IPV6_WITHIN_S = 10.0  # with duplicate address detection, where a test turned it on, one to two seconds (RFC 4862)
 
 
 class Batches:
@@ -52,6 +56,10 @@ class Batches:
                 self._sockets[namespace] = netlink = namespace.netlink()
                 self._undo.callback(netlink.close)
             self._sockets[namespace].request(mine)
+
+    def dump(self, namespace: NetNamespace, request: bytes, what: str) -> list[bytes]:
+        """Send one dump request to a namespace that was in an earlier round."""
+        return self._sockets[namespace].dump(request, what)
 
 
 def settle(
@@ -88,6 +96,23 @@ def settle(
             near, _ = _near_and_far(link)
             batches.add(near.node.namespace, near.sync())
         batches.send()
+        _wait_for_ipv6(batches, [port for link in links for port in link.ports])
+
+
+def _wait_for_ipv6(batches: Batches, ports: Iterable[Port]) -> None:
+    """Wait until the IPv6 addresses of ports that are up can be resolved by others; mostly they can already."""
+    request = messages.dump_addresses(6)
+    indices: dict[NetNamespace, list[int]] = {}
+    for port in ports:
+        if any(ip.version == 6 for ip in port.addresses):
+            indices.setdefault(port.node.namespace, []).append(port.index)
+    for namespace, mine in indices.items():
+        what = f"the IPv6 addresses of {namespace.name} become usable"
+
+        def usable(namespace: NetNamespace = namespace, mine: list[int] = mine, what: str = what) -> bool:
+            return not messages.pending_ipv6(batches.dump(namespace, request, what), mine)
+
+        until(usable, within_s=_IPV6_WITHIN_S, what=what, every_s=0.0002, at_most_every_s=0.005)
 
 
 def _near_and_far(link: Link) -> tuple[Port, Port]:
@@ -166,5 +191,9 @@ def restore(port: Port) -> None:
     requests = _addresses(port)
     planned: dict[IPNetwork, Hop] = getattr(port.node, "planned_routes", {})
     requests += [_route(network, hop) for network, hop in planned.items() if hop.port is port]
-    with port.node.namespace.netlink() as netlink:
-        netlink.request(requests)
+    with ExitStack() as undo:
+        batches = Batches(undo)
+        batches.add(port.node.namespace, *requests)
+        batches.send()
+        if port.carrier:  # without one the addresses stay tentative
+            _wait_for_ipv6(batches, [port])

@@ -49,8 +49,8 @@ def wire(a: Any, b: Any, options: LinkOptions, *, macs: MacPool, plan: AddressPl
     both = [ip for port in ports for ip in port.addresses]
     if len({ip.ip for ip in both}) < len(both):
         raise BadInput(f"a link's addresses must differ; got {', '.join(map(str, both))}")
+    plan.claim(*ports)
     for port in ports:
-        plan.claim(port)
         port.node.ports.append(port)
     switch_ports = tuple(port for port in ports if isinstance(port.node, Switch))
     if flipped:

@@ -26,6 +26,7 @@ LAYERS = (
     {"session"},
     {"reporting", "fixtures", "testinfra", "doctor"},
     {"plugin", "cli"},
+    {"__main__"},
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 MAY_IMPORT_PYTEST = {"plugin", "fixtures", "testinfra"}
@@ -149,6 +150,13 @@ def _defined(body: list[ast.stmt]) -> Iterator[str]:
             yield from _defined([*statement.body, *statement.orelse])
 
 
+def _imported(module: Module) -> Iterator[str]:
+    """The names that the module binds by importing them; one that is in ``__all__`` is handed on, on purpose."""
+    for node in at_import_time(module.tree.body):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in node.names)
+
+
 def declared_names(module: Module) -> list[str] | None:
     for statement in module.tree.body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__":
@@ -175,10 +183,11 @@ def wrong_all(module: Module) -> Iterator[str]:
         return
     else:
         found = {name for name in _defined(module.tree.body) if not name.startswith("_") or name == "__version__"}
-        if found - set(declared):
-            yield f"{module.path}: public, but not in __all__: {sorted(found - set(declared))}"
-        if set(declared) - found:
-            yield f"{module.path}: in __all__, but not defined here: {sorted(set(declared) - found)}"
+        hooks = {name for name in found if name.startswith("pytest_")} if module.part == "plugin" else set()
+        if missing := found - hooks - set(declared):
+            yield f"{module.path}: public, but not in __all__: {sorted(missing)}"
+        if unknown := set(declared) - found - set(_imported(module)):
+            yield f"{module.path}: in __all__, but neither defined nor imported: {sorted(unknown)}"
     if declared != sorted(set(declared), key=ruff_order):
         yield f"{module.path}: __all__ is not sorted: constants, then classes, then the rest"
 
@@ -299,6 +308,7 @@ LONG_FUNCTION = "def f():\n" + "    f()\n" * 40
         twin(wrong_direction, "session.py", "from .fixtures import lab", "session stands before or beside"),
         twin(wrong_direction, "checks/reach.py", "from ... import x\nfrom ..lab import Lab", "checks stands before"),
         twin(wrong_direction, "core/a.py", "from .. import Infra", "imports pytest_infra.Infra"),
+        twin(wrong_direction, "core/a.py", "import pytest_infra", "imports pytest_infra"),
         twin(wrong_direction, "helpers.py", "", "no place in LAYERS"),
         twin(pytest_imported, "lab.py", "def f():\n    import pytest", "imports pytest"),
         twin(pytest_imported, "core/a.py", "from _pytest.config import Config", "imports _pytest.config.Config"),
@@ -308,8 +318,9 @@ LONG_FUNCTION = "def f():\n" + "    f()\n" * 40
         twin(wrong_all, "core/a.py", "def f(): pass", "has no __all__"),
         twin(wrong_all, "core/a.py", "__all__ = []\ndef f(): pass", "not in __all__: ['f']"),
         twin(wrong_all, "core/a.py", "__all__ = []\nif x:\n    F = 1", "not in __all__: ['F']"),
-        twin(wrong_all, "core/a.py", "__all__ = ['f']", "not defined here: ['f']"),
+        twin(wrong_all, "core/a.py", "__all__ = ['f']", "neither defined nor imported: ['f']"),
         twin(wrong_all, "core/a.py", "__all__ = ['f', 'F']\nf = F = 1", "not sorted"),
+        twin(wrong_all, "core/a.py", "__all__ = []\ndef pytest_configure(): pass", "not in __all__: ['pytest_conf"),
         twin(wrong_all, "core/__init__.py", "'''Doc.'''\nfrom .a import b", "has no __all__"),
         twin(mutable_state, "core/a.py", "seen = []", "not written as a constant"),
         twin(mutable_state, "core/a.py", "SEEN = {}\ndef f():\n    SEEN['a'] = 1", "changes SEEN"),
@@ -366,6 +377,7 @@ def test_a_module_that_keeps_all_rules_is_let_through(rule: Rule) -> None:
         (pytest_imported, "fixtures.py", "import pytest"),
         (sleeps, "core/wait.py", "import time\ntime.sleep(1)"),
         (wrong_all, "core/__init__.py", "'''Doc.'''"),
+        (wrong_all, "plugin.py", "from .fixtures import lab\n__all__ = ['lab']\ndef pytest_configure(): pass"),
     ],
 )
 def test_what_the_rules_allow(rule: Rule, path: str, source: str) -> None:

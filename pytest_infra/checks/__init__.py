@@ -1,0 +1,19 @@
+"""Checks: they measure with sockets of their own, judge, and say why something failed."""
+
+from __future__ import annotations
+
+from .path import PathHop, PathReport, assert_path, traceroute
+from .ping import PingReport, ping
+from .reach import ReachReport, assert_reachable, measure_reach
+
+__all__ = [
+    "PathHop",
+    "PathReport",
+    "PingReport",
+    "ReachReport",
+    "assert_path",
+    "assert_reachable",
+    "measure_reach",
+    "ping",
+    "traceroute",
+]

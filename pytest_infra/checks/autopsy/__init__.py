@@ -1,0 +1,9 @@
+"""The autopsy: why a packet did not come through, found by looking and never by touching."""
+
+from __future__ import annotations
+
+from .examine import Autopsy, examine
+from .finding import Case, Finding
+from .view import View
+
+__all__ = ["Autopsy", "Case", "Finding", "View", "examine"]

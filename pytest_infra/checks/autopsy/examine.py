@@ -1,0 +1,175 @@
+"""`examine`: walk the way of a packet and name the first thing that is wrong.
+
+Each finder looks for one kind of cause. They are tried in the order of `HOP_FINDERS` at each hop, then in that of
+`END_FINDERS` at the destination, then at each hop of the way back, and at the very last `LAST_FINDERS`. To teach the
+autopsy a new cause, write a finder and put it into one of these lists.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from ...core.node import IPAddress, Node
+from . import find_addresses, find_forwarding, find_interfaces, find_neighbours, find_routes, find_services
+from .draw import draw
+from .finding import Case, EndFinder, Finding, HopFinder
+from .hop import Hop, walk
+
+__all__ = ["END_FINDERS", "HOP_FINDERS", "LAST_FINDERS", "Autopsy", "examine"]
+
+T = TypeVar("T")
+
+HOP_FINDERS: Final = (
+    find_interfaces.INTERFACE,
+    find_interfaces.CARRIER,
+    find_addresses.ADDRESS,
+    find_routes.ROUTE,
+    find_routes.GATEWAY,
+    find_routes.LOOP,
+    find_interfaces.SWITCH_PORTS,
+    find_interfaces.FAR_INTERFACE,
+    find_addresses.FAR_ADDRESS,
+    find_neighbours.NEIGHBOUR,
+    find_forwarding.FORWARDING,
+)
+END_FINDERS: Final = (
+    find_addresses.DESTINATION_ADDRESS,
+    find_services.LISTENER,
+    find_services.ECHO_IGNORED,
+    find_services.REJECTED,
+)
+LAST_FINDERS: Final = (find_services.UDP_SILENCE, find_services.DELIVERY)
+_TIME_LIMIT_S = 0.8
+
+
+@dataclass(frozen=True)
+class Autopsy:
+    """What was found out about a failure without changing anything."""
+
+    path: str = ""
+    """The way of the packet as far as it is known, with a mark where it ends."""
+    finding: Finding | None = None
+    """The first cause on the way; None when everything that was looked at is as it should be."""
+    ruled_out: tuple[str, ...] = ()
+    """What was looked at and is fine."""
+    not_seen: tuple[str, ...] = ()
+    """What could not be looked at, and why."""
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The rows for `core.report.explain`."""
+        cause = self.finding.cause if self.finding else "not found: everything that was looked at is as it should be"
+        return [
+            ("path", self.path),
+            ("cause", cause),
+            ("ruled out", "\n".join(self.ruled_out)),
+            ("not seen", "\n".join(self.not_seen)),
+            (
+                "next",
+                self.finding.next
+                if self.finding
+                else "capture on the way: tcpdump -ni INTERFACE in the nodes of the path",
+            ),
+        ]
+
+
+def examine(case: Case) -> Autopsy:
+    """Look for the cause of a failure, reading kernel state only; never raise, but say what could not be seen."""
+    examination = _Examination(case)
+    finding = examination.run()
+    path = examination.guarded("the path", draw, examination.hops, finding) or ""
+    if examination.on_the_way_back:
+        path = f"way back: {path}"
+    return Autopsy(path, finding, tuple(examination.ruled_out()), tuple(dict.fromkeys(examination.not_seen)))
+
+
+class _Examination:
+    """One run of the finders over one case."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._deadline = time.monotonic() + _TIME_LIMIT_S
+        self._fine: dict[str, list[str]] = {}
+        self.hops: list[Hop] = []
+        self.on_the_way_back = False
+        self.not_seen: list[str] = []
+
+    def run(self) -> Finding | None:
+        """The first cause: on the way there, at the destination, or on the way back."""
+        case = self._case
+        arrived = bool(case.delivered) or _answered_by_destination(case)
+        finding = self._way(case.source, case.destination, case.address, () if arrived else HOP_FINDERS)
+        finding = finding or self._end(END_FINDERS)
+        if finding is None and case.answer.kind == "silence" and case.destination and case.source_address:
+            there = self.hops
+            finding = self._way(case.destination, case.source, case.source_address, HOP_FINDERS, " on the way back")
+            self.hops = self.hops if finding else there
+            self.on_the_way_back = finding is not None
+        return finding or self._end(LAST_FINDERS)
+
+    def ruled_out(self) -> list[str]:
+        """What was looked at and fine; places at which the same was looked at share a line."""
+        places: dict[tuple[str, ...], list[str]] = {}
+        for place, subjects in self._fine.items():
+            places.setdefault(tuple(subjects), []).append(place)
+        return [f"{', '.join(subjects)} of {_listed(names)}" for subjects, names in places.items()]
+
+    def guarded(self, what: str, function: Callable[..., T], *arguments: Any) -> T | None:
+        """Call it; whatever goes wrong is noted: an autopsy must never hide the failure that it explains."""
+        try:
+            return function(*arguments)
+        except Exception as error:  # noqa: BLE001
+            self.not_seen.append(f"{what}: {type(error).__name__}: {error}")
+            return None
+
+    def _way(
+        self, start: Node, target: Node | None, address: IPAddress, finders: Sequence[HopFinder], suffix: str = ""
+    ) -> Finding | None:
+        """Follow a packet for `address` from `start`, and stop at the first cause."""
+        self.hops = []
+        hops = walk(self._case, start, target, address)
+        while (hop := self.guarded(f"the way from {start.name}{suffix}", next, hops, None)) is not None:
+            self.hops.append(hop)
+            for finder in finders:
+                if time.monotonic() > self._deadline:
+                    self.not_seen.append(f"anything beyond {hop.node.name}{suffix}: {_TIME_LIMIT_S} s were over")
+                    return None
+                if finding := self._look(finder, hop, partial(finder.places, hop), suffix):
+                    return finding
+        return None
+
+    def _end(self, finders: Sequence[EndFinder]) -> Finding | None:
+        case = self._case
+        for finder in finders:
+            if self.guarded(finder.subject, finder.applies, case) and (
+                finding := self._look(finder, case, lambda: (case.name,))
+            ):
+                return finding
+        return None
+
+    def _look(
+        self, finder: HopFinder | EndFinder, argument: Any, places: Callable[[], Sequence[str]], suffix: str = ""
+    ) -> Finding | None:
+        before = len(self.not_seen)
+        where = [place + suffix for place in self.guarded(finder.subject, places) or ()]
+        finding = self.guarded(f"{finder.subject} of {_listed(where)}", finder.find, argument)
+        if finding is None and len(self.not_seen) == before and finder.subject:
+            for place in where:
+                fine = self._fine.setdefault(place, [])
+                fine += [finder.subject] if finder.subject not in fine else []
+        return finding
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def _answered_by_destination(case: Case) -> bool:
+    """Whether the answer itself proves that packets pass in both directions."""
+    error = case.answer.icmp
+    if error is not None:
+        return error.port_unreachable and error.sender == str(case.address)
+    return case.answer.kind == "reset"

@@ -1,0 +1,43 @@
+"""Forwarding: does the next node pass on packets that are not for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .finding import Finding, HopFinder, spot
+from .hop import Hop, far_place
+
+__all__ = ["FORWARDING"]
+
+_ALL = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
+_ONE = {4: "net/ipv4/conf/{}/forwarding", 6: "net/ipv6/conf/{}/forwarding"}
+
+
+def _forwarding(hop: Hop) -> Finding | None:
+    """The interface's own setting decides (ip-sysctl); the one for all is the likelier cause and is named first."""
+    far = hop.far
+    if far is None or far.node is hop.target:
+        return None
+    view, version = hop.case.view(far.node), hop.address.version
+    if view.owns(hop.address):
+        return None
+    setting = _ONE[version].format(far.name)
+    if view.sysctl(setting) != "0":
+        return None
+    name = _ALL[version] if view.sysctl(_ALL[version]) == "0" else setting
+    return Finding(
+        "forwarding-off",
+        far.node.name,
+        f"{far.node.name} does not forward IPv{version}: {name} = 0",
+        f'turn it on: {far.node.name}.sysctl["{name}"] = "1"; or make it a lab.router()',
+        mark="NOT FORWARDED",
+        port=spot(far),
+    )
+
+
+def _places(hop: Hop) -> Sequence[str]:
+    return () if hop.far is None or hop.far.node is hop.target else far_place(hop)
+
+
+FORWARDING = HopFinder("forwarding", _forwarding, _places)
+"""Whether the next node forwards, where the packet is not for itself."""

@@ -1,0 +1,135 @@
+"""Routes that are missing, refuse the packet, or lead astray."""
+
+from __future__ import annotations
+
+from ...core.node import Route
+from ..graph import nodes_of, wires_from
+from .finding import Finding, HopFinder, spot
+from .hop import Hop
+
+__all__ = ["GATEWAY", "LOOP", "ROUTE"]
+
+_REFUSALS = {
+    "blackhole": "drops it without a word",
+    "unreachable": "answers 'host unreachable'",
+    "prohibit": "answers 'prohibited'",
+    "throw": "says that there is no route",
+}
+
+
+def _route(hop: Hop) -> Finding | None:
+    name, route = hop.node.name, hop.route
+    if route is None:
+        return Finding(
+            "no-route",
+            name,
+            f"{name} has no route to {hop.address}; its routes lead to {_destinations(hop)}",
+            f"give {name} a route to {hop.address}: ip route add …, in {name}",
+            mark="NO ROUTE",
+        )
+    if route.kind in _REFUSALS:
+        return Finding(
+            f"{route.kind}-route",
+            name,
+            f"{name} has a route of the kind {route.kind} to {route.destination}: it {_REFUSALS[route.kind]}",
+            f"remove it: ip route del {route.kind} {route.destination}, in {name}",
+            mark=f"{route.kind.upper()} ROUTE",
+        )
+    if route.linkdown:
+        return Finding(
+            "route-linkdown",
+            name,
+            f"{name} does not use its route {_words(route)}: {route.interface} has no carrier",
+            f"bring the link of {name}:{route.interface} up",
+            mark="NO CARRIER",
+            port=f"{name}:{route.interface}",
+        )
+    return None
+
+
+def _destinations(hop: Hop) -> str:
+    mine = [str(route.destination) for route in hop.view.routes if route.destination.version == hop.address.version]
+    return ", ".join(dict.fromkeys(mine)) or "nowhere"
+
+
+def _words(route: Route) -> str:
+    via = f" via {route.gateway}" if route.gateway is not None else ""
+    return f"{route.destination}{via} dev {route.interface}"
+
+
+def _gateway(hop: Hop) -> Finding | None:
+    """Whether anybody on the wire has the address that the route hands the packet to."""
+    route = hop.route
+    if route is None or hop.port is None or (hop.wire is not None and _somebody_has(hop)):
+        return None
+    if hop.wire is not None and route.gateway is None:
+        return None  # the node that was planned to have it is there; what became of its address is another finder's
+    name = hop.node.name
+    owner = _owner_elsewhere(hop)
+    if route.gateway is None:
+        if hop.target is None:
+            cause = f"no node of the lab has the address {hop.address}"
+            return Finding("nobody", name, cause, "use the address of a node", mark="NOBODY", port=spot(hop.port))
+        cause = f"{name} takes {hop.address} for a neighbour on {spot(hop.port)} (route {_words(route)}), "
+        cause += f"but {owner} has it, which is not on that wire" if owner else "but nobody there has it"
+        return Finding(
+            "not-on-link",
+            name,
+            cause,
+            f"check the prefix length of the addresses of {name}",
+            "NOT HERE",
+            spot(hop.port),
+        )
+    who = f"{owner} has it, which is not on that wire" if owner else "no node of the lab has that address"
+    planned = hop.plan
+    right = [str(ip.ip) for ip in planned.far.addresses if ip.version == hop.address.version] if planned else []
+    hint = f"; the next node on the way is {spot(planned.far)} ({', '.join(right)})" if planned and right else ""
+    return Finding(
+        "wrong-gateway",
+        name,
+        f"{name} sends it to the gateway {route.gateway} (route {_words(route)}), but {who}",
+        f"correct the route to {route.destination} in {name}{hint}",
+        mark="WRONG GATEWAY",
+        port=spot(hop.port),
+    )
+
+
+def _somebody_has(hop: Hop) -> bool:
+    """Whether the node at the end of the wire has the address now, or was planned to."""
+    assert hop.far is not None
+    if hop.case.view(hop.far.node).owns(hop.next_hop):
+        return True
+    return any(int(ip.ip) == int(hop.next_hop) for port in hop.far.node.ports for ip in port.addresses)
+
+
+def _owner_elsewhere(hop: Hop) -> str:
+    assert hop.port is not None
+    here = {id(wire.far.node) for wire in wires_from(hop.port)}
+    for node in nodes_of(hop.node):
+        for port in node.ports:
+            if id(node) not in here and any(int(ip.ip) == int(hop.next_hop) for ip in port.addresses):
+                return spot(port)
+    return ""
+
+
+def _loop(hop: Hop) -> Finding | None:
+    way = (*hop.passed, hop.node)
+    if hop.far is None or hop.far.node not in way:
+        return None
+    names = " -> ".join(node.name for node in (*way[way.index(hop.far.node) :], hop.far.node))
+    return Finding(
+        "routing-loop",
+        hop.node.name,
+        f"the routes to {hop.address} lead in a circle: {names}",
+        f"correct the route to {hop.address} in {hop.node.name}",
+        mark="LOOP",
+        port=spot(hop.far),
+    )
+
+
+ROUTE = HopFinder("route", _route)
+"""The route that the kernel takes for the packet."""
+GATEWAY = HopFinder("route", _gateway)
+"""Whether the route leads to somebody."""
+LOOP = HopFinder("route", _loop)
+"""Whether the packet is back where it has been."""

@@ -1,0 +1,126 @@
+"""At the destination: is anybody there to answer, and did a filter speak up."""
+
+from __future__ import annotations
+
+from .finding import Case, EndFinder, Finding
+
+__all__ = ["DELIVERY", "ECHO_IGNORED", "LISTENER", "REJECTED", "UDP_SILENCE"]
+
+_PROHIBITED = {4: {(3, 9), (3, 10), (3, 13)}, 6: {(1, 1), (1, 5), (1, 6)}}
+_ECHO_IGNORED = {4: "net.ipv4.icmp_echo_ignore_all", 6: "net.ipv6.icmp.echo_ignore_all"}
+
+
+def _service(case: Case) -> str:
+    return f"{case.protocol.upper()} port {case.port}"
+
+
+def _listener(case: Case) -> Finding | None:
+    """Whether a socket waits on the port, at the address that was asked."""
+    assert case.destination is not None
+    name = case.name
+    mine = [item for item in case.view(case.destination).listening if item.protocol == case.protocol]
+    on_port = [item for item in mine if item.port == case.port]
+    if not on_port:
+        others = ", ".join(sorted({str(item) for item in mine})) or "none"
+        return Finding(
+            "port-closed",
+            name,
+            f"nothing listens on {_service(case)} of {name}; its {case.protocol.upper()} ports are {others}",
+            f"start the server in {name} and wait until it listens, or use serve=True to test only the network",
+            mark="PORT CLOSED",
+        )
+    if any(item.takes(case.address) for item in on_port):
+        return None
+    where = ", ".join(sorted({str(item.address) for item in on_port}))
+    only = "the loopback address " if all(item.address.is_loopback for item in on_port) else ""
+    return Finding(
+        "port-elsewhere",
+        name,
+        f"{_service(case)} of {name} listens only on {only}{where}, not on {case.address}",
+        f"have the server listen on {case.address} or on all addresses",
+        mark="PORT CLOSED",
+    )
+
+
+def _echo_ignored(case: Case) -> Finding | None:
+    assert case.destination is not None
+    name = _ECHO_IGNORED[case.address.version]
+    if case.view(case.destination).sysctl(name) != "1":
+        return None
+    return Finding(
+        "echo-ignored",
+        case.name,
+        f"{case.name} answers no echo requests: {name} = 1",
+        f'set it to 0: {case.name}.sysctl["{name}"] = "0"',
+        mark="IGNORED",
+    )
+
+
+def _rejected(case: Case) -> Finding | None:
+    """Whether the negative answer can only be a packet filter's."""
+    error = case.answer.icmp
+    if error is not None and (error.type, error.code) in _PROHIBITED[error.version]:
+        return Finding(
+            "rejected",
+            error.sender,
+            f"a packet filter or a policy rejects it: {error}",
+            f"look at the rules of the node that has {error.sender}: nft list ruleset",
+        )
+    port_answer = case.answer.kind == "reset" or (error is not None and error.port_unreachable)
+    if not port_answer or case.protocol == "icmp":
+        return None
+    return Finding(
+        "rejected",
+        case.name,
+        f"a socket of {case.name} waits on {_service(case)}, yet the answer was: {case.answer}; "
+        "a packet filter rejects it, or the server's queue is full",
+        f"look at the rules on the way and in {case.name}: nft list ruleset",
+    )
+
+
+def _udp_silence(case: Case) -> Finding | None:
+    return Finding(
+        "udp-silence",
+        case.name,
+        f"it cannot be told: the server on {_service(case)} of {case.name} may have stayed silent",
+        "name a payload= that the server answers, or test only the network with serve=True",
+        mark="SILENT",
+    )
+
+
+def _delivery(case: Case) -> Finding | None:
+    """What remains when everything is as it should be."""
+    if case.answer.kind != "silence" or not case.delivered:
+        return None
+    return Finding(
+        "filtered",
+        case.name,
+        f"the packet was delivered to {case.name}, and no answer came back: "
+        f"a packet filter of {case.name} or on the way back is suspected",
+        f"look at the rules in {case.name}: nft list ruleset",
+        mark="NO ANSWER",
+    )
+
+
+def _at_a_node(case: Case) -> bool:
+    return case.destination is not None
+
+
+LISTENER = EndFinder(
+    "listening socket", _listener, applies=lambda case: _at_a_node(case) and not case.served and case.protocol != "icmp"
+)
+"""Whether a server is there."""
+ECHO_IGNORED = EndFinder(
+    "echo settings", _echo_ignored, applies=lambda case: _at_a_node(case) and case.protocol == "icmp"
+)
+"""Whether the kernel is told not to answer echo requests."""
+REJECTED = EndFinder("rejections", _rejected, applies=lambda case: case.answer.kind != "silence")
+"""Whether somebody refused it on purpose."""
+UDP_SILENCE = EndFinder(
+    "",
+    _udp_silence,
+    applies=lambda case: case.protocol == "udp" and not case.served and case.answer.kind == "silence",
+)
+"""Whether silence proves nothing."""
+DELIVERY = EndFinder("delivery", _delivery, applies=lambda case: bool(case.delivered))
+"""Whether it arrived and was not answered."""

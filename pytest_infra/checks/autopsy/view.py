@@ -1,0 +1,75 @@
+"""`View`: the kernel state of one node or switch, read at most once for an autopsy."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from ...core.node import Address, Interface, IPAddress, Neighbour, NodePort, Route
+from .sockets import ListeningSocket, read_listening
+
+__all__ = ["View"]
+
+
+class View:
+    """What a node's kernel says; each part is read when it is first asked for.
+
+    Args:
+        node: a node, or a switch, of which only the interfaces can be read.
+    """
+
+    def __init__(self, node: Any) -> None:
+        self.node = node
+
+    @cached_property
+    def interfaces(self) -> dict[str, Interface]:
+        """The interfaces by name."""
+        return dict(self.node.interfaces)
+
+    @cached_property
+    def addresses(self) -> list[Address]:
+        """The IP addresses."""
+        return list(self.node.addresses)
+
+    @cached_property
+    def routes(self) -> list[Route]:
+        """The routes of the main table."""
+        return list(self.node.routes)
+
+    @cached_property
+    def neighbours(self) -> list[Neighbour]:
+        """The neighbour table."""
+        return list(self.node.neighbours)
+
+    @cached_property
+    def listening(self) -> list[ListeningSocket]:
+        """The TCP and UDP sockets that wait for others."""
+        found: list[ListeningSocket] = self.node.call(read_listening)
+        return found
+
+    def sysctl(self, name: str) -> str | None:
+        """A kernel setting; None where this kernel does not have it."""
+        value = self.node.sysctl.get(name)
+        return None if value is None else str(value).strip()
+
+    def interface(self, port: NodePort) -> Interface | None:
+        """The interface of a port of this node; None when it is gone."""
+        return self.interfaces.get(port.name)
+
+    def owns(self, address: IPAddress) -> bool:
+        """Whether the node has an address now, on whichever interface."""
+        return any(int(item.ip.ip) == int(address) for item in self.addresses if item.ip.version == address.version)
+
+    def route_to(self, address: IPAddress) -> Route | None:
+        """The route that the longest prefix, then the lowest metric gives (RFC 1812 section 5.2.4.3)."""
+        matching = [
+            route
+            for route in self.routes
+            if route.destination.version == address.version and int(address) in _span(route)
+        ]
+        return min(matching, key=lambda route: (-route.destination.prefixlen, route.metric), default=None)
+
+
+def _span(route: Route) -> range:
+    first = int(route.destination.network_address)
+    return range(first, first + route.destination.num_addresses)

@@ -1,0 +1,58 @@
+"""From a failed check to its autopsy."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from ..core.errors import InfraError
+from ..core.node import IPAddress
+from .answer import Answer
+from .autopsy import Autopsy, Case, examine
+from .inet import local_address
+from .target import Ends
+
+__all__ = ["autopsy_of"]
+
+
+def autopsy_of(
+    ends: Ends,
+    answer: Answer,
+    *,
+    protocol: str = "icmp",
+    port: int | None = None,
+    served: bool = False,
+    delivered: bool | None = None,
+) -> Autopsy:
+    """Why packets from one end to the other were not answered.
+
+    Args:
+        ends: where the packets come from and go to.
+        answer: the one that made the check fail.
+        protocol: ``"icmp"``, ``"tcp"`` or ``"udp"``.
+        port: the TCP or UDP port.
+        served: whether the check itself listened there.
+        delivered: whether a packet is known to have arrived; None when that is not known.
+    """
+    return examine(
+        Case(
+            source=ends.source,
+            destination=ends.destination,
+            address=ends.address,
+            source_address=_source_address(ends),
+            protocol=protocol,
+            port=port,
+            answer=answer,
+            served=served,
+            delivered=delivered,
+        )
+    )
+
+
+def _source_address(ends: Ends) -> IPAddress | None:
+    if ends.source_address is not None:
+        return ends.source_address
+    try:
+        found = ends.source.call(local_address, str(ends.address))
+    except (OSError, InfraError):
+        return None
+    return None if found is None else ip_address(found)

@@ -1,0 +1,104 @@
+"""The lab as a graph, seen from one of its nodes: who hangs on the same wire, who was planned to have an address."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from ..core.node import IPAddress, Node, NodePort
+
+__all__ = ["Wire", "find_node", "is_switch", "node_having", "nodes_of", "owner_of", "same_address", "wires_from"]
+
+_MOST_NODES_ASKED = 64
+
+
+@dataclass(frozen=True)
+class Wire:
+    """The way of a frame from a port of one node to a port of another, without a router in between."""
+
+    ports: tuple[NodePort, ...]
+    """The port it leaves by, the ports of the switches in between (in and out), the port it arrives at."""
+
+    @property
+    def near(self) -> NodePort:
+        """The port it leaves by."""
+        return self.ports[0]
+
+    @property
+    def far(self) -> NodePort:
+        """The port it arrives at."""
+        return self.ports[-1]
+
+    @property
+    def switch_ports(self) -> tuple[NodePort, ...]:
+        """The ports of switches in between."""
+        return self.ports[1:-1]
+
+
+def is_switch(node: Any) -> bool:
+    """Whether it only forwards frames: it has ports, and nothing can run in it."""
+    return not hasattr(node, "run")
+
+
+def wires_from(port: NodePort) -> list[Wire]:
+    """The ways to every node port that a frame from `port` can reach, the shortest to each, nearest first."""
+    found: list[Wire] = []
+    seen: set[int] = set()
+    queue: deque[tuple[NodePort, ...]] = deque([(port, port.peer)])
+    while queue:
+        way = queue.popleft()
+        node = way[-1].node
+        if not is_switch(node):
+            found.append(Wire(way))
+        elif id(node) not in seen:
+            seen.add(id(node))
+            queue.extend((*way, out, out.peer) for out in node.ports if out is not way[-1])
+    return found
+
+
+def nodes_of(start: Node) -> Iterator[Node]:
+    """Every node of the lab that hangs together with `start`: itself first, then by distance; no switches."""
+    seen = {id(start)}
+    queue: deque[Any] = deque([start])
+    while queue:
+        node = queue.popleft()
+        if not is_switch(node):
+            yield node
+        for port in node.ports:
+            other = port.peer.node
+            if id(other) not in seen:
+                seen.add(id(other))
+                queue.append(other)
+
+
+def owner_of(start: Node, address: IPAddress) -> NodePort | None:
+    """The port in the lab of `start` that was planned to have `address`."""
+    for node in nodes_of(start):
+        for port in node.ports:
+            if any(same_address(ip.ip, address) for ip in port.addresses):
+                return port
+    return None
+
+
+def node_having(start: Node, address: IPAddress) -> Node | None:
+    """The node in the lab of `start` that was planned to have `address`, else one of the nearest that has it now."""
+    if port := owner_of(start, address):
+        node: Node = port.node
+        return node
+    for node in islice(nodes_of(start), _MOST_NODES_ASKED):
+        if any(same_address(item.ip.ip, address) for item in node.addresses):
+            return node
+    return None
+
+
+def find_node(start: Node, name: str) -> Node | None:
+    """The node of that name in the lab of `start`."""
+    return next((node for node in nodes_of(start) if node.name == name), None)
+
+
+def same_address(one: IPAddress, other: IPAddress) -> bool:
+    """Whether two addresses are the same, whatever interface a link-local one names (RFC 4007)."""
+    return one.version == other.version and int(one) == int(other)

@@ -1,0 +1,325 @@
+"""`assert_reachable`: packets of a protocol come through, and the answers come back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from ipaddress import ip_address
+from typing import Any, ClassVar, Literal
+
+from ..core.errors import BadInput
+from ..core.node import Node
+from ..core.report import Report, explain
+from ..core.units import format_duration
+from .answer import Answer
+from .arguments import check_count, check_port, check_size, seconds
+from .autopsy import Autopsy
+from .causes import autopsy_of
+from .graph import node_having
+from .ping import figures, summary
+from .probe_icmp import echo
+from .probe_tcp import connect
+from .probe_udp import ask
+from .serve import serving
+from .target import Ends, Family, Target, choose_ends
+
+__all__ = [
+    "Protocol",
+    "ReachReport",
+    "Request",
+    "assert_reachable",
+    "check_request",
+    "explained",
+    "measure_reach",
+    "probe",
+]
+
+Protocol = Literal["icmp", "tcp", "udp"]
+_NOUNS = {"icmp": "ICMP echo request", "tcp": "TCP connection", "udp": "UDP datagram"}
+
+
+@dataclass(frozen=True)
+class ReachReport(Report):
+    """Whether probes from one node to another were answered; times in seconds."""
+
+    kind: ClassVar[str] = "reach"
+
+    source: str
+    destination: str
+    address: str
+    protocol: Protocol
+    port: int | None
+    served: bool
+    """Whether the check itself listened at the destination."""
+    count: int
+    """How many probes were to be answered."""
+    within_s: float
+    answers: tuple[Answer, ...]
+    """One for each probe that was sent; no more are sent after one was refused."""
+    delivered: bool | None
+    """Whether a probe is known to have arrived, answered or not; None when nothing tells."""
+    elapsed_s: float
+    refused_by: str = ""
+    """The node that has the address from which a refusal came, where it is one of the lab."""
+    autopsy: Autopsy | None = None
+    """Why it failed; None when it did not."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every probe was answered."""
+        return self.received == self.count
+
+    @property
+    def received(self) -> int:
+        """Probes that were answered."""
+        return sum(answer.replied for answer in self.answers)
+
+    @property
+    def rtts_s(self) -> tuple[float | None, ...]:
+        """The round-trip time of each probe in seconds, None where no reply came."""
+        return tuple(answer.rtt_s if answer.replied else None for answer in self.answers)
+
+    @property
+    def failure(self) -> Answer:
+        """The answer that decides: the first refusal, else silence."""
+        refusals = [answer for answer in self.answers if answer.negative]
+        return refusals[0] if refusals else Answer("silence")
+
+    def explain(self) -> str:
+        """The verdict, what was measured and wanted, and where the autopsy found the cause."""
+        noun = _NOUNS[self.protocol] + ("s" if self.count != 1 else "")
+        measured = [f"{self.received} of {self.count} {noun} answered in {format_duration(self.elapsed_s)}"]
+        measured += summary([answer for answer in self.answers if answer.negative])
+        wanted = f"{self.count} of {self.count} within {format_duration(self.within_s)}"
+        rows = [("measured", "\n".join(measured)), ("wanted", wanted)]
+        return explain(self._verdict(), rows + (self.autopsy.rows() if self.autopsy else []))
+
+    def _verdict(self) -> str:
+        ends = f"{self.source} reaches {self.destination}"
+        if self.ok:
+            return f"{ends}: {self._where()} answered"
+        beginning = f"{self.source} cannot reach {self.destination}"
+        if self.received:
+            beginning = f"{ends} only {self.received} of {self.count} times"
+        answer = self.failure
+        if answer.kind == "silence":
+            return f"{beginning}: no answer from {self._where()}"
+        if answer.kind == "reset":
+            return f"{beginning}: {self._where()} is closed"
+        if answer.kind == "local":
+            return f"{beginning}: the kernel of {self.source} sends nothing to {self._where()}"
+        return f"{beginning}: {answer}" + (f" ({self.refused_by})" if self.refused_by else "")
+
+    def _where(self) -> str:
+        return self.address if self.port is None else f"{self.address} {self.protocol.upper()} port {self.port}"
+
+    def to_dict(self) -> dict[str, object]:
+        """The report in JSON types, with the figures worked out."""
+        return {**super().to_dict(), **figures(self.answers)}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to probe with, once the arguments have been looked at."""
+
+    protocol: Protocol
+    port: int | None
+    serve: bool
+    payload: bytes | None
+    within_s: float
+    count: int = 1
+    size: int = 56
+
+
+def check_request(
+    protocol: Protocol,
+    port: int | None,
+    serve: bool,
+    payload: bytes | None,
+    within: str | float,
+    *,
+    count: int = 1,
+    size: int = 56,
+) -> Request:
+    """Look at the arguments that reach checks share.
+
+    Raises:
+        BadInput: one of them cannot be used, or does not go with the protocol.
+    """
+    if protocol not in _NOUNS:
+        raise BadInput(f"protocol {protocol!r} is not known; allowed are {', '.join(map(repr, _NOUNS))}")
+    if protocol == "icmp" and (port is not None or serve):
+        raise BadInput("port and serve do not go with protocol 'icmp': ICMP has no ports; use 'tcp' or 'udp'")
+    if protocol != "udp" and payload is not None:
+        raise BadInput(f"payload does not go with protocol {protocol!r}, only with 'udp'")
+    if payload is not None and (serve or port is None):
+        raise BadInput("payload is for the server on port=; the check's own server (serve) takes none")
+    if port is not None:
+        check_port(port)
+    serve = protocol != "icmp" and (serve or port is None)
+    return Request(protocol, port, serve, payload, seconds("within", within), check_count(count), check_size(size))
+
+
+def probe(ends: Ends, request: Request) -> ReachReport:
+    """Send the probes and collect the answers; nothing is judged."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(serving(ends, request.protocol, request.port)) if request.serve else None
+        port = request.port if listener is None else int(listener.getsockname()[1])
+        started = time.monotonic()
+        if request.protocol == "icmp":
+            answers, delivered = _echo(ends, request), None
+        else:
+            assert port is not None
+            send = partial(_connect if request.protocol == "tcp" else _ask, ends, request, port, listener)
+            answers, delivered = _repeat(send, request.count, started + request.within_s)
+    return ReachReport(
+        source=ends.source.name,
+        destination=ends.destination_name,
+        address=str(ends.address),
+        protocol=request.protocol,
+        port=port,
+        served=request.serve,
+        count=request.count,
+        within_s=request.within_s,
+        answers=answers,
+        delivered=delivered,
+        elapsed_s=time.monotonic() - started,
+    )
+
+
+def _echo(ends: Ends, request: Request) -> tuple[Answer, ...]:
+    result = ends.source.call(
+        echo,
+        str(ends.address),
+        count=request.count,
+        within_s=request.within_s,
+        size=request.size,
+        source=ends.bind_to,
+        stop_at_error=True,
+    )
+    return result.answers
+
+
+def _repeat(
+    send: Callable[[float], tuple[Answer, bool | None]], count: int, deadline: float
+) -> tuple[tuple[Answer, ...], bool | None]:
+    """Send one probe after the other until one fails."""
+    answers: list[Answer] = []
+    delivered = None
+    while len(answers) < count and (not answers or answers[-1].replied):
+        answer, delivered = send(max(0.0, deadline - time.monotonic()))
+        answers.append(answer)
+    return tuple(answers), delivered
+
+
+def _connect(ends: Ends, _: Request, port: int, listener: Any, within_s: float) -> tuple[Answer, bool | None]:
+    address = str(ends.address)
+    answer = ends.source.call(connect, address, port, within_s=within_s, source=ends.bind_to, listener=listener)
+    return answer, None
+
+
+def _ask(ends: Ends, request: Request, port: int, listener: Any, within_s: float) -> tuple[Answer, bool | None]:
+    address, payload = str(ends.address), request.payload
+    result = ends.source.call(
+        ask, address, port, payload=payload, within_s=within_s, source=ends.bind_to, listener=listener
+    )
+    return result.answer, result.delivered
+
+
+def explained(report: ReachReport, ends: Ends) -> ReachReport:
+    """The same report with its autopsy."""
+    failure = report.failure
+    autopsy = autopsy_of(
+        ends,
+        failure,
+        protocol=report.protocol,
+        port=report.port,
+        served=report.served,
+        delivered=report.delivered,
+    )
+    node = node_having(ends.source, ip_address(failure.sender)) if failure.sender else None
+    return replace(report, autopsy=autopsy, refused_by=node.name if node is not None else "")
+
+
+def measure_reach(
+    a: Node | tuple[Node, Any],
+    b: Target,
+    *,
+    protocol: Protocol = "icmp",
+    port: int | None = None,
+    serve: bool = False,
+    payload: bytes | None = None,
+    family: Family | None = None,
+    count: int = 1,
+    within: str | float = "1 s",
+    size: int = 56,
+) -> ReachReport:
+    """Probe `b` from `a` and report, with an autopsy where it failed; `assert_reachable` takes the same and judges."""
+    request = check_request(protocol, port, serve, payload, within, count=count, size=size)
+    ends = choose_ends(a, b, family)
+    report = probe(ends, request)
+    return report if report.ok else explained(report, ends)
+
+
+def assert_reachable(
+    a: Node | tuple[Node, Any],
+    b: Target,
+    *,
+    protocol: Protocol = "icmp",
+    port: int | None = None,
+    serve: bool = False,
+    payload: bytes | None = None,
+    family: Family | None = None,
+    count: int = 1,
+    within: str | float = "1 s",
+    size: int = 56,
+) -> ReachReport:
+    """Check that packets from `a` reach `b` and that the answers come back.
+
+    * ``icmp``: `count` echo requests are answered (RFC 792, RFC 4443).
+    * ``tcp``: a connection to `port` is accepted (RFC 9293). Without `port`, or with `serve`, the check itself listens
+      in `b` for the time being, and the connection has to arrive there and carry data both ways.
+    * ``udp``: a datagram to `port` is answered. Without `port`, or with `serve`, the check itself listens in `b` and
+      sends it back. A server that stays silent cannot be told from a lost datagram: that fails; name a `payload`
+      that the server answers, or test only the network with `serve`.
+
+    An ICMP error, a TCP reset or a refusal by the kernel of `a` fails the check at once, without waiting.
+
+    Args:
+        a: the node to send from, or the node and the address to send from.
+        b: a node, an IP address, or a node and one of its addresses.
+        protocol: ``"icmp"``, ``"tcp"`` or ``"udp"``.
+        port: the TCP or UDP port of a server in `b`.
+        serve: whether the check itself listens in `b`, on `port` where one is given.
+        payload: the bytes of the UDP datagram; random ones when not given.
+        family: ``"ipv4"``, ``"ipv6"``, or None for IPv4 where there is one.
+        count: how many probes, all of which have to be answered.
+        within: the time that all answers have, ``"500 ms"`` or seconds as a number.
+        size: bytes of payload of an echo request.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        CheckFailed: a probe was not answered; the text says where on the way and why.
+        BadInput: an argument that cannot be used.
+        StartFailed: `port` is taken in `b`, so the check cannot listen there.
+    """
+    __tracebackhide__ = True
+    report = measure_reach(
+        a,
+        b,
+        protocol=protocol,
+        port=port,
+        serve=serve,
+        payload=payload,
+        family=family,
+        count=count,
+        within=within,
+        size=size,
+    )
+    report.demand()
+    return report
