@@ -296,7 +296,8 @@ class Lab(Resource):
         if self._guard is None:
             self._alive()
             self._guard = self._stack.enter_context(Guard(f"infra-{self.name}"))
-            self._publish()
+            if not self._settling:
+                self._publish()
         return self._guard
 
     def adopt(self, child: Process) -> Process:
