@@ -318,7 +318,8 @@ class Lab(Resource):
         self._alive()
         if self._guard is None:
             self._guard = self._stack.enter_context(Guard(f"infra-{self.name}"))
-            self._publish()
+            if not self._settling:
+                self._publish()
         return self._guard
 
     def adopt(self, child: Process) -> Process:
