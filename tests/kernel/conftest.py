@@ -83,7 +83,9 @@ def _census() -> Counter[str]:
             target = os.readlink(f"/proc/self/fd/{name}")
         except FileNotFoundError:
             continue
-        found["file " + re.sub(r"^(socket|pipe|anon_inode|net|mnt|pid|uts|ipc|user|cgroup|time):.*", r"\1", target)] += 1
+        found[
+            "file " + re.sub(r"^(socket|pipe|anon_inode|net|mnt|pid|uts|ipc|user|cgroup|time):.*", r"\1", target)
+        ] += 1
     for thread in threading.enumerate():
         found[f"thread {re.sub(r'[0-9]+', 'N', thread.name)}"] += 1
     for task in os.listdir("/proc/self/task"):
