@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_address
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from ..core.errors import BadInput
+from ..core.errors import WaitTimeout
 from ..core.node import Node
 from ..core.report import Report, explain
 from ..core.units import format_duration
+from ..core.wait import until
 from .answer import Answer
-from .arguments import check_count, check_port, check_size, seconds
+from .arguments import seconds
 from .autopsy import Autopsy
 from .causes import autopsy_of
 from .graph import node_having
@@ -23,22 +24,15 @@ from .ping import figures, summary
 from .probe_icmp import echo
 from .probe_tcp import connect
 from .probe_udp import ask
+from .request import NOUNS, Protocol, Request, check_request, service
+from .retrace import retrace
 from .serve import serving
 from .target import Ends, Family, Target, choose_ends
 
-__all__ = [
-    "Protocol",
-    "ReachReport",
-    "Request",
-    "assert_reachable",
-    "check_request",
-    "explained",
-    "measure_reach",
-    "probe",
-]
+__all__ = ["ONE_TRY_S", "ReachReport", "assert_reachable", "measure_reach"]
 
-Protocol = Literal["icmp", "tcp", "udp"]
-_NOUNS = {"icmp": "ICMP echo request", "tcp": "TCP connection", "udp": "UDP datagram"}
+ONE_TRY_S = 1.0
+"""How long the answers of one try have, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +56,8 @@ class ReachReport(Report):
     delivered: bool | None
     """Whether a probe is known to have arrived, answered or not; None when nothing tells."""
     elapsed_s: float
+    tries: int = 1
+    """How often all probes were sent; the answers are those of the last time."""
     refused_by: str = ""
     """The node that has the address from which a refusal came, where it is one of the lab."""
     autopsy: Autopsy | None = None
@@ -90,8 +86,9 @@ class ReachReport(Report):
 
     def explain(self) -> str:
         """The verdict, what was measured and wanted, and where the autopsy found the cause."""
-        noun = _NOUNS[self.protocol] + ("s" if self.count != 1 else "")
-        measured = [f"{self.received} of {self.count} {noun} answered in {format_duration(self.elapsed_s)}"]
+        noun = NOUNS[self.protocol] + ("s" if self.count != 1 else "")
+        tries = f", at the last of {self.tries} tries" if self.tries > 1 else ""
+        measured = [f"{self.received} of {self.count} {noun} answered in {format_duration(self.elapsed_s)}{tries}"]
         measured += summary([answer for answer in self.answers if answer.negative])
         wanted = f"{self.count} of {self.count} within {format_duration(self.within_s)}"
         rows = [("measured", "\n".join(measured)), ("wanted", wanted)]
@@ -114,56 +111,14 @@ class ReachReport(Report):
         return f"{beginning}: {answer}" + (f" ({self.refused_by})" if self.refused_by else "")
 
     def _where(self) -> str:
-        return self.address if self.port is None else f"{self.address} {self.protocol.upper()} port {self.port}"
+        return service(self.address, self.protocol, self.port)
 
     def to_dict(self) -> dict[str, object]:
         """The report in JSON types, with the figures worked out."""
         return {**super().to_dict(), **figures(self.answers)}
 
 
-@dataclass(frozen=True)
-class Request:
-    """What to probe with, once the arguments have been looked at."""
-
-    protocol: Protocol
-    port: int | None
-    serve: bool
-    payload: bytes | None
-    within_s: float
-    count: int = 1
-    size: int = 56
-
-
-def check_request(
-    protocol: Protocol,
-    port: int | None,
-    serve: bool,
-    payload: bytes | None,
-    within: str | float,
-    *,
-    count: int = 1,
-    size: int = 56,
-) -> Request:
-    """Look at the arguments that reach checks share.
-
-    Raises:
-        BadInput: one of them cannot be used, or does not go with the protocol.
-    """
-    if protocol not in _NOUNS:
-        raise BadInput(f"protocol {protocol!r} is not known; allowed are {', '.join(map(repr, _NOUNS))}")
-    if protocol == "icmp" and (port is not None or serve):
-        raise BadInput("port and serve do not go with protocol 'icmp': ICMP has no ports; use 'tcp' or 'udp'")
-    if protocol != "udp" and payload is not None:
-        raise BadInput(f"payload does not go with protocol {protocol!r}, only with 'udp'")
-    if payload is not None and (serve or port is None):
-        raise BadInput("payload is for the server on port=; the check's own server (serve) takes none")
-    if port is not None:
-        check_port(port)
-    serve = protocol != "icmp" and (serve or port is None)
-    return Request(protocol, port, serve, payload, seconds("within", within), check_count(count), check_size(size))
-
-
-def probe(ends: Ends, request: Request) -> ReachReport:
+def _probe(ends: Ends, request: Request) -> ReachReport:
     """Send the probes and collect the answers; nothing is judged."""
     with ExitStack() as stack:
         listener = stack.enter_context(serving(ends, request.protocol, request.port)) if request.serve else None
@@ -188,6 +143,21 @@ def probe(ends: Ends, request: Request) -> ReachReport:
         delivered=delivered,
         elapsed_s=time.monotonic() - started,
     )
+
+
+def _persist(ends: Ends, request: Request, within_s: float) -> ReachReport:
+    """Probe again and again until it succeeds or the time is over; the last try counts."""
+    started = time.monotonic()
+    tries: list[ReachReport] = []
+
+    def answered() -> bool:
+        left_s = started + within_s - time.monotonic()
+        tries.append(_probe(ends, replace(request, within_s=max(0.0, min(request.within_s, left_s)))))
+        return tries[-1].ok
+
+    with suppress(WaitTimeout):
+        until(answered, within_s=within_s, what="an answer", every_s=0.002)
+    return replace(tries[-1], within_s=within_s, tries=len(tries), elapsed_s=time.monotonic() - started)
 
 
 def _echo(ends: Ends, request: Request) -> tuple[Answer, ...]:
@@ -229,7 +199,7 @@ def _ask(ends: Ends, request: Request, port: int, listener: Any, within_s: float
     return result.answer, result.delivered
 
 
-def explained(report: ReachReport, ends: Ends) -> ReachReport:
+def _explained(report: ReachReport, ends: Ends, request: Request) -> ReachReport:
     """The same report with its autopsy."""
     failure = report.failure
     autopsy = autopsy_of(
@@ -238,7 +208,7 @@ def explained(report: ReachReport, ends: Ends) -> ReachReport:
         protocol=report.protocol,
         port=report.port,
         served=report.served,
-        delivered=report.delivered,
+        trace=retrace(ends, request) if failure.kind == "silence" else None,
     )
     node = node_having(ends.source, ip_address(failure.sender)) if failure.sender else None
     return replace(report, autopsy=autopsy, refused_by=node.name if node is not None else "")
@@ -254,14 +224,15 @@ def measure_reach(
     payload: bytes | None = None,
     family: Family | None = None,
     count: int = 1,
-    within: str | float = "1 s",
+    within: str | float | None = None,
     size: int = 56,
 ) -> ReachReport:
     """Probe `b` from `a` and report, with an autopsy where it failed; `assert_reachable` takes the same and judges."""
-    request = check_request(protocol, port, serve, payload, within, count=count, size=size)
+    patience_s = ONE_TRY_S if within is None else seconds("within", within)
+    request = check_request(protocol, port, serve, payload, min(patience_s, ONE_TRY_S), count=count, size=size)
     ends = choose_ends(a, b, family)
-    report = probe(ends, request)
-    return report if report.ok else explained(report, ends)
+    report = _probe(ends, request) if within is None else _persist(ends, request, patience_s)
+    return report if report.ok else _explained(report, ends, request)
 
 
 def assert_reachable(
@@ -274,7 +245,7 @@ def assert_reachable(
     payload: bytes | None = None,
     family: Family | None = None,
     count: int = 1,
-    within: str | float = "1 s",
+    within: str | float | None = None,
     size: int = 56,
 ) -> ReachReport:
     """Check that packets from `a` reach `b` and that the answers come back.
@@ -286,7 +257,7 @@ def assert_reachable(
       sends it back. A server that stays silent cannot be told from a lost datagram: that fails; name a `payload`
       that the server answers, or test only the network with `serve`.
 
-    An ICMP error, a TCP reset or a refusal by the kernel of `a` fails the check at once, without waiting.
+    Without `within`, an ICMP error, a TCP reset or a refusal by the kernel of `a` fails the check at once.
 
     Args:
         a: the node to send from, or the node and the address to send from.
@@ -297,7 +268,8 @@ def assert_reachable(
         payload: the bytes of the UDP datagram; random ones when not given.
         family: ``"ipv4"``, ``"ipv6"``, or None for IPv4 where there is one.
         count: how many probes, all of which have to be answered.
-        within: the time that all answers have, ``"500 ms"`` or seconds as a number.
+        within: ``"5 s"`` or seconds as a number: try again until it succeeds, for so long at most; for a server that is
+            still starting, or a network that converges. Without it there is one try, whose answers have a second.
         size: bytes of payload of an echo request.
 
     Returns:
