@@ -57,6 +57,10 @@ class Classifier:
         BadInput: two rules of one name, or a rule that names a port which is not there.
     """
 
+    name = "the model"
+    shows = ("rule", "packet", "queue", "mark")
+    """What of its verdicts, besides where a packet goes, can be compared with a device's."""
+
     def __init__(self, rules: Iterable[Rule], *, default: str = "drop", ports: Sequence[str] = ()) -> None:
         self.rules = tuple(sorted(rules, key=lambda rule: -rule.priority))
         self.default = default
@@ -103,6 +107,10 @@ class Classifier:
             if any(contains(box, values) for box in boxes):
                 return rule
         return None
+
+    def classify_all(self, packets: Sequence[Packet]) -> list[Verdict]:
+        """What becomes of each packet (see `classify`)."""
+        return [self.classify(packet) for packet in packets]
 
     def classify(self, packet: Packet) -> Verdict:
         """What becomes of a packet.

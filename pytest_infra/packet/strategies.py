@@ -27,9 +27,9 @@ HYPOTHESIS = PythonModule("hypothesis", purpose="random policies and packets", e
 
 VOCABULARY = (
     *("in_port", "eth_src", "eth_dst", "eth_type", "vlan", "pcp", "src", "dst", "proto", "dscp"),
-    *("sport", "dport", "tcp_flags", "icmp_type", "icmp_code"),
+    *("sport", "dport", "tcp_flags", "icmp_type", "icmp_code", "tunnel_id"),
 )
-"""The matches that random rules use where nothing else is said: all of `Rule`'s but the tunnel's."""
+"""All that a rule can match."""
 
 _PLAIN = {"eth_type": IPV4, "proto": 17, "eth_src": 0x020000000001, "eth_dst": 0x020000000002}
 _ICMP = {1: IPV4, 58: IPV6}
@@ -90,6 +90,7 @@ def _complete(draw: DrawFn, values: dict[str, int], pool: dict[str, list[int]], 
     first = 1 if closed else 0
     if not first <= values.get("in_port", -1) <= ports:  # not named, or a step beyond the last port
         values["in_port"] = draw(st.integers(first, ports))
+    fill("tunnel_id", 0)
     fill("eth_type", IPV4, IPV6)
     if values["eth_type"] in _UNBUILDABLE:
         values["eth_type"] += 0x100
@@ -169,6 +170,7 @@ def _value(name: str, ports: Sequence[str]) -> SearchStrategy[Any]:
         "tcp_flags": st.sampled_from(["syn", "syn,!ack", "ack", "rst", "!syn", "fin,ack"]),
         "icmp_type": st.sampled_from([8, 0, 3, 11, 128, 129, 135]),
         "icmp_code": st.sampled_from([0, 1, 3]),
+        "tunnel_id": st.one_of(st.integers(0, 2**24 - 1), span(0, 2**24 - 1)),
     }
     return table[{"eth_dst": "eth_src", "dst": "src", "dport": "sport"}.get(name, name)]
 
