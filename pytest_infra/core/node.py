@@ -113,8 +113,10 @@ class NodePort(Protocol):
     """The interface's name in its node."""
     mac: str
     mtu: int
-    addresses: tuple[IPInterface, ...]
-    """The addresses that the lab gave it."""
+
+    @property
+    def addresses(self) -> tuple[IPInterface, ...]:
+        """The addresses that the lab gave it."""
 
     @property
     def node(self) -> Any:

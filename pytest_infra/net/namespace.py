@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from itertools import count
 from typing import Any, TypeVar
 
 from ..core import linux
@@ -18,13 +19,20 @@ from .sysctl import write_sysctl
 __all__ = ["Entrance", "NetNamespace"]
 
 T = TypeVar("T")
-_FIRST_INDEX = 1000  # above what the kernel chooses for interfaces that others make here
+_SPARE_FILES = 400  # what settling opens for a while, and the test itself
+_FIRST_INDEX = 100_000  # above what the kernel chooses for interfaces that others make here
 
 
 class Entrance(Resource):
-    """The thread that makes network namespaces and steps into them and back, so that no other thread has to."""
+    """The thread that makes network namespaces and steps into them and back, so that no other thread has to.
+
+    Each namespace is an open file: this process's soft limit of those (getrlimit(2)) is raised as they become many.
+    """
 
     requires = (PRIVILEGE,)
+
+    def __init__(self) -> None:
+        self._indices = count(_FIRST_INDEX)
 
     def _start(self, undo: ExitStack) -> None:
         self._worker = Worker("infra-entrance")
@@ -52,6 +60,14 @@ class Entrance(Resource):
         value: T = self._worker.call_whole(self._within, fd, function, args)
         return value
 
+    def next_index(self) -> int:
+        """An interface index that no interface has in any namespace made here.
+
+        The two ends of a veth must not have the same one: the kernel would take each for a device without a link, and
+        report its carrier up to a second late (net/core/link_watch.c).
+        """
+        return next(self._indices)
+
     def make(self, setup: Callable[[], None]) -> int:
         """Make a network namespace, run `setup` in it, and return the descriptor that holds it."""
         return self._worker.call_whole(self._make, setup)
@@ -67,9 +83,19 @@ class Entrance(Resource):
         linux.unshare(linux.CLONE_NEWNET)
         try:
             setup()
-            return linux.open_namespace("net")
+            fd = linux.open_namespace("net")
         finally:
             linux.setns(self._home, linux.CLONE_NEWNET)
+        _make_room_beyond(fd)
+        return fd
+
+
+def _make_room_beyond(fd: int) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if fd + _SPARE_FILES > soft and soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(2 * soft, hard), hard))
 
 
 class NetNamespace(Resource):
@@ -90,7 +116,6 @@ class NetNamespace(Resource):
         self._entrance = entrance
         self._sysctl = dict(sysctl or {})
         self._worker: Worker | None = None
-        self._last_index = _FIRST_INDEX
 
     def _start(self, undo: ExitStack) -> None:
         self.fd = self._entrance.make(self._write_sysctl)
@@ -112,17 +137,23 @@ class NetNamespace(Resource):
         self.fd = -1
 
     def next_index(self) -> int:
-        """An interface index that is free in this namespace, chosen here so that nothing needs to be read back."""
-        self._last_index += 1
-        return self._last_index
+        """An index for a new interface here, chosen by us so that nothing needs to be read back."""
+        return self._entrance.next_index()
 
     def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run `function` in a thread that lives in the namespace; the thread is made at the first call."""
+        worker = self._worker or self._entrance.call(self._make_worker)
+        return worker.call(function, *args, **kwargs)
+
+    def _make_worker(self) -> Worker:
         if self._worker is None:
-            if self.fd < 0:
-                raise StartFailed(f"the network namespace of {self.name} is not there: its lab has ended")
+            self._check_open()
             self._worker = Worker(f"infra-{self.name}", self._enter)
-        return self._worker.call(function, *args, **kwargs)
+        return self._worker
+
+    def _check_open(self) -> None:
+        if self.fd < 0:
+            raise StartFailed(f"the network namespace of {self.name} is not there: its lab has ended")
 
     def _enter(self) -> None:
         linux.setns(self.fd, linux.CLONE_NEWNET)
@@ -135,6 +166,5 @@ class NetNamespace(Resource):
 
     def netlink(self) -> NetlinkSocket:
         """A new rtnetlink socket in the namespace."""
-        if self.fd < 0:
-            raise StartFailed(f"the network namespace of {self.name} is not there: its lab has ended")
+        self._check_open()
         return self._entrance.within(self.fd, NetlinkSocket)

@@ -29,6 +29,7 @@ from .switch import Switch
 __all__ = ["Batches", "restore", "settle"]
 
 _LOOPBACK = 1
+_MOST_SOCKETS = 256  # open at the same time
 _IPV6_WITHIN_S = 10.0  # with duplicate address detection, where a test turned it on, one to two seconds (RFC 4862)
 
 
@@ -36,13 +37,14 @@ class Batches:
     """Requests by namespace; each round is sent with one system call per namespace."""
 
     def __init__(self, undo: ExitStack) -> None:
-        self._undo = undo
+        undo.callback(self._close)
         self._sockets: dict[NetNamespace, NetlinkSocket] = {}
         self._requests: dict[NetNamespace, list[Request]] = {}
 
     def add(self, namespace: NetNamespace, *requests: Request) -> None:
         """Add requests to the next round."""
-        self._requests.setdefault(namespace, []).extend(requests)
+        if requests:
+            self._requests.setdefault(namespace, []).extend(requests)
 
     def send(self) -> None:
         """Send the round.
@@ -52,14 +54,22 @@ class Batches:
         """
         requests, self._requests = self._requests, {}
         for namespace, mine in requests.items():
-            if namespace not in self._sockets:
-                self._sockets[namespace] = netlink = namespace.netlink()
-                self._undo.callback(netlink.close)
-            self._sockets[namespace].request(mine)
+            self._socket(namespace).request(mine)
 
     def dump(self, namespace: NetNamespace, request: bytes, what: str) -> list[bytes]:
-        """Send one dump request to a namespace that was in an earlier round."""
-        return self._sockets[namespace].dump(request, what)
+        """Send one dump request to a namespace."""
+        return self._socket(namespace).dump(request, what)
+
+    def _socket(self, namespace: NetNamespace) -> NetlinkSocket:
+        if namespace not in self._sockets:
+            if len(self._sockets) == _MOST_SOCKETS:
+                self._sockets.pop(next(iter(self._sockets))).close()
+            self._sockets[namespace] = namespace.netlink()
+        return self._sockets[namespace]
+
+    def _close(self) -> None:
+        for netlink in self._sockets.values():
+            netlink.close()
 
 
 def settle(
@@ -84,7 +94,9 @@ def settle(
             batches.add(host.namespace, (messages.set_link(_LOOPBACK, up=True), f"set the loopback of {host.name} up"))
         for link in links:
             near, far = _near_and_far(link)
-            batches.add(far.node.namespace, (messages.set_link(far.index, up=True), _text("set up", far)), far.sync())
+            master = far.node.master_index() if isinstance(far.node, Switch) else None
+            request = messages.set_link(far.index, up=True, master=master or None), _text("set up", far)
+            batches.add(far.node.namespace, request, far.sync())
             for port in link.ports:
                 batches.add(port.node.namespace, *_addresses(port))
         for node, wanted in routes.items():
@@ -135,8 +147,6 @@ def _make(batches: Batches, near: Port, far: Port) -> None:
         master=near.node.master_index() if isinstance(near.node, Switch) else 0,
     )
     batches.add(near.node.namespace, (pair, _text("make", near)))
-    if isinstance(far.node, Switch) and (master := far.node.master_index()):
-        batches.add(far.node.namespace, (messages.set_link(far.index, master=master), _text("attach", far)))
 
 
 def _attach(links: Iterable[Link]) -> None:

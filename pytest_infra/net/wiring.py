@@ -11,12 +11,12 @@ from ..core.naming import MacPool, interface_name, ip_interface, mac_address, po
 from ..core.node import IPInterface
 from .link import Link
 from .plan import AddressPlan
-from .port import Port
+from .port import SMALLEST_MTU_IPV6, Port
 from .switch import Switch
 
 __all__ = ["LinkOptions", "wire"]
 
-_SMALLEST_MTU, _SMALLEST_MTU_IPV6, _LARGEST_MTU = 68, 1280, 65535
+_SMALLEST_MTU, _LARGEST_MTU = 68, 65535
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def wire(a: Any, b: Any, options: LinkOptions, *, macs: MacPool, plan: AddressPl
     first = _port(mine, options.name, options.mac, options.ip, mtu, macs, declared_at)
     second = _port(other, options.peer_name, options.peer_mac, options.peer_ip, mtu, macs, declared_at)
     ports = [first, second]
-    both = [ip for port in ports for ip in port.addresses]
+    both = [ip for port in ports for ip in port.planned or ()]
     if len({ip.ip for ip in both}) < len(both):
         raise BadInput(f"a link's addresses must differ; got {', '.join(map(str, both))}")
     plan.claim(*ports)
@@ -71,7 +71,7 @@ def _port(
     return Port(
         node,
         _interface_name(node, name),
-        mac=macs.take() if mac is None else mac_address(mac),
+        mac=_mac(macs, mac),
         mtu=mtu,
         addresses=addresses,
         declared_at=declared_at,
@@ -84,7 +84,7 @@ def _interface_name(node: Any, name: str | None) -> str:
         interface_name(name)
         if name in taken:
             raise BadInput(f"interface {name!r} of {node.name} is taken (declared at {taken[name].declared_at})")
-        if name == "lo" or name == getattr(node, "device", None):
+        if name == "lo" or (isinstance(node, Switch) and name == node.name):
             raise BadInput(f"interface {name!r} of {node.name} is taken: it is there from the start")
         return name
     is_switch = isinstance(node, Switch)
@@ -103,9 +103,17 @@ def _addresses(node: Any, ip: str | Sequence[str] | None, mtu: int) -> tuple[IPI
         return None
     texts = [ip] if isinstance(ip, str) or not isinstance(ip, Sequence) else list(ip)
     addresses = tuple(ip_interface(text) for text in texts)
-    if mtu < _SMALLEST_MTU_IPV6 and any(address.version == 6 for address in addresses):
-        raise BadInput(f"IPv6 needs an MTU of at least {_SMALLEST_MTU_IPV6} bytes (RFC 8200); got {mtu}")
+    if mtu < SMALLEST_MTU_IPV6 and any(address.version == 6 for address in addresses):
+        raise BadInput(f"IPv6 needs an MTU of at least {SMALLEST_MTU_IPV6} bytes (RFC 8200); got {mtu}")
     return addresses
+
+
+def _mac(macs: MacPool, mac: str | None) -> str:
+    if mac is None:
+        return macs.take()
+    chosen = mac_address(mac)
+    macs.reserve(chosen)
+    return chosen
 
 
 def _mtu(mtu: int) -> int:
