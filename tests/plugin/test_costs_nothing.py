@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 HEAVY = {"pyroute2", "scapy", "docker", "testinfra", "filelock"}
