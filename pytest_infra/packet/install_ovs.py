@@ -16,14 +16,12 @@ from .device import demand_matches
 from .fields import FLAGS, IPV4
 from .masks import masks
 from .packet import Packet, mac_text
+from .probed import SENTINEL_TYPE
 from .rule import SETTABLE, Rule
 from .strategies import VOCABULARY
 from .wire import encode
 
-__all__ = ["SENTINEL_TYPE", "OvsFlows", "flow_lines", "parse_trace"]
-
-SENTINEL_TYPE = 0x88B6
-"""The EtherType of a probe's last frame (IEEE 802, local experimental EtherType 2); the bridge floods it."""
+__all__ = ["OvsFlows", "flow_lines", "parse_trace"]
 
 _MOST_FLOWS = 4096  # of one rule
 _TOP = 60_000  # the priority of the first rule's flows; each rule takes two
@@ -57,6 +55,7 @@ class OvsFlows:
 
     matches = VOCABULARY
     shows = ("rule", "packet", "queue", "mark")
+    window = 128
 
     def __init__(self, bridge: OvsBridge, outputs: Mapping[str, str] | None = None) -> None:
         bridge.observe()
@@ -65,6 +64,8 @@ class OvsFlows:
         self.ports = tuple(port.name for port in bridge.ports)
         self._ports = {**{name: name for name in self.ports}, **(outputs or {})}
         self.outputs = tuple(outputs or self.ports)
+        self.wires = {port.name: port.peer for port in bridge.ports}
+        self.classes = {port: name for name, port in self._ports.items()}
         self.installed: Classifier | None = None
         if unknown := [port for port in self._ports.values() if port not in self.ports]:
             raise BadInput(f"bridge {bridge.name} has no port {', '.join(unknown)}; it has {', '.join(self.ports)}")
@@ -104,10 +105,11 @@ class OvsFlows:
         tunnel = f",tun_id={packet.tunnel_id}" if packet.tunnel_id else ""
         flow, frame = f"in_port={number}{tunnel}", encode(packet).hex()
         text = self.bridge.instance.appctl("ofproto/trace", "--names", self.bridge.name, flow, frame)
-        return parse_trace(text, packet, self._rules, {port: name for name, port in self._ports.items()})
+        return parse_trace(text, packet, self._rules, self.classes)
 
     def counters(self) -> dict[str, int]:
         """How many packets each rule has decided about."""
+        self.bridge.instance.appctl("revalidator/wait")  # the datapath's counts are carried over once in a while
         counts = dict.fromkeys([*self._rules, DEFAULT], 0)
         for flow in self.bridge.flows(0):
             if name := _rule_of(flow.cookie, self._rules):
@@ -134,7 +136,7 @@ def flow_lines(classifier: Classifier, ports: Mapping[str, int], outputs: Mappin
         BadInput: a destination that is not among `outputs`.
     """
     names = {number: name for name, number in classifier.port_numbers.items()}
-    lines = [f"priority=65535,dl_type={SENTINEL_TYPE:#x},actions=FLOOD"]
+    lines = [f"priority=65535,dl_type={SENTINEL_TYPE:#x},actions=ALL,IN_PORT"]
     for place, (rule, boxes) in enumerate(zip(classifier.rules, classifier.boxes, strict=True)):
         for box in boxes:
             match = {**box}
