@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ..core.node import Interface, IPInterface
-from . import messages
+from . import messages, replies
 from .namespace import NetNamespace
 
 if TYPE_CHECKING:
