@@ -13,7 +13,6 @@ from .core.guard import Guard
 from .core.lease import Lease
 from .core.naming import MacPool, interface_name, node_name
 from .core.process import Process
-from .core.requirement import PRIVILEGE
 from .core.resource import Facts, Resource
 from .net.bridge import LinuxBridge
 from .net.host import Host
@@ -63,8 +62,6 @@ class Lab(Resource):
         name: the lab's name, for people.
         services: what the labs of a session share.
     """
-
-    requires = (PRIVILEGE,)
 
     def __init__(self, name: str, services: LabServices) -> None:
         self.name = name

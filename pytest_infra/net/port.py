@@ -85,8 +85,8 @@ class Port:
         """The interface as the kernel has it now."""
         self.node.observe()
         with self.node.namespace.netlink() as netlink:
-            replies = netlink.request([(messages.get_link(self.index), f"read {self}")])
-        return next(iter(messages.parse_interfaces(replies).values()))
+            found = netlink.request([(messages.get_link(self.index), f"read {self}")])
+        return next(iter(replies.parse_interfaces(found).values()))
 
     @property
     def carrier(self) -> bool:

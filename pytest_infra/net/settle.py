@@ -17,7 +17,7 @@ from typing import Any
 
 from ..core.node import IPNetwork
 from ..core.wait import until
-from . import messages
+from . import messages, replies
 from .host import Host
 from .link import Link
 from .namespace import NetNamespace
@@ -122,7 +122,7 @@ def _wait_for_ipv6(batches: Batches, ports: Iterable[Port]) -> None:
         what = f"the IPv6 addresses of {namespace.name} become usable"
 
         def usable(namespace: NetNamespace = namespace, mine: list[int] = mine, what: str = what) -> bool:
-            return not messages.pending_ipv6(batches.dump(namespace, request, what), mine)
+            return not replies.pending_ipv6(batches.dump(namespace, request, what), mine)
 
         until(usable, within_s=_IPV6_WITHIN_S, what=what, every_s=0.0002, at_most_every_s=0.005)
 
