@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pytest_infra.core import requirement
 from pytest_infra.core.errors import BadInput, CommandFailed, Unavailable
 from pytest_infra.core.requirement import Absent
 from pytest_infra.lab import Lab
@@ -283,3 +284,16 @@ def test_the_kernel_datapath_works_or_says_what_is_missing(session: Infra) -> No
         else:
             with pytest.raises(Unavailable, match=r"ovs-kernel .*no generic netlink family ovs_datapath; modprobe"):
                 two_hosts(lab, datapath="system")
+
+
+def test_labs_without_open_vswitch_do_not_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = requirement.find_program
+    monkeypatch.setattr(requirement, "find_program", lambda name, *more: None if "ovs" in name else find(name, *more))
+    with Infra() as infra:
+        with infra.lab() as lab:
+            lab.link(lab.host("a"), lab.bridge("sw1"))
+            assert lab.node("a").interfaces["eth0"].carrier
+        with infra.lab() as lab:
+            lab.ovs("sw1")
+            with pytest.raises(Unavailable, match="ovs"):
+                lab.up()
