@@ -49,6 +49,8 @@ class LabServices:
         self.entrance = entrance
         self.ovs_pool = ovs_pool
         self.lease = lease
+        self.labs: set[Lab] = set()
+        """Those that are up."""
 
 
 class Lab(Resource):
@@ -83,6 +85,8 @@ class Lab(Resource):
     def _start(self, undo: ExitStack) -> None:
         self._stack = undo
         self._entry: int | None = None
+        self._services.labs.add(self)
+        undo.callback(self._services.labs.discard, self)
         undo.callback(self._withdraw)
 
     # -- declaring ---------------------------------------------------------------------------------------------
