@@ -67,9 +67,9 @@ class IsolatedHost(Host):
     def _start(self, undo: ExitStack) -> None:
         super()._start(undo)
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        undo.callback(mine.close)
         kinds = [*self._kinds, *(["net"] if "user" in self._kinds else [])]  # its root may configure its network
         with theirs:
+            undo.callback(mine.close)
             argv = [sys.executable, "-I", "-S", pause.__file__, str(theirs.fileno()), ",".join(kinds), ",".join(_HELD)]
             holder = self._lab.guard().popen(argv, (self.namespace.fd,), pass_fds=(theirs.fileno(),), stdin=-3, cwd="/")
         undo.callback(_end, holder)
