@@ -66,10 +66,11 @@ class Thing(Requirement):
 
 
 def test_table_and_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    there, gone = Thing("there", purpose="standing on"), Thing("gone")
+    there, gone, also = Thing("there", purpose="standing on"), Thing("gone"), Thing("gone")
     object.__setattr__(gone, "found", Absent("it left", "call it back"))
-    monkeypatch.setattr(doctor, "requirements", lambda: {"there": (there,), "gone": (there, gone)})
     said: list[str] = []
+    object.__setattr__(also, "found", Absent("it left too"))
+    monkeypatch.setattr(doctor, "requirements", lambda: {"there": (there,), "gone": (there, gone, also)})
     assert doctor.doctor(said.append) == 1
     assert "".join(said) == (
         "there  present  standing on\n"
