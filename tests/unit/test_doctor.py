@@ -56,6 +56,13 @@ def test_install_shows_each_command_first_and_stops_at_the_first_failure(monkeyp
     ]
 
 
+def test_install_without_sudo_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "install_commands", lambda _: ([["no-sudo-here", "apt-get", "update"]], []))
+    said: list[str] = []
+    assert doctor.install([OVS], said.append) == 127
+    assert said == ["+ no-sudo-here apt-get update\n", "there is no no-sudo-here: run this as root\n"]
+
+
 class Thing(Requirement):
     """A requirement whose answer the test chooses."""
 
