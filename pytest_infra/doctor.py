@@ -148,8 +148,8 @@ def doctor(write: Callable[[str], object], names: Sequence[str] = ()) -> int:
     for name, state, text in rows:
         write(f"{name:<{width}}  {state}  {text}".rstrip() + "\n")
     if missing:
-        count = sum(state == "missing" for _, state, _ in rows)
-        write(f"{count} of {len(rows)} missing; tests that need them are skipped, with this reason\n")
+        absent = sum(state == "missing" for _, state, _ in rows)
+        write(f"{absent} of {len(rows)} missing; tests that need them are skipped, with this reason\n")
     return 1 if missing else 0
 
 

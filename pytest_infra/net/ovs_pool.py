@@ -40,7 +40,7 @@ class OvsPool(Resource):
         entrance: makes the network namespaces.
     """
 
-    requires = (PRIVILEGE,)  # a pool may stay empty: Open vSwitch is needed by the first instance
+    requires = (PRIVILEGE,)  # a lab without Open vSwitch needs none: each instance asks for it itself
 
     def __init__(self, entrance: Entrance) -> None:
         self.entrance = entrance

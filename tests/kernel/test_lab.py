@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from pytest_infra import Infra
-from pytest_infra.core import requirement
-from pytest_infra.core.errors import BadInput, StartFailed, Unavailable
+from pytest_infra.core.errors import BadInput, StartFailed
+from pytest_infra.session import Infra
 
 
 def routes_of(node: Any) -> dict[str, str]:
@@ -325,6 +324,14 @@ def test_ending_a_lab_twice_is_fine(infra):
     lab.stop()
 
 
+def test_a_lab_that_nobody_ends_ends_with_the_session(infra, nothing_left):
+    with Infra() as session:
+        lab = session.lab().start()
+        lab.host("a").run(["true"])
+    assert not lab.started
+    nothing_left()
+
+
 def test_two_labs_have_the_same_names_and_addresses_and_never_meet(infra, echo):
     with infra.lab("one") as one, infra.lab("two") as two:
         for lab in (one, two):
@@ -372,20 +379,3 @@ def test_the_tests_own_thread_stays_where_it_is(lab):
     assert a.call(os.readlink, "/proc/thread-self/ns/net") != here
     a.run(["true"])
     assert os.readlink("/proc/thread-self/ns/net") == here
-
-
-def test_only_the_labs_with_an_open_vswitch_need_one(monkeypatch: pytest.MonkeyPatch, echo: Any) -> None:
-    find = requirement.find_program
-    monkeypatch.setattr(
-        requirement, "find_program", lambda name, *folders: None if name.startswith("ovs") else find(name, *folders)
-    )
-    try:
-        with Infra() as infra, infra.lab() as lab:
-            a, b, switch = lab.host(), lab.host(), lab.bridge()
-            lab.link(a, switch, ip="192.168.1.10/24")
-            lab.link(b, switch, ip="192.168.1.20/24")
-            assert echo(a, "192.168.1.20") is not None
-    except Unavailable as error:
-        pytest.fail(f"not a reason to skip: {error}")
-    with Infra() as infra, infra.lab() as lab, pytest.raises(Unavailable, match="ovs-vswitchd is not installed"):
-        lab.ovs().show()
