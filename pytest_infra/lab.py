@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .core.caller import caller_line
-from .core.errors import BadInput, InfraError, StartFailed, Unavailable
+from .core.errors import BadInput, InfraError, StartFailed, Unavailable, reason
 from .core.guard import Guard
 from .core.lease import Lease
 from .core.naming import MacPool, interface_name, node_name
@@ -88,6 +88,9 @@ class Lab(Resource):
         self._services.labs.add(self)
         undo.callback(self._services.labs.discard, self)
         undo.callback(self._withdraw)
+
+    def _as_a_whole(self, function: Callable[[], None]) -> None:
+        self._services.entrance.call(function)  # one after the other with whatever else is made or ended
 
     # -- declaring ---------------------------------------------------------------------------------------------
 
@@ -279,7 +282,7 @@ class Lab(Resource):
             self._publish()
             del self._new[: len(new)], self._new_links[: len(links)]
         except OSError as error:
-            raise StartFailed(f"the lab {self.name} could not be made: {error}") from error
+            raise StartFailed(f"the lab {self.name} could not be made: {reason(error)}") from error
         finally:
             self._settling = False
 
@@ -335,8 +338,14 @@ class Lab(Resource):
 
     def adopt(self, child: Process) -> Process:
         """End a process with the lab, and return it."""
-        self._stack.callback(child.close)
+        self._services.entrance.call(self._adopt, child)
         return child
+
+    def _adopt(self, child: Process) -> None:
+        if not self.started:
+            child.close()
+        self._alive()
+        self._stack.callback(child.close)
 
     def node(self, name: str) -> Host:
         """The host or router of that name.
