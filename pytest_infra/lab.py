@@ -22,7 +22,7 @@ from .net.namespace import Entrance
 from .net.plan import AddressPlan, plan_routes, segments_of
 from .net.port import Port
 from .net.router import Router
-from .net.settle import restore, settle
+from .net.settle import forget_unresolved, restore, settle
 from .net.switch import Switch
 from .net.wiring import LinkOptions, wire
 
@@ -49,6 +49,8 @@ class LabServices:
         self.entrance = entrance
         self.ovs_pool = ovs_pool
         self.lease = lease
+        self.labs: set[Lab] = set()
+        """Those that are up."""
 
 
 class Lab(Resource):
@@ -83,6 +85,8 @@ class Lab(Resource):
     def _start(self, undo: ExitStack) -> None:
         self._stack = undo
         self._entry: int | None = None
+        self._services.labs.add(self)
+        undo.callback(self._services.labs.discard, self)
         undo.callback(self._withdraw)
 
     # -- declaring ---------------------------------------------------------------------------------------------
@@ -295,6 +299,10 @@ class Lab(Resource):
 
     def _restore(self, port: Port) -> None:
         restore(port)
+        mine = {port, port.peer, *getattr(port.node, "ports", ()), *getattr(port.peer.node, "ports", ())}
+        for segment in segments_of(self.links):
+            if mine.intersection(segment.ports):
+                forget_unresolved(segment.ports)
 
     def _publish(self) -> None:
         """Tell ``pytest-infra shell`` how to enter the nodes, and what the guard shows of their processes."""

@@ -100,7 +100,11 @@ class Resource:
             undo.close()
 
     def __enter__(self: R) -> R:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:  # also an interrupt between the end of start and the body of the with statement
+            self.stop()
+            raise
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
