@@ -44,13 +44,13 @@ async def one_lab(check):
         return built - began, time.perf_counter() - used
 
 
-def one_that_comes_up(check):
-    for attempts_left in reversed(range(10)):
-        try:
-            return asyncio.run(one_lab(check))
-        except Exception:
-            if not attempts_left:
-                raise
+def one_that_comes_up(check, attempts=10):
+    try:
+        return asyncio.run(one_lab(check))
+    except Exception:
+        if attempts == 1:
+            raise
+        return one_that_comes_up(check, attempts - 1)
 
 
 def main():
