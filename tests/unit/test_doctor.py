@@ -87,3 +87,10 @@ def test_every_requirement_of_the_package_is_known_and_says_what_it_is_for() -> 
     assert [item.name for item in package if not item.purpose] == []
     commands = [item for item in package if isinstance(item, Command)]
     assert [item.name for item in commands if {"apt", "dnf", "pacman", "apk"} - item.packages.keys()] == []
+
+
+def test_install_without_sudo_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "install_commands", lambda missing: ([["no-such-sudo", "apt-get", "update"]], []))
+    written: list[str] = []
+    assert doctor.install([OVS], written.append) == 1
+    assert written == ["+ no-such-sudo apt-get update\n", "no-such-sudo is not installed: run this as root\n"]
