@@ -252,12 +252,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         known = capabilities()
         for name in names:
             demand(name, known)
-    if marks := list(item.iter_markers("infra_exclusive")):
+    if marks := _exclusive_marks(item):
         from .core.lock import exclusive
 
         locks = item.stash[_LOCKS] = ExitStack()
-        for mark in sorted(marks, key=lambda mark: str(mark.args)):
-            locks.enter_context(exclusive(*mark.args, **mark.kwargs))
+        for name in sorted(marks):
+            locks.enter_context(exclusive(*marks[name].args, **marks[name].kwargs))
+
+
+def _exclusive_marks(item: pytest.Item) -> dict[str, pytest.Mark]:
+    """By name, as all tests must take several in the same order; of two for one name the closer to the test counts."""
+    marks = reversed(list(item.iter_markers("infra_exclusive")))
+    return {str(mark.args[0] if mark.args else mark.kwargs.get("name")): mark for mark in marks}
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -274,14 +280,19 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """The one place where `Unavailable` becomes a skip."""
+    """The one place where `Unavailable` becomes a skip; where it is an error, an xfail marker does not excuse it."""
+    report = yield
     error = call.excinfo.value if call.excinfo is not None and call.when != "teardown" else None
-    if not isinstance(error, Unavailable) or item.config.stash[_SETTINGS].demands(error.what):
-        return (yield)
+    if not isinstance(error, Unavailable):
+        return report
+    vars(report).pop("wasxfail", None)
+    if item.config.stash[_SETTINGS].demands(error.what):
+        report.outcome = "failed"
+        return report
     skip = pytest.skip.Exception(str(error)).with_traceback(error.__traceback__)
     call.excinfo = pytest.ExceptionInfo.from_exception(skip)
-    report = yield
     path, line, _ = item.reportinfo()
+    report.outcome = "skipped"
     report.longrepr = (os.fspath(path), (line or 0) + 1, f"Skipped: {error}")
     vars(report)[_LACKS] = [error.what, error.why, error.remedy]  # JSON types: xdist sends it to the controller
     return report
