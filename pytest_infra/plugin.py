@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from .core.errors import Unavailable
+from .core.errors import CheckFailed, InfraError, Unavailable
 from .fixtures import demand_run, infra, lab, lab_factory, netns, ovs_bridge
 
 __all__ = ["infra", "lab", "lab_factory", "netns", "ovs_bridge"]
@@ -253,11 +253,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         for name in names:
             demand(name, known)
     if marks := list(item.iter_markers("infra_exclusive")):
-        from .core.lock import exclusive
-
         locks = item.stash[_LOCKS] = ExitStack()
         for mark in sorted(marks, key=lambda mark: str(mark.args)):
-            locks.enter_context(exclusive(*mark.args, **mark.kwargs))
+            _hold(mark, locks)
+
+
+def _hold(mark: pytest.Mark, locks: ExitStack) -> None:
+    """Take what an `infra_exclusive` marker names; it is given back with `locks`."""
+    from .core.lock import exclusive
+
+    try:
+        lock = exclusive(*mark.args, **mark.kwargs)
+    except TypeError as error:
+        pytest.fail(f"infra_exclusive: {str(error).replace('exclusive()', 'the marker')}", pytrace=False)
+    locks.enter_context(lock)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -274,16 +283,21 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """The one place where `Unavailable` becomes a skip."""
-    error = call.excinfo.value if call.excinfo is not None and call.when != "teardown" else None
-    if not isinstance(error, Unavailable) or item.config.stash[_SETTINGS].demands(error.what):
+    """The one place where `Unavailable` becomes a skip; and an error's traceback ends at the user's line."""
+    error = call.excinfo.value if call.excinfo is not None else None
+    lacking = error if isinstance(error, Unavailable) and call.when != "teardown" else None
+    if lacking is None or item.config.stash[_SETTINGS].demands(lacking.what):
+        if isinstance(error, (InfraError, CheckFailed)) and not item.config.getoption("fulltrace"):
+            from .core.caller import end_at_caller
+
+            end_at_caller(error)
         return (yield)
-    skip = pytest.skip.Exception(str(error)).with_traceback(error.__traceback__)
+    skip = pytest.skip.Exception(str(lacking)).with_traceback(lacking.__traceback__)
     call.excinfo = pytest.ExceptionInfo.from_exception(skip)
     report = yield
     path, line, _ = item.reportinfo()
-    report.longrepr = (os.fspath(path), (line or 0) + 1, f"Skipped: {error}")
-    vars(report)[_LACKS] = [error.what, error.why, error.remedy]  # JSON types: xdist sends it to the controller
+    report.longrepr = (os.fspath(path), (line or 0) + 1, f"Skipped: {lacking}")
+    vars(report)[_LACKS] = [lacking.what, lacking.why, lacking.remedy]  # JSON types: xdist sends it to the controller
     return report
 
 

@@ -132,7 +132,7 @@ class Process:
             if error.filename == self._cwd and self._cwd != self.argv[0]:
                 raise BadInput(f"no folder {self._cwd!r} to run {self.argv[0]!r} in: {error.strerror}") from error
             if isinstance(error, FileNotFoundError):
-                raise CommandFailed(self.argv, self.where, 127, reason=f"no program {self.argv[0]!r} there") from error
+                raise CommandFailed(self.argv, self.where, 127, reason=f"no program {self.argv[0]!r} there") from None
             reason = f"cannot be started: {error.strerror}"
             raise CommandFailed(self.argv, self.where, 126, reason=reason) from error
 
@@ -195,7 +195,12 @@ class Process:
                 raise self._failed(self.returncode, f"ended with {self.returncode} before it wrote {text!r}")
             return ""
 
-        return until(look, within_s=within_s, what=f"{text!r} in the output of {shlex.join(self.argv)!r}")
+        what = f"{text!r} in the output of {shlex.join(self.argv)!r} in {self.where}"
+        return until(look, within_s=within_s, what=what, last_words=self._last_lines)
+
+    def _last_lines(self) -> str:
+        lines = (self.stdout + "\n" + self.stderr).strip().splitlines()[-10:]
+        return "\n  ".join(["it wrote", *lines]) if lines else "it wrote nothing"
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the process and every other one in its group; one that has ended gets none."""
