@@ -317,8 +317,8 @@ class _Skips:
             terminalreporter.write_line(f"infra: {tests} skipped: {Unavailable(*lacks)}")
 
 
-def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
-    """With ``--infra-pause``, wait while the lab of the failed test is still up."""
+def pytest_exception_interact(node: pytest.Item | pytest.Collector, report: Any) -> None:
+    """With ``--infra-pause``, say why the test failed, and wait while its lab is still up."""
     config = node.config
     if not config.stash[_SETTINGS].pause:
         return
@@ -326,7 +326,7 @@ def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
     if capture is not None:
         capture.suspend(in_=True)
     try:
-        sys.stdout.write("\n" + "\n".join(_pause_text(node.nodeid)))
+        sys.stdout.write("\n" + "\n".join([report.longreprtext, "", *_pause_text(node.nodeid)]))
         sys.stdout.flush()
         sys.stdin.readline()
     finally:
