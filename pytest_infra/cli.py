@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from .core import linux, userns
@@ -117,7 +118,10 @@ def _find_node(lab: str, node: str) -> tuple[LeaseState, Mapping[str, Any]]:
 def _shell(options: argparse.Namespace) -> int:
     lease, node = _find_node(options.lab, options.node)
     env = {**os.environ, **node.get("env", {})}
+    folder = os.getcwd()
     _enter(lease.session["pid"], node["namespaces"])
+    with suppress(OSError):  # a mount namespace is entered at its root; the node may not have this folder
+        os.chdir(folder)
     if options.command:
         return _call(options.command, env)
     shell = os.environ.get("SHELL") or "/bin/sh"

@@ -60,6 +60,7 @@ def test_list_and_shell(pytester: pytest.Pytester) -> None:
         def test_inside_is_what_commands_of_the_node_see(lab):
             a = lab.host("a")
             marker = a.spawn(["sleep", "1234"])
+            assert command("shell", lab.name, "a", "--", "pwd").stdout == os.getcwd() + "\\n"
             found = command("shell", lab.name, "a", "--", "cat", *(f"/proc/{number}/cmdline" for number in range(2, 6)))
             assert "sleep\\x001234" in found.stdout, found
 
