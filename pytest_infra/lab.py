@@ -304,7 +304,7 @@ class Lab(Resource):
 
     def _alive(self) -> None:
         if not self.started:
-            why = self._failure or "it has ended, or was never started"
+            why = self._failure or "it has ended, or was never started: use it in a with statement"
             raise StartFailed(f"the lab {self.name} is not up: {why}")
 
     def _restore(self, port: Port) -> None:

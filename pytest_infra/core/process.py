@@ -129,7 +129,7 @@ class Process:
         try:
             self._start(popen, input, _environment(env))
         except OSError as error:
-            raise self._not_started(error) from error
+            raise self._not_started(error) from (None if isinstance(error, FileNotFoundError) else error)
         except ValueError as error:  # a NUL, a variable's name with "=", half a surrogate pair
             if isinstance(error, BadInput):
                 raise
@@ -212,7 +212,12 @@ class Process:
                 raise self._failed(self.returncode, f"ended with {self.returncode} before it wrote {text!r}")
             return ""
 
-        return until(look, within_s=within_s, what=f"{text!r} in the output of {shlex.join(self.argv)!r}")
+        what = f"{text!r} in the output of {shlex.join(self.argv)!r} in {self.where}"
+        return until(look, within_s=within_s, what=what, last_words=self._last_lines)
+
+    def _last_lines(self) -> str:
+        lines = (self.stdout + "\n" + self.stderr).strip().splitlines()[-10:]
+        return "\n  ".join(["it wrote", *lines]) if lines else "it wrote nothing"
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the process and every other one in its group; one that has ended gets none."""

@@ -327,13 +327,18 @@ def test_exclusive_with_bad_arguments_is_an_error_of_that_test(pytester: pytest.
         def test_two_of_one():
             pass
 
+        @pytest.mark.infra_exclusive("gpu", cuont=2)
+        def test_typing_error():
+            pass
+
         @pytest.mark.infra_exclusive("pytest-infra-own-test-2")
         def test_fine():
             pass
         """
     )
     result = pytester.runpytest_subprocess("--infra")
-    result.assert_outcomes(errors=1, passed=1)
+    result.assert_outcomes(errors=2, passed=1)
+    result.stdout.fnmatch_lines(["infra_exclusive: the marker got an unexpected keyword argument 'cuont'"])
     result.stdout.fnmatch_lines(["*BadInput: cannot hold 2 of 1 gpu: from 1 to 1 can be asked for"])
 
 
@@ -392,3 +397,36 @@ def test_a_lack_is_a_skip_in_unittest_and_under_xfail_too(pytester: pytest.Pytes
 def test_xfail_does_not_excuse_what_was_required(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(UNITTEST_AND_XFAIL)
     pytester.runpytest_subprocess("--infra", "--infra-require=all").assert_outcomes(failed=2)
+
+
+BAD_USE = """
+    from pytest_infra.core.wait import until
+
+    def helper(lab):
+        return lab.host("much-too-long-a-name")
+
+    def test_command(lab):
+        lab.host("a").run(["no-such-program"])
+
+    def test_in_helper(lab):
+        helper(lab)
+
+    def test_called_back(lab):
+        until(lambda: helper(lab), within_s=1, what="a host")
+"""
+
+
+def test_a_traceback_ends_at_the_users_line(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_bad=BAD_USE)
+    result = pytester.runpytest_subprocess("--infra")
+    result.assert_outcomes(failed=3)
+    ends = [line for line in result.stdout.lines if line.endswith((": BadInput", ": CommandFailed"))]
+    assert ends == ["test_bad.py:7: CommandFailed", "test_bad.py:4: BadInput", "test_bad.py:4: BadInput"]
+    result.stdout.no_fnmatch_line("*direct cause*")
+
+
+def test_the_full_trace_has_all_lines(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(BAD_USE)
+    result = pytester.runpytest_subprocess("--infra", "--full-trace", "-k", "test_in_helper")
+    result.assert_outcomes(failed=1, deselected=2)
+    result.stdout.fnmatch_lines(["*naming.py:*: BadInput"])
