@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from .core.errors import BadInput
 from .core.lease import Lease
 from .core.requirement import PRIVILEGE
 from .core.resource import Resource
@@ -39,6 +40,11 @@ class Infra(Resource):
         entrance = undo.enter_context(Entrance())
         self._machine = Machine()
         self._services = LabServices(entrance, undo.enter_context(self._ovs_pool(entrance)), self.lease)
+        undo.callback(self._end_labs)
+
+    def _end_labs(self) -> None:
+        for lab in tuple(self._services.labs):
+            lab.stop()
 
     @staticmethod
     def _ovs_pool(entrance: Entrance) -> OvsPool:
@@ -57,7 +63,12 @@ class Infra(Resource):
 
         Args:
             name: for people; ``lab1``, ``lab2``, … by default.
+
+        Raises:
+            BadInput: the name is not printable text.
         """
+        if name is not None and not (isinstance(name, str) and name.isprintable()):
+            raise BadInput(f"lab name {name!r} cannot be used: printable text is wanted")
         self.start()
         self._labs += 1
         return Lab(name or f"lab{self._labs}", self._services)

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import errno
+
 __all__ = [
     "BadInput",
     "CheckFailed",
@@ -15,7 +17,12 @@ __all__ = [
     "StartFailed",
     "Unavailable",
     "WaitTimeout",
+    "reason",
 ]
+
+
+_LONGEST_COMMAND = 1000
+"""Characters of a command that a message shows."""
 
 
 class InfraError(Exception):
@@ -89,7 +96,9 @@ class CommandFailed(InfraError):
         self.reason = reason or f"exit status {returncode}"
 
     def __str__(self) -> str:
-        lines = [f"{' '.join(self.argv)!r} in {self.where}: {self.reason}"]
+        command = " ".join(self.argv)
+        shown = command if len(command) <= _LONGEST_COMMAND else f"{command[:_LONGEST_COMMAND]}…"
+        lines = [f"{shown!r} in {self.where}: {self.reason}"]
         for label, text in (("stderr", self.stderr), ("stdout", self.stdout)):
             lines += [f"  {label}  {line}" for line in text.splitlines()[-10:]]
         return "\n".join(lines)
@@ -111,3 +120,13 @@ class CheckFailed(AssertionError):
     """A check was carried out and failed; the text says what was measured and wanted, and why."""
 
     __module__ = "pytest_infra"
+
+
+def reason(error: BaseException) -> str:
+    """The text of an error, with what cures it where only the process's limits are in the way (getrlimit(2))."""
+    if not isinstance(error, OSError) or isinstance(error, InfraError):
+        return str(error)
+    text = error.strerror or str(error)
+    if error.errno == errno.EMFILE:
+        text += "; this process may have no more: raise its limit with 'ulimit -n' before it starts"
+    return f"{text}: {error.filename!r}" if error.filename and error.errno != errno.EMFILE else text

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_infra.core.errors import BadInput, StartFailed
+from pytest_infra.session import Infra
 
 
 def routes_of(node: Any) -> dict[str, str]:
@@ -309,9 +310,9 @@ def test_a_lab_that_has_ended_says_so(infra):
 def test_a_lab_that_was_never_started_says_so(infra):
     lab = infra.lab("cold")
     a = lab.host("a")
-    with pytest.raises(StartFailed, match=r"the lab cold is not up: it has ended, or was never started$"):
+    with pytest.raises(StartFailed, match=r"the lab cold is not up: .* never started: use it in a with statement$"):
         a.run(["true"])
-    with pytest.raises(StartFailed, match=r"the lab cold is not up: it has ended, or was never started$"):
+    with pytest.raises(StartFailed, match=r"the lab cold is not up: .* never started: use it in a with statement$"):
         lab.up()
 
 
@@ -321,6 +322,14 @@ def test_ending_a_lab_twice_is_fine(infra):
     lab.up()
     lab.stop()
     lab.stop()
+
+
+def test_a_lab_that_nobody_ends_ends_with_the_session(infra, nothing_left):
+    with Infra() as session:
+        lab = session.lab().start()
+        lab.host("a").run(["true"])
+    assert not lab.started
+    nothing_left()
 
 
 def test_two_labs_have_the_same_names_and_addresses_and_never_meet(infra, echo):
