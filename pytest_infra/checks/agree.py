@@ -11,6 +11,7 @@ from ..core.report import Report, explain
 from ..packet.classifier import DEFAULT, Classifier, Verdict
 from ..packet.compare import differences, why_not
 from ..packet.device import Device, Judge
+from ..packet.edges import edges
 from ..packet.packet import Packet
 from ..packet.strategies import near, policies
 from .classify import evidence_rows
@@ -101,24 +102,36 @@ class _Search:
         model = self.model or policy
         assert model is not None
         shows = set(self.device.shows) & set(model.shows)
-        if self.first is None:
-            self.packets += len(packets)
         verdicts = zip(packets, self.device.classify_all(packets), model.classify_all(packets), strict=True)
         for packet, got, wanted in verdicts:
+            self.packets += self.first is None
             if found := differences(got, wanted, shows):
                 disagreement = Disagreement(packet, got, wanted, found, policy)
                 self.first = self.first or disagreement
                 raise _Found(disagreement)
 
-    def run(self, strategy: SearchStrategy[Any], body: Callable[[Any], None], examples: int) -> Disagreement | None:
-        """Let hypothesis draw; the smallest disagreement, or None."""
-        from hypothesis import HealthCheck, given, settings
+    def try_all(self, packets: Sequence[Packet], policy: Classifier, batch: int) -> Disagreement | None:
+        """The first of these packets about which they differ, or None."""
+        try:
+            for place in range(0, len(packets), batch):
+                self.ask(packets[place : place + batch], policy)
+        except _Found as found:
+            return found.disagreement
+        return None
+
+    def run(
+        self, strategy: SearchStrategy[Any], body: Callable[[Any], None], examples: int, number: int | None
+    ) -> Disagreement | None:
+        """Let hypothesis draw, from the seed `number` where there is one; the smallest disagreement, or None."""
+        from hypothesis import HealthCheck, Phase, given, seed, settings
         from hypothesis.errors import Flaky
 
         options: dict[str, Any] = {"deadline": None, "database": None, "print_blob": False}
+        options |= {"phases": (Phase.generate, Phase.shrink)}  # explaining would trace every line, slowly
         options |= {"suppress_health_check": list(HealthCheck), "report_multiple_bugs": False}
         try:
-            settings(max_examples=examples, **options)(given(strategy)(body))()
+            test = settings(max_examples=examples, **options)(given(strategy)(body))
+            (test if number is None else seed(number)(test))()
         except _Found as found:
             return found.disagreement
         except Flaky:  # they agree about the same packet at another time: the first one is what there is
@@ -138,15 +151,17 @@ def assert_agrees(
     packets: SearchStrategy[Packet] | None = None,
     examples: int = 200,
     batch: int = 20,
+    seed: int | None = None,
 ) -> AgreeReport:
     """Check that a device says the same as a model, or as another device, about packets that hypothesis draws.
 
     Args:
         device: what is tested.
         model: what it is compared with: a `Classifier`, or a device.
-        packets: the packets; at the edges of the model's rules by default.
+        packets: the packets; by default all edges of the model's rules, and random ones near them.
         examples: how many packets at least.
-        batch: how many are given to the device at once; fewer where that costs it nothing.
+        batch: how many are given to the device at once at most.
+        seed: draws the same packets each time; without it they differ, unless hypothesis is told otherwise.
 
     Raises:
         CheckFailed: they differ; the text has the smallest packet that shows it.
@@ -164,22 +179,34 @@ def assert_agrees(
 
     search = _Search(device, model)
     found: Disagreement | None = None
+    if packets is None and policy is not None:
+        found = search.try_all(edges(policy), policy, batch)
     while found is None and search.packets < examples:
         strategy = st.lists(drawn, min_size=1, max_size=batch)
-        found = search.run(strategy, lambda some: search.ask(some, policy), -(-examples // batch))
+        count = -(-(examples - search.packets) // batch)
+        found = search.run(strategy, lambda some: search.ask(some, policy), count, seed)
+        seed = None if seed is None else seed + 1
     return _judged(AgreeReport(device.name, model.name, search.packets, 0, found))
 
 
 def assert_installs(
-    device: Device, *, policies_from: SearchStrategy[Classifier] | None = None, examples: int = 100, packets: int = 20
+    device: Device,
+    *,
+    policies_from: SearchStrategy[Classifier] | None = None,
+    examples: int = 100,
+    packets: int = 10,
+    seed: int | None = None,
 ) -> AgreeReport:
     """Check that a device does what it is told: random rules are installed, and packets at their edges are asked about.
+
+    Of every rule all edges are tried (`packet.edges`), and some random packets besides.
 
     Args:
         device: what is tested; its rules are replaced.
         policies_from: the rules; by default of the matches, outputs and ports that the device has.
         examples: how many sets of rules.
-        packets: how many packets for each at most.
+        packets: how many random packets for each at most.
+        seed: draws the same rules and packets each time.
 
     Raises:
         CheckFailed: it differs from the model; the text has the fewest rules and the smallest packet that show it.
@@ -199,12 +226,12 @@ def assert_installs(
 
     def body(data: Any) -> None:
         policy = data.draw(drawn)
-        some = data.draw(st.lists(near(policy), min_size=1, max_size=packets))
         device.install(policy)
         search.policies += search.first is None
-        search.ask(some, policy)
+        search.ask(edges(policy), policy)
+        search.ask(data.draw(st.lists(near(policy), max_size=packets)), policy)
 
-    found = search.run(st.data(), body, examples)
+    found = search.run(st.data(), body, examples, seed)
     return _judged(AgreeReport(device.name, Classifier.name, search.packets, search.policies, found))
 
 

@@ -12,7 +12,7 @@ from .classifier import Classifier
 from .packet import Packet
 from .rule import Rule
 
-__all__ = ["AuditReport", "Overlap", "Shadow", "audit", "packet_in"]
+__all__ = ["AuditReport", "Overlap", "Shadow", "audit", "packet_in", "within_ports"]
 
 
 @dataclass(frozen=True)
@@ -100,16 +100,17 @@ def packet_in(classifier: Classifier, box: Box) -> Packet:
     return Packet.from_values(values, classifier.ports[number - 1] if number else "")
 
 
-def _universe(classifier: Classifier, box: Box) -> Box:
-    """The part of a box whose packets come in by a port that there is."""
+def within_ports(classifier: Classifier, box: Box) -> Box | None:
+    """The part of a box whose packets come in by a port that there is; None where there is none."""
     ports = (1, len(classifier.ports)) if classifier.closed else (0, len(classifier.ports))
-    return intersection({"in_port": ports}, box) or box
+    return intersection({"in_port": ports}, box)
 
 
 def _decided_by(classifier: Classifier, place: int) -> Packet | None:
     taken = [box for boxes in classifier.boxes[:place] for box in boxes]
     for box in classifier.boxes[place]:
-        if (left := witness(_universe(classifier, box), taken)) is not None:
+        possible = within_ports(classifier, box)
+        if possible is not None and (left := witness(possible, taken)) is not None:
             return packet_in(classifier, left)
     return None
 
@@ -135,5 +136,5 @@ def _overlaps(classifier: Classifier) -> Iterator[Overlap]:
                 continue
             common = next((both for a in mine for b in theirs if (both := intersection(a, b))), None)
             if common is not None:
-                both = _universe(classifier, common)
-                yield Overlap(first.name, second.name, packet_in(classifier, both), first.priority == second.priority)
+                packet = packet_in(classifier, within_ports(classifier, common) or common)
+                yield Overlap(first.name, second.name, packet, first.priority == second.priority)

@@ -5,16 +5,18 @@ All of them shrink: to fewer rules, fewer fields, and small numbers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.errors import BadInput
 from ..core.requirement import PythonModule
 from .box import Box
 from .classifier import Classifier
-from .fields import FIELDS, IPV4, IPV6, PORT_PROTOCOLS
+from .edges import values_on_edges
+from .fields import FIELDS, FLAGS, IPV4, IPV6, PORT_PROTOCOLS
 from .packet import Packet
 from .rule import Rule
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
 
 __all__ = ["HYPOTHESIS", "VOCABULARY", "near", "policies", "rules"]
+
+T = TypeVar("T")
 
 HYPOTHESIS = PythonModule("hypothesis", purpose="random policies and packets", extra="packet")
 
@@ -32,9 +36,22 @@ VOCABULARY = (
 """All that a rule can match."""
 
 _PLAIN = {"eth_type": IPV4, "proto": 17, "eth_src": 0x020000000001, "eth_dst": 0x020000000002}
+_COUNTS = (0, 1, 2, 3, 4, 3, 4)  # of the fields that a rule names
 _ICMP = {1: IPV4, 58: IPV6}
 _TRANSPORTS = {IPV4: (17, 6, 1, 253), IPV6: (17, 6, 58, 253)}
 _UNBUILDABLE = (0x8100, 0x88A8, 0x9100, 0x8847, 0x8848)  # tags and labels: what follows them is another EtherType
+
+
+@lru_cache(maxsize=1024)
+def _integers(low: int, high: int) -> SearchStrategy[int]:
+    from hypothesis import strategies as st
+
+    return st.integers(low, high)
+
+
+def _pick(draw: DrawFn, options: Sequence[T]) -> T:
+    """One of these; the first is the simplest. Quicker than making a strategy for each list."""
+    return options[draw(_integers(0, len(options) - 1))] if len(options) > 1 else options[0]
 
 
 def near(classifier: Classifier, *, outside: bool = True) -> SearchStrategy[Packet]:
@@ -52,13 +69,15 @@ def near(classifier: Classifier, *, outside: bool = True) -> SearchStrategy[Pack
 
     boxes: list[Box] = [{}] if outside or not classifier.rules else []
     boxes += [box for rule_boxes in classifier.boxes for box in rule_boxes]
-    pool = {name: sorted({end for box in boxes for end in box.get(name, ())}) for name in FIELDS}
+    pool = {name: _around(name, boxes) for name in FIELDS}
 
     @st.composite
     def packets(draw: DrawFn) -> Packet:
-        box = draw(st.sampled_from(boxes))
-        steps = draw(st.sets(st.sampled_from(sorted(box)), max_size=2)) if outside and box else set()
-        values = {name: draw(_edge(limits, FIELDS[name], name in steps)) for name, limits in box.items()}
+        box = _pick(draw, boxes)
+        names = list(box)
+        count = _pick(draw, [0, 1, 2]) if outside and names else 0
+        steps = {_pick(draw, names) for _ in range(count)}
+        values = {name: _pick(draw, _edge(name, limits, name in steps)) for name, limits in box.items()}
         _complete(draw, values, pool, len(classifier.ports), classifier.closed)
         number = values.pop("in_port", 0)
         return Packet.from_values(values, classifier.ports[number - 1] if number else "")
@@ -66,30 +85,30 @@ def near(classifier: Classifier, *, outside: bool = True) -> SearchStrategy[Pack
     return packets()
 
 
-def _edge(limits: tuple[int, int], domain: tuple[int, int], step: bool) -> SearchStrategy[int]:
-    """A value on an edge of an interval or within it; with `step`, one step outside where there is such a value."""
-    from hypothesis import strategies as st
+def _around(name: str, boxes: Sequence[Box]) -> list[int]:
+    """The values on the edges of a field's ranges in all rules, and next to them."""
+    low, high = FIELDS[name]
+    ends = {end for box in boxes for end in box.get(name, ())}
+    return [value for end in sorted(ends) for value in (end, end - 1, end + 1) if low <= value <= high]
 
+
+def _edge(name: str, limits: tuple[int, int], step: bool) -> list[int]:
+    """The values on the edges of a range and within it; with `step`, those outside where there are any."""
     low, high = limits
-    beyond = [value for value in (low - 1, high + 1) if domain[0] <= value <= domain[1]]
-    if step and beyond:
-        return st.sampled_from(beyond)
-    return st.sampled_from(sorted({low, high, min(low + 1, high), (low + high) // 2}))
+    outside = [value for value in values_on_edges(name, low, high) if not low <= value <= high]
+    return outside if step and outside else sorted({low, high, min(low + 1, high), (low + high) // 2})
 
 
 def _complete(draw: DrawFn, values: dict[str, int], pool: dict[str, list[int]], ports: int, closed: bool) -> None:
     """Give a value to every field that the packet has and the rule does not name: one that matters to another rule."""
-    from hypothesis import strategies as st
 
     def fill(name: str, *usual: int) -> None:
         if name not in values:
-            low, high = FIELDS[name]
-            around = [value for end in pool[name] for value in (end, end - 1, end + 1) if low <= value <= high]
-            values[name] = draw(st.sampled_from([*usual, *around]))
+            values[name] = _pick(draw, [*usual, *pool[name]])
 
     first = 1 if closed else 0
     if not first <= values.get("in_port", -1) <= ports:  # not named, or a step beyond the last port
-        values["in_port"] = draw(st.integers(first, ports))
+        values["in_port"] = _pick(draw, range(first, ports + 1))
     fill("tunnel_id", 0)
     fill("eth_type", IPV4, IPV6)
     if values["eth_type"] in _UNBUILDABLE:
@@ -108,12 +127,12 @@ def _complete(draw: DrawFn, values: dict[str, int], pool: dict[str, list[int]], 
         _complete_transport(fill, values)
 
 
-def _complete_transport(fill: Any, values: dict[str, int]) -> None:
+def _complete_transport(fill: Callable[..., None], values: dict[str, int]) -> None:
     if values["proto"] in PORT_PROTOCOLS:
         fill("sport", 1024)
         fill("dport", 1024)
     if values["proto"] == 6:
-        for name in ("fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"):
+        for name in FLAGS:
             fill(name, 0)
     if _ICMP.get(values["proto"]) == values["eth_type"]:
         fill("icmp_type", 8)
@@ -140,39 +159,42 @@ def rules(
     HYPOTHESIS.demand()
     from hypothesis import strategies as st
 
+    usable = [item for item in matches if item != "in_port" or ports]
+    values = {item: _values(item, ports) for item in usable}
+
     @st.composite
     def made(draw: DrawFn) -> Rule:
-        wanted = draw(st.sets(st.sampled_from([item for item in matches if item != "in_port" or ports]), max_size=4))
-        chosen = {item: draw(_value(item, ports)) for item in matches if item in wanted}
-        _fit(draw, chosen, set(matches))
-        target = draw(st.sampled_from([*outputs, None]))
+        wanted = {_pick(draw, usable) for _ in range(_pick(draw, _COUNTS))} if usable else set()
+        chosen = {item: draw(values[item]) for item in usable if item in wanted}
+        _fit(draw, chosen)
+        target = _pick(draw, [*outputs, None])
         return Rule(name, **chosen, to=target, drop=target is None)
 
     return made()
 
 
-def _value(name: str, ports: Sequence[str]) -> SearchStrategy[Any]:
+def _values(name: str, ports: Sequence[str]) -> SearchStrategy[Any]:
     from hypothesis import strategies as st
 
     def span(low: int, high: int) -> SearchStrategy[tuple[int, int]]:
         return st.tuples(st.integers(low, high), st.integers(low, high)).map(lambda ends: (min(ends), max(ends)))
 
-    table: dict[str, SearchStrategy[Any]] = {
-        "in_port": st.sampled_from(list(ports) or [""]),
-        "eth_src": st.sampled_from([f"02:00:00:00:00:{last:02x}" for last in (1, 2, 3, 0x10)]),
-        "eth_type": st.sampled_from(["ipv4", "ipv6", "arp", 0x88B5]),
-        "vlan": st.one_of(st.sampled_from(["any", "none"]), st.integers(0, 4094)),
-        "pcp": st.integers(0, 7),
-        "src": st.one_of(_prefix(32), _prefix(128)),
-        "proto": st.sampled_from(["udp", "tcp", "icmp", "icmpv6", 253]),
-        "dscp": st.integers(0, 63),
-        "sport": st.one_of(st.integers(0, 65535), span(0, 65535)),
-        "tcp_flags": st.sampled_from(["syn", "syn,!ack", "ack", "rst", "!syn", "fin,ack"]),
-        "icmp_type": st.sampled_from([8, 0, 3, 11, 128, 129, 135]),
-        "icmp_code": st.sampled_from([0, 1, 3]),
-        "tunnel_id": st.one_of(st.integers(0, 2**24 - 1), span(0, 2**24 - 1)),
+    table: dict[str, Callable[[], SearchStrategy[Any]]] = {
+        "in_port": lambda: st.sampled_from(list(ports)),
+        "eth_src": lambda: st.sampled_from([f"02:00:00:00:00:{last:02x}" for last in (1, 2, 3, 0x10)]),
+        "eth_type": lambda: st.sampled_from(["ipv4", "ipv6", "arp", 0x88B5]),
+        "vlan": lambda: st.one_of(st.sampled_from(["any", "none"]), st.integers(0, 4094), span(0, 4094)),
+        "pcp": lambda: st.one_of(st.integers(0, 7), span(0, 7)),
+        "src": lambda: st.one_of(_prefix(32), _prefix(128)),
+        "proto": lambda: st.sampled_from(["udp", "tcp", "icmp", "icmpv6", 253]),
+        "dscp": lambda: st.one_of(st.integers(0, 63), span(0, 63)),
+        "sport": lambda: st.one_of(st.integers(0, 65535), span(0, 65535)),
+        "tcp_flags": lambda: st.sampled_from(["syn", "syn,!ack", "ack", "rst", "!syn", "fin,ack"]),
+        "icmp_type": lambda: st.one_of(st.sampled_from([8, 0, 3, 11, 128, 129, 135]), span(0, 255)),
+        "icmp_code": lambda: st.sampled_from([0, 1, 3]),
+        "tunnel_id": lambda: st.one_of(st.integers(0, 2**24 - 1), span(0, 2**24 - 1)),
     }
-    return table[{"eth_dst": "eth_src", "dst": "src", "dport": "sport"}.get(name, name)]
+    return table[{"eth_dst": "eth_src", "dst": "src", "dport": "sport"}.get(name, name)]()
 
 
 def _prefix(bits: int) -> SearchStrategy[str]:
@@ -191,16 +213,14 @@ def _prefix(bits: int) -> SearchStrategy[str]:
     return st.builds(text, st.sampled_from(lengths), st.one_of(st.sampled_from([0, 1, 255, 256]), tails))
 
 
-def _fit(draw: DrawFn, chosen: dict[str, Any], allowed: set[str]) -> None:
+def _fit(draw: DrawFn, chosen: dict[str, Any]) -> None:
     """Make the matches fit each other, by adding the protocol that a field needs and leaving out what contradicts."""
-    from hypothesis import strategies as st
-
     if "tcp_flags" in chosen:
         chosen["proto"] = "tcp"
     elif {"icmp_type", "icmp_code"} & set(chosen):
         chosen["proto"] = "icmp" if _family_of(chosen) != IPV6 else "icmpv6"
     elif {"sport", "dport"} & set(chosen) and chosen.get("proto") not in ("tcp", "udp"):
-        chosen["proto"] = draw(st.sampled_from(["udp", "tcp"]))
+        chosen["proto"] = _pick(draw, ["udp", "tcp"])
     if "pcp" in chosen and chosen.get("vlan") in (None, "none"):
         chosen["vlan"] = "any"
     if chosen.get("proto") not in ("tcp", "udp"):
@@ -210,8 +230,6 @@ def _fit(draw: DrawFn, chosen: dict[str, Any], allowed: set[str]) -> None:
         for name in ("icmp_type", "icmp_code"):
             chosen.pop(name, None)
     _fit_family(chosen)
-    if chosen.get("vlan") is not None and "vlan" not in allowed:
-        del chosen["vlan"]
 
 
 def _family_of(chosen: dict[str, Any]) -> int | None:
