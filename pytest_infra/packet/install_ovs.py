@@ -13,7 +13,7 @@ from ..net.ovs import OvsBridge
 from .box import Box
 from .classifier import DEFAULT, Classifier, Verdict
 from .device import demand_matches
-from .fields import FLAGS, IPV4
+from .fields import FIELDS, FLAGS, IPV4
 from .masks import masks
 from .packet import Packet, mac_text
 from .probed import SENTINEL_TYPE
@@ -25,6 +25,7 @@ __all__ = ["OvsFlows", "flow_lines", "parse_trace"]
 
 _MOST_FLOWS = 4096  # of one rule
 _TOP = 60_000  # the priority of the first rule's flows; each rule takes two
+_PCP = 7 << 13  # the bits of the priority in vlan_tci
 _TAGGED = 1 << 12  # the bit of vlan_tci that says that there is a tag (ovs-fields(7))
 _EXACT = {"proto": "nw_proto", "icmp_type": "icmp_type", "icmp_code": "icmp_code"}
 _MACS = {"eth_src": "dl_src", "eth_dst": "dl_dst"}
@@ -36,6 +37,7 @@ _ADDRESSES = {
     "ip6_dst": ("ipv6_dst", 128),
 }
 _SET = {"eth_src": "eth_src", "eth_dst": "eth_dst", "dscp": "ip_dscp", "ttl": "nw_ttl"}
+_ALWAYS = ("tunnel_id", "eth_src", "eth_dst", "vlan", "eth_type", *_ADDRESSES)
 _ENDS = {"sport": "src", "dport": "dst"}
 _PREFIX = {6: "tcp", 17: "udp", 132: "sctp"}
 
@@ -102,9 +104,10 @@ class OvsFlows:
         if packet.in_port not in self.ports:
             raise BadInput(f"{packet} comes in by {packet.in_port!r}; the ports are {', '.join(self.ports)}")
         number = self.ports.index(packet.in_port) + 1
-        tunnel = f",tun_id={packet.tunnel_id}" if packet.tunnel_id else ""
-        flow, frame = f"in_port={number}{tunnel}", encode(packet).hex()
-        text = self.bridge.instance.appctl("ofproto/trace", "--names", self.bridge.name, flow, frame)
+        what = (
+            [f"in_port={number},{_flow(packet)}"] if packet.tunnel_id else [f"in_port={number}", encode(packet).hex()]
+        )
+        text = self.bridge.instance.appctl("ofproto/trace", "--names", self.bridge.name, *what)
         return parse_trace(text, packet, self._rules, self.classes)
 
     def counters(self) -> dict[str, int]:
@@ -210,6 +213,20 @@ def _matches(box: Box) -> Iterator[str]:
         yield ",".join(filter(None, chosen))
 
 
+def _flow(packet: Packet) -> str:
+    """A packet as a flow: a frame cannot say by which tunnel it came."""
+    values = packet.values
+    there = {name for name in _ALWAYS if name in values}
+    there |= {
+        name
+        for name in ("proto", "dscp", "sport", "dport", "icmp_type", "icmp_code")
+        if getattr(packet, name) is not None
+    }
+    there |= {"pcp"} if packet.vlan is not None else set()
+    there |= set(FLAGS) if packet.tcp_flags is not None else set()
+    return next(_matches({name: (values.get(name, 0),) * 2 for name in FIELDS if name in there}))
+
+
 def _alternatives(name: str, low: int, high: int) -> Iterator[str]:
     if name == "eth_type":
         yield f"dl_type={low:#x}"  # a rule names one
@@ -244,8 +261,13 @@ def _tag(box: Box) -> Iterator[str]:
         low = 0
     full = (low, high) == (0, 4094)
     for vid, mask in [(0, 0)] if full else masks((low, high), 12):
-        for pcp, pcp_mask in masks(box["pcp"], 3) if "pcp" in box else [(0, 0)]:
-            yield f"vlan_tci={pcp << 13 | _TAGGED | vid:#x}/{pcp_mask << 13 | _TAGGED | mask:#x}"
+        if "pcp" not in box:
+            yield f"vlan_tci={_TAGGED | vid:#x}/{_TAGGED | mask:#x}"
+            continue
+        for pcp in range(
+            box["pcp"][0], box["pcp"][1] + 1
+        ):  # OpenFlow has no mask for it, and ovs-ofctl does not say so
+            yield f"vlan_tci={pcp << 13 | _TAGGED | vid:#x}/{_PCP | _TAGGED | mask:#x}"
 
 
 _COOKIE = re.compile(r"cookie (0x[0-9a-f]+)")
