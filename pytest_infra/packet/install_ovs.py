@@ -13,7 +13,7 @@ from ..net.ovs import OvsBridge
 from .box import Box
 from .classifier import DEFAULT, Classifier, Verdict
 from .device import demand_matches
-from .fields import FIELDS, FLAGS, IPV4
+from .fields import FIELDS, FLAGS, IPV4, IPV6
 from .masks import masks
 from .packet import Packet, mac_text
 from .probed import SENTINEL_TYPE
@@ -209,8 +209,10 @@ def _matches(box: Box) -> Iterator[str]:
         mask = sum(1 << FLAGS.index(name) for name in flags)
         value = sum(1 << FLAGS.index(name) for name in flags if box[name][0])
         alternatives.append([f"tcp_flags={value:#x}/{mask:#x}"])
+    six = box.get("eth_type") == (IPV6, IPV6)
     for chosen in product(*alternatives):
-        yield ",".join(filter(None, chosen))
+        text = ",".join(filter(None, chosen))
+        yield text.replace("icmp_", "icmpv6_") if six else text
 
 
 def _flow(packet: Packet) -> str:
@@ -224,7 +226,8 @@ def _flow(packet: Packet) -> str:
     }
     there |= {"pcp"} if packet.vlan is not None else set()
     there |= set(FLAGS) if packet.tcp_flags is not None else set()
-    return next(_matches({name: (values.get(name, 0),) * 2 for name in FIELDS if name in there}))
+    text = next(_matches({name: (values.get(name, 0),) * 2 for name in FIELDS if name in there}))
+    return re.sub(r"/[^,]+", "", text)  # every mask is full, and a packet has none
 
 
 def _alternatives(name: str, low: int, high: int) -> Iterator[str]:
