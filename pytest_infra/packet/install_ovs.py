@@ -209,9 +209,9 @@ def _matches(box: Box) -> Iterator[str]:
         mask = sum(1 << FLAGS.index(name) for name in flags)
         value = sum(1 << FLAGS.index(name) for name in flags if box[name][0])
         alternatives.append([f"tcp_flags={value:#x}/{mask:#x}"])
-    six = box.get("eth_type") == (IPV6, IPV6)
+    six, ports = box.get("eth_type") == (IPV6, IPV6), _PREFIX.get(box.get("proto", (0, 0))[0], "tp")
     for chosen in product(*alternatives):
-        text = ",".join(filter(None, chosen))
+        text = ",".join(filter(None, chosen)).replace("tp_", f"{ports}_")
         yield text.replace("icmp_", "icmpv6_") if six else text
 
 
