@@ -18,6 +18,13 @@ if TYPE_CHECKING:
         ping,
         traceroute,
     )
+    from .checks.agree import assert_agrees, assert_installs
+    from .checks.balance import assert_flow_affinity, assert_flow_order, assert_spread
+    from .checks.classify import assert_classified, assert_dropped
+    from .checks.drop_curve import assert_drop_curve
+    from .checks.meter import assert_metered, assert_policed
+    from .checks.schedule import assert_priority, assert_shaped, assert_shares
+    from .checks.survive import assert_survives
     from .core.errors import (
         BadInput,
         CheckFailed,
@@ -44,8 +51,22 @@ __all__ = [
     "Unavailable",
     "WaitTimeout",
     "__version__",
+    "assert_agrees",
+    "assert_classified",
+    "assert_drop_curve",
+    "assert_dropped",
+    "assert_flow_affinity",
+    "assert_flow_order",
+    "assert_installs",
+    "assert_metered",
     "assert_path",
+    "assert_policed",
+    "assert_priority",
     "assert_reachable",
+    "assert_shaped",
+    "assert_shares",
+    "assert_spread",
+    "assert_survives",
     "assert_unreachable",
     "ping",
     "traceroute",
@@ -54,6 +75,30 @@ __all__ = [
 
 _MODULES = {
     "checks": ("assert_path", "assert_reachable", "assert_unreachable", "ping", "traceroute"),
+    "checks.agree": (
+        "assert_agrees",
+        "assert_installs",
+    ),
+    "checks.balance": (
+        "assert_flow_affinity",
+        "assert_flow_order",
+        "assert_spread",
+    ),
+    "checks.classify": (
+        "assert_classified",
+        "assert_dropped",
+    ),
+    "checks.drop_curve": ("assert_drop_curve",),
+    "checks.meter": (
+        "assert_metered",
+        "assert_policed",
+    ),
+    "checks.survive": ("assert_survives",),
+    "checks.schedule": (
+        "assert_priority",
+        "assert_shaped",
+        "assert_shares",
+    ),
     "core.errors": (
         "BadInput",
         "CheckFailed",

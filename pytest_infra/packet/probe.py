@@ -162,6 +162,30 @@ class Bench(Resource):
                 fates += self._send_window(frames[first : first + self._window], first)
         return fates
 
+    def send_raw(self, port: str, frames: Sequence[bytes]) -> list[tuple[str, bytes]]:
+        """Send frames as they are, however malformed, and return what came out with one of their source addresses.
+
+        Raises:
+            BadInput: a port that the bench has no wire to.
+            SentinelLost: the device does not deliver the sentinel afterwards, or there is none.
+        """
+        self.start()
+        if port not in self.wires:
+            raise BadInput(f"no wire to port {port!r}; there are wires to {', '.join(self.wires)}")
+        if self._sentinel is None:
+            raise SentinelLost("without a sentinel nothing proves that the device still lives")
+        sources = {frame[6:12] for frame in frames} - {self._sentinel[6:12]}
+        seen: list[tuple[str, bytes]] = []
+        with _one_cpu():
+            self._forget()
+            for frame in frames:
+                self._rings[port].send(frame)
+            for _ in range(_ROUNDS):
+                for name, _, frame in self._until_sentinel(port, self._sentinel, unnumbered=True):
+                    if frame[6:12] in sources:
+                        seen.append((name, frame))
+        return seen
+
     def _forget(self) -> None:
         for ring in self._rings.values():
             for _ in ring.drain():
@@ -206,7 +230,9 @@ class Bench(Resource):
             if not poll.poll(self._quiet_s * 1000):
                 return
 
-    def _until_sentinel(self, port: str, sentinel: bytes) -> Iterator[tuple[str, int, bytes]]:
+    def _until_sentinel(
+        self, port: str, sentinel: bytes, *, unnumbered: bool = False
+    ) -> Iterator[tuple[str, int, bytes]]:
         """Send a sentinel into a port; what arrives until it has come out of all ports."""
         self._last = (self._last + 1) % 0xFFFF
         wanted = _SENTINEL + self._last
@@ -219,8 +245,8 @@ class Bench(Resource):
                     number = _number_in(frame)
                     if number == wanted:
                         waiting.pop(name, None)
-                    elif number is not None:
-                        yield name, number, frame
+                    elif number is not None or unnumbered:
+                        yield name, -1 if number is None else number, frame
             if waiting and not next(iter(waiting.values())).wait(_LOOK_S) and time.monotonic() > deadline:
                 raise SentinelLost(
                     f"the sentinel sent into {port} did not come out of {', '.join(waiting)} within {_WAIT_S:g} s: "
