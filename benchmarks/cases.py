@@ -15,6 +15,7 @@ from pathlib import Path
 
 from labs import Ours, first_ping_s, make
 from measure import Row, progress, rest, seconds
+from packets import packet_rates
 
 from pytest_infra import Infra
 
@@ -305,4 +306,5 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "first-ping": first_pings,
     "ovs": ovs,
     "import": imports,
+    "packets": lambda settings: packet_rates(min(settings.runs, 5)),
 }
