@@ -184,8 +184,8 @@ def install(missing: Sequence[Requirement], write: Callable[[str], object]) -> i
         write(f"+ {shlex.join(command)}\n")
         sys.stdout.flush()
         if find_program(command[0]) is None:
-            write(f"{command[0]} is not installed: run this as root\n")
-            return 1
+            write(f"there is no {command[0]}: run this as root\n")
+            return 127
         done = subprocess.run(command, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, check=False)
         if done.returncode != 0:
             write(f"{shlex.join(command)}: exit status {done.returncode}\n")
