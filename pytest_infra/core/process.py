@@ -133,9 +133,8 @@ class Process:
         except ValueError as error:  # a NUL, a variable's name with "=", half a surrogate pair
             if isinstance(error, BadInput):
                 raise
-            raise BadInput(
-                f"{self.argv[0]!r} cannot be given these arguments, variables and folder: {error}"
-            ) from error
+            what = f"{self.argv[0]!r} cannot be given these arguments, variables and folder"
+            raise BadInput(f"{what}: {error}") from error
 
     def _start(self, popen: Popen, input: str | bytes | None, env: dict[str, str]) -> None:
         with ExitStack() as only_now, ExitStack() as undo:
