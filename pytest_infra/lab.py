@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .core.caller import caller_line
-from .core.errors import BadInput, InfraError, StartFailed, Unavailable
+from .core.errors import BadInput, InfraError, StartFailed, Unavailable, reason
 from .core.guard import Guard
 from .core.lease import Lease
 from .core.naming import MacPool, interface_name, node_name
@@ -383,4 +383,4 @@ def _failed(what: str, error: Exception) -> InfraError:
     """The error of something that could not be made; what the kernel does not have at all is a lack of the machine."""
     if isinstance(error, NetlinkError) and error.errno == errno.EOPNOTSUPP:
         return Unavailable("kernel", f"it lacks what {what} needs: {error}", "use a kernel that has it")
-    return StartFailed(f"{what} could not be made: {error}")
+    return StartFailed(f"{what} could not be made: {reason(error)}")

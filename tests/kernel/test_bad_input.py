@@ -230,5 +230,5 @@ def test_what_the_kernel_lacks_is_unavailable(lab, monkeypatch):
     kind = messages.add_bridge("sw", index=0, mac="02:00:00:00:00:01").replace(b"bridge", b"brodge")
     monkeypatch.setattr(messages, "add_bridge", lambda *_, **__: kind)
     lab.bridge("sw")
-    with pytest.raises(Unavailable, match="it lacks what bridge sw, declared at .* needs: make the bridge sw"):
+    with pytest.raises(Unavailable, match=r"it lacks what bridge sw, declared at .* needs: make the bridge sw"):
         lab.up()
