@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .core.caller import caller_line
-from .core.errors import BadInput, InfraError, StartFailed, Unavailable
+from .core.errors import BadInput, InfraError, StartFailed, Unavailable, reason
 from .core.guard import Guard
 from .core.lease import Lease
 from .core.naming import MacPool, interface_name, node_name
@@ -73,6 +75,7 @@ class Lab(Resource):
         self._services = services
         self._macs = MacPool(name.encode())
         self._addresses = AddressPlan(name.encode())
+        self._numbers: defaultdict[str, count[int]] = defaultdict(lambda: count(1))
         self._new: list[Host | Switch] = []
         self._new_links: list[Link] = []
         self._guard: Guard | None = None
@@ -88,6 +91,9 @@ class Lab(Resource):
         self._services.labs.add(self)
         undo.callback(self._services.labs.discard, self)
         undo.callback(self._withdraw)
+
+    def _as_a_whole(self, function: Callable[[], None]) -> None:
+        self._services.entrance.call(function)  # one after the other with whatever else is made or ended
 
     # -- declaring ---------------------------------------------------------------------------------------------
 
@@ -215,16 +221,16 @@ class Lab(Resource):
             )
 
     def _name(self, name: str | None, prefix: str) -> str:
-        taken: dict[str, Host | Switch] = {**self.nodes, **self.switches}
         if name is None:
-            number = 1
-            while (chosen := f"{prefix}{number}") in taken:
-                number += 1
-            return chosen
+            free = (chosen for number in self._numbers[prefix] if not self._named(chosen := f"{prefix}{number}"))
+            return next(free)
         node_name(name)
-        if name in taken:
-            raise BadInput(f"the name {name!r} is taken in this lab (declared at {taken[name].declared_at})")
+        if taken := self._named(name):
+            raise BadInput(f"the name {name!r} is taken in this lab (declared at {taken.declared_at})")
         return name
+
+    def _named(self, name: str) -> Host | Switch | None:
+        return self.nodes.get(name) or self.switches.get(name)
 
     def _switch_name(self, name: str | None) -> str:
         chosen = self._name(name, "sw")
@@ -279,7 +285,7 @@ class Lab(Resource):
             self._publish()
             del self._new[: len(new)], self._new_links[: len(links)]
         except OSError as error:
-            raise StartFailed(f"the lab {self.name} could not be made: {error}") from error
+            raise StartFailed(f"the lab {self.name} could not be made: {reason(error)}") from error
         finally:
             self._settling = False
 
@@ -335,8 +341,14 @@ class Lab(Resource):
 
     def adopt(self, child: Process) -> Process:
         """End a process with the lab, and return it."""
-        self._stack.callback(child.close)
+        self._services.entrance.call(self._adopt, child)
         return child
+
+    def _adopt(self, child: Process) -> None:
+        if not self.started:
+            child.close()
+        self._alive()
+        self._stack.callback(child.close)
 
     def node(self, name: str) -> Host:
         """The host or router of that name.
