@@ -74,18 +74,22 @@ class Lab(Resource):
         self.links: list[Link] = []
         self._services = services
         self._macs = MacPool(name.encode())
-        self._addresses = AddressPlan(name.encode())
+        self._addresses = AddressPlan(name.encode(), ipv6=os.path.exists("/proc/net/if_inet6"))
         self._numbers: defaultdict[str, count[int]] = defaultdict(lambda: count(1))
         self._new: list[Host | Switch] = []
         self._new_links: list[Link] = []
         self._guard: Guard | None = None
         self._failure = ""
+        self._began = False
         self._settling = False
 
     def __repr__(self) -> str:
         return f"<Lab {self.name}: {len(self.nodes)} nodes, {len(self.switches)} switches, {len(self.links)} links>"
 
     def _start(self, undo: ExitStack) -> None:
+        if self._began:
+            raise StartFailed(f"the lab {self.name} has ended, and cannot be used again; make another one")
+        self._began = True
         self._stack = undo
         self._entry: int | None = None
         self._services.labs.add(self)

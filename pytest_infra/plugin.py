@@ -252,10 +252,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         known = capabilities()
         for name in names:
             demand(name, known)
-    if marks := list(item.iter_markers("infra_exclusive")):
+    if marks := _exclusive_marks(item):
         locks = item.stash[_LOCKS] = ExitStack()
-        for mark in sorted(marks, key=lambda mark: str(mark.args)):
-            _hold(mark, locks)
+        for name in sorted(marks):
+            _hold(marks[name], locks)
+
+
+def _exclusive_marks(item: pytest.Item) -> dict[str, pytest.Mark]:
+    """By name, as all tests must take several in the same order; of two for one name the closer to the test counts."""
+    marks = reversed(list(item.iter_markers("infra_exclusive")))
+    return {str(mark.args[0] if mark.args else mark.kwargs.get("name")): mark for mark in marks}
 
 
 def _hold(mark: pytest.Mark, locks: ExitStack) -> None:
@@ -283,21 +289,28 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """The one place where `Unavailable` becomes a skip; and an error's traceback ends at the user's line."""
-    error = call.excinfo.value if call.excinfo is not None else None
-    lacking = error if isinstance(error, Unavailable) and call.when != "teardown" else None
-    if lacking is None or item.config.stash[_SETTINGS].demands(lacking.what):
-        if isinstance(error, (InfraError, CheckFailed)) and not item.config.getoption("fulltrace"):
-            from .core.caller import end_at_caller
+    """The one place where `Unavailable` becomes a skip, which where it is an error no xfail marker excuses.
 
-            end_at_caller(error)
-        return (yield)
-    skip = pytest.skip.Exception(str(lacking)).with_traceback(lacking.__traceback__)
-    call.excinfo = pytest.ExceptionInfo.from_exception(skip)
+    And an error's traceback ends at the user's line.
+    """
+    error = call.excinfo.value if call.excinfo is not None else None
+    if isinstance(error, (InfraError, CheckFailed)) and not item.config.getoption("fulltrace"):
+        from .core.caller import end_at_caller
+
+        end_at_caller(error)
     report = yield
+    if not isinstance(error, Unavailable) or call.when == "teardown":
+        return report
+    vars(report).pop("wasxfail", None)
+    if item.config.stash[_SETTINGS].demands(error.what):
+        report.outcome = "failed"
+        return report
+    skip = pytest.skip.Exception(str(error)).with_traceback(error.__traceback__)
+    call.excinfo = pytest.ExceptionInfo.from_exception(skip)
     path, line, _ = item.reportinfo()
-    report.longrepr = (os.fspath(path), (line or 0) + 1, f"Skipped: {lacking}")
-    vars(report)[_LACKS] = [lacking.what, lacking.why, lacking.remedy]  # JSON types: xdist sends it to the controller
+    report.outcome = "skipped"
+    report.longrepr = (os.fspath(path), (line or 0) + 1, f"Skipped: {error}")
+    vars(report)[_LACKS] = [error.what, error.why, error.remedy]  # JSON types: xdist sends it to the controller
     return report
 
 

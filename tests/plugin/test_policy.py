@@ -352,6 +352,53 @@ def test_skips_keep_junit_and_last_failed_working(pytester: pytest.Pytester) -> 
     pytester.runpytest_subprocess("--infra", "--lf").assert_outcomes(failed=1)
 
 
+def test_exclusive_of_class_and_test_is_one_lock(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.infra_exclusive("pytest-infra-own-test-3", timeout_s=600)
+        class TestBoth:
+            @pytest.mark.infra_exclusive("pytest-infra-own-test-3", timeout_s=0.1)
+            @pytest.mark.infra_exclusive(name="pytest-infra-own-test-4", timeout_s=0.1)
+            def test_once(self):
+                pass
+        """
+    )
+    pytester.runpytest_subprocess("--infra").assert_outcomes(passed=1)
+
+
+UNITTEST_AND_XFAIL = """
+    import unittest
+    import pytest
+    from pytest_infra import Unavailable
+
+    class TestCase(unittest.TestCase):
+        @pytest.fixture(autouse=True)
+        def _use(self, infra):
+            pass
+
+        def test_lacks(self):
+            raise Unavailable("netem", "kernel lacks CONFIG_NET_SCH_NETEM", "use a stock kernel")
+
+    @pytest.mark.xfail(reason="known")
+    def test_lacks_too(infra):
+        raise Unavailable("netem", "kernel lacks CONFIG_NET_SCH_NETEM", "use a stock kernel")
+"""
+
+
+def test_a_lack_is_a_skip_in_unittest_and_under_xfail_too(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(UNITTEST_AND_XFAIL)
+    result = pytester.runpytest_subprocess("--infra")
+    result.assert_outcomes(skipped=2)
+    result.stdout.fnmatch_lines(["infra: 2 tests skipped: netem (kernel lacks CONFIG_NET_SCH_NETEM; use a stock*"])
+
+
+def test_xfail_does_not_excuse_what_was_required(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(UNITTEST_AND_XFAIL)
+    pytester.runpytest_subprocess("--infra", "--infra-require=all").assert_outcomes(failed=2)
+
+
 BAD_USE = """
     from pytest_infra.core.wait import until
 
