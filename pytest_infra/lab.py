@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,7 @@ from .net.host import Host
 from .net.isolated import IsolatedHost, check_isolation
 from .net.link import Link
 from .net.namespace import Entrance
+from .net.netlink import NetlinkError
 from .net.plan import AddressPlan, plan_routes, segments_of
 from .net.port import Port
 from .net.router import Router
@@ -289,7 +291,7 @@ class Lab(Resource):
             self._publish()
             del self._new[: len(new)], self._new_links[: len(links)]
         except OSError as error:
-            raise StartFailed(f"the lab {self.name} could not be made: {reason(error)}") from error
+            raise _failed(f"the lab {self.name}", error) from error
         finally:
             self._settling = False
 
@@ -300,7 +302,7 @@ class Lab(Resource):
             raise
         except InfraError as error:
             what = f"{resource.kind} {resource.name}, declared at {resource.declared_at}"
-            raise StartFailed(f"{what}, could not be made: {error}") from error
+            raise _failed(f"{what},", error) from error
 
     def _alive(self) -> None:
         if not self.started:
@@ -375,3 +377,10 @@ class Lab(Resource):
             "switches": [switch.describe() for switch in self.switches.values()],
             "links": [{"a": str(link.a), "b": str(link.b), "declared_at": link.declared_at} for link in self.links],
         }
+
+
+def _failed(what: str, error: Exception) -> InfraError:
+    """The error of something that could not be made; what the kernel does not have at all is a lack of the machine."""
+    if isinstance(error, NetlinkError) and error.errno == errno.EOPNOTSUPP:
+        return Unavailable("kernel", f"it lacks what {what} needs: {error}", "use a kernel that has it")
+    return StartFailed(f"{what} could not be made: {reason(error)}")
