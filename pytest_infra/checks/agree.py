@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..core.errors import BadInput, CheckFailed
+from ..core.errors import BadInput, CheckFailed, Unavailable
 from ..core.report import Report, explain
 from ..packet.classifier import DEFAULT, Classifier, Verdict
 from ..packet.compare import differences, why_not
@@ -54,6 +54,8 @@ class AgreeReport(Report):
     policies: int
     """How many sets of rules were installed."""
     disagreement: Disagreement | None
+    refused: int = 0
+    """How many sets of rules the device could not express."""
 
     @property
     def ok(self) -> bool:
@@ -66,7 +68,8 @@ class AgreeReport(Report):
             f" and {self.policies} policies" if self.policies else ""
         )
         if self.disagreement is None:
-            return f"{self.device} and {self.model} agree about {asked}"
+            refused = f"; it cannot express {self.refused} others" if self.refused else ""
+            return f"{self.device} and {self.model} agree about {asked}{refused}"
         found = self.disagreement
         rows = [
             ("packet", repr(found.packet)),
@@ -96,7 +99,8 @@ class _Search:
 
     def __init__(self, device: Judge, model: Judge | None) -> None:
         self.device, self.model = device, model
-        self.packets = self.policies = 0
+        self.packets = self.policies = self.refused = 0
+        self.refusal: Unavailable | None = None
         self.first: Disagreement | None = None
 
     def ask(self, packets: Sequence[Packet], policy: Classifier | None) -> None:
@@ -112,6 +116,18 @@ class _Search:
                 self.first = self.first or disagreement
                 raise _Found(disagreement)
 
+    def install(self, device: Device, policy: Classifier) -> None:
+        """Install rules; those that the device cannot express are counted, and others are drawn."""
+        from hypothesis import reject
+
+        try:
+            device.install(policy)
+        except Unavailable as error:
+            self.refused += self.first is None
+            self.refusal = error
+            reject()
+        self.policies += self.first is None
+
     def try_all(self, packets: Sequence[Packet], policy: Classifier, batch: int) -> Disagreement | None:
         """The first of these packets about which they differ, or None."""
         try:
@@ -126,7 +142,7 @@ class _Search:
     ) -> Disagreement | None:
         """Let hypothesis draw, from the seed `number` where there is one; the smallest disagreement, or None."""
         from hypothesis import HealthCheck, Phase, given, seed, settings
-        from hypothesis.errors import Flaky
+        from hypothesis.errors import Flaky, Unsatisfiable
 
         options: dict[str, Any] = {"deadline": None, "database": None, "print_blob": False}
         options |= {"phases": (Phase.generate, Phase.shrink)}  # explaining would trace every line, slowly
@@ -136,6 +152,10 @@ class _Search:
             (test if number is None else seed(number)(test))()
         except _Found as found:
             return found.disagreement
+        except Unsatisfiable:
+            if self.refusal is None:
+                raise
+            raise self.refusal from None  # it takes no rules at all
         except Flaky:  # they agree about the same packet at another time: the first one is what there is
             return self.first
         return None
@@ -212,7 +232,7 @@ def assert_installs(
 
     Raises:
         CheckFailed: it differs from the model; the text has the fewest rules and the smallest packet that show it.
-        Unavailable: hypothesis is not installed.
+        Unavailable: hypothesis is not installed, or the device could express none of the rules.
     """
     __tracebackhide__ = True
     _check_count("examples", examples)
@@ -228,13 +248,12 @@ def assert_installs(
 
     def body(data: Any) -> None:
         policy = data.draw(drawn)
-        device.install(policy)
-        search.policies += search.first is None
+        search.install(device, policy)
         search.ask(edges(policy), policy)
         search.ask(data.draw(st.lists(near(policy), max_size=packets)), policy)
 
     found = search.run(st.data(), body, examples, seed)
-    return _judged(AgreeReport(device.name, Classifier.name, search.packets, search.policies, found))
+    return _judged(AgreeReport(device.name, Classifier.name, search.packets, search.policies, found, search.refused))
 
 
 def _judged(report: AgreeReport) -> AgreeReport:

@@ -12,6 +12,7 @@ from .classifier import DEFAULT, Classifier
 from .device import demand_matches
 from .fields import FLAGS, IPV4, IPV6
 from .packet import mac_text
+from .probe import SENTINEL_ADDRESS
 from .probed import SENTINEL_TYPE
 from .rule import Rule
 
@@ -98,7 +99,8 @@ def nft_script(classifier: Classifier, ports: Sequence[str], outputs: Mapping[st
     lines += [f"  counter rule{place} {{ }}" for place in range(1, len(classifier.rules) + 2)]
     lines.append("  chain decide {")
     copies = " ".join(f'dup to "{port}"' for port in ports[:-1])
-    lines.append(f'    meta protocol {SENTINEL_TYPE:#x} {copies} fwd to "{ports[-1]}"')
+    sentinel = f"ether daddr {SENTINEL_ADDRESS} meta protocol {SENTINEL_TYPE:#x}"
+    lines.append(f'    {sentinel} {copies} fwd to "{ports[-1]}"')
     for place, (rule, boxes) in enumerate(zip(classifier.rules, classifier.boxes, strict=True), 1):
         for box in boxes:
             statement = " ".join([*_matches(box, names), f"counter name rule{place}", *_actions(rule, outputs)])

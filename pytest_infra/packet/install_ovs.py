@@ -16,6 +16,7 @@ from .device import demand_matches
 from .fields import FIELDS, FLAGS, IPV4, IPV6
 from .masks import masks
 from .packet import Packet, mac_text
+from .probe import SENTINEL_ADDRESS
 from .probed import SENTINEL_TYPE
 from .rule import SETTABLE, Rule
 from .strategies import VOCABULARY
@@ -139,7 +140,7 @@ def flow_lines(classifier: Classifier, ports: Mapping[str, int], outputs: Mappin
         BadInput: a destination that is not among `outputs`.
     """
     names = {number: name for name, number in classifier.port_numbers.items()}
-    lines = [f"priority=65535,dl_type={SENTINEL_TYPE:#x},actions=ALL,IN_PORT"]
+    lines = [f"priority=65535,dl_dst={SENTINEL_ADDRESS},dl_type={SENTINEL_TYPE:#x},actions=ALL,IN_PORT"]
     for place, (rule, boxes) in enumerate(zip(classifier.rules, classifier.boxes, strict=True)):
         for box in boxes:
             match = {**box}

@@ -24,12 +24,14 @@ from .packet import Packet
 from .ring import Ring
 from .wire import encode
 
-__all__ = ["NONCE_BYTES", "Bench", "Fate", "SentinelLost", "numbered", "sentinel_frame"]
+__all__ = ["NONCE_BYTES", "SENTINEL_ADDRESS", "Bench", "Fate", "SentinelLost", "numbered", "sentinel_frame"]
 
 _MAGIC = 0x5EA7BE11
 _NONCE = struct.Struct("!IIII")
 NONCE_BYTES = _NONCE.size
 """What a probe adds to a packet's payload."""
+SENTINEL_ADDRESS = "01:00:5e:90:01:01"
+"""Where sentinels go to: a group address that nothing else uses."""
 _MARK = struct.pack("!I", _MAGIC)
 _ROUNDS = 2  # sentinels behind a batch
 _SENTINEL = 0xFFFF0000  # the first number of a sentinel; those of probes are below
@@ -74,8 +76,8 @@ def _nonce(number: int) -> bytes:
 
 
 def sentinel_frame(ethertype: int) -> bytes:
-    """The frame that is sent behind a batch; the device delivers frames of that EtherType to all its ports."""
-    return encode(Packet(eth_type=ethertype, eth_dst="01:00:5e:90:01:01"), _nonce(_SENTINEL))
+    """The frame that is sent behind a batch; the device delivers its like to all ports."""
+    return encode(Packet(eth_type=ethertype, eth_dst=SENTINEL_ADDRESS), _nonce(_SENTINEL))
 
 
 @lru_cache(maxsize=4096)

@@ -192,6 +192,12 @@ def test_a_destination_that_is_not_there(device: OvsFlows | NftIngress) -> None:
         device.install(Classifier([Rule("m", to="mars")]))
 
 
+def test_a_packet_with_the_sentinels_ethertype_is_a_packet_like_any_other(probed: Probed) -> None:
+    a, b, _ = probed.ports
+    probed.install(Classifier([Rule("all", in_port=a, to=b)], ports=probed.ports))
+    assert_classified(probed, Packet(in_port=a, eth_type=0x88B6), into=b, changed={})
+
+
 def test_a_device_that_swallows_the_sentinel_is_no_proof_of_a_drop(lab: Lab, nft: NftIngress) -> None:
     nft.node.run(["nft", "flush", "ruleset"])
     with Probed(nft) as probed, pytest.raises(SentinelLost, match="did not come out of"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pytest_infra.checks.agree import assert_agrees, assert_installs
 from pytest_infra.checks.classify import assert_classified, assert_dropped
-from pytest_infra.core.errors import BadInput, CheckFailed
+from pytest_infra.core.errors import BadInput, CheckFailed, Unavailable
 from pytest_infra.packet.classifier import Classifier, Verdict
 from pytest_infra.packet.device import demand_matches
 from pytest_infra.packet.packet import Packet
@@ -160,6 +160,28 @@ def test_a_right_device_installs_whatever_it_is_told():
     assert report.policies >= 50
 
 
+class Choosy(Told):
+    """Takes no rules that name one of these fields."""
+
+    def __init__(self, *names):
+        super().__init__()
+        self.names = names
+
+    def install(self, classifier):
+        if any(getattr(rule, name) is not None for rule in classifier.rules for name in self.names):
+            raise Unavailable("choosy", "not that")
+        super().install(classifier)
+
+
+def test_rules_that_a_device_cannot_express_are_counted_and_never_a_pass():
+    report = assert_installs(Choosy("vlan"), examples=60, seed=1)
+    assert report.policies
+    assert report.refused
+    assert f"it cannot express {report.refused} others" in report.explain()
+    with pytest.raises(Unavailable, match="not that"):
+        assert_installs(Choosy("name"), examples=10)
+
+
 @pytest.mark.parametrize("number", [0, -1, 1.5])
 def test_nothing_is_no_proof(number):
     with pytest.raises(BadInput, match="from 1 up is wanted"):
@@ -169,8 +191,6 @@ def test_nothing_is_no_proof(number):
 
 
 def test_what_a_device_cannot_express_is_said_and_not_approximated():
-    from pytest_infra.core.errors import Unavailable
-
     with pytest.raises(Unavailable, match="it cannot do dport, queue, mark, set dscp, set ttl of rule 'dns'"):
         demand_matches("x", ACL, ("proto",), ())
 
