@@ -138,9 +138,13 @@ class IsolatedHost(Host):
 
         def popen(argv: Sequence[str], **options: Any) -> Any:
             command = [NSENTER.path(), *ways, "--", *argv] if ways else argv
-            return self._spawner.call_whole(subprocess.Popen, command, **options)
+            return start(command, **options)
 
+        start = self._confined(self._start_command)  # nsenter may fork: the group is joined before it
         return popen
+
+    def _start_command(self, argv: Sequence[str], **options: Any) -> Any:
+        return self._spawner.call_whole(subprocess.Popen, argv, **options)
 
 
 def _write_maps(pid: int) -> None:
