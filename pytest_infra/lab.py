@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .core.caller import caller_line
-from .core.errors import BadInput, StartFailed
+from .core.errors import BadInput, InfraError, StartFailed, Unavailable
 from .core.guard import Guard
 from .core.lease import Lease
-from .core.naming import MacPool, node_name
+from .core.naming import MacPool, interface_name, node_name
 from .core.process import Process
 from .core.requirement import PRIVILEGE
 from .core.resource import Facts, Resource
@@ -77,7 +77,7 @@ class Lab(Resource):
         self._new: list[Host | Switch] = []
         self._new_links: list[Link] = []
         self._guard: Guard | None = None
-        self._failure: BaseException | None = None
+        self._failure = ""
         self._settling = False
 
     def __repr__(self) -> str:
@@ -130,9 +130,8 @@ class Lab(Resource):
         Raises:
             BadInput: the name cannot be used or is taken.
         """
-        chosen = self._name(name, "sw")
         bridge = LinuxBridge(
-            chosen,
+            self._switch_name(name),
             mac=self._macs.take(),
             entrance=self._services.entrance,
             observe=self.up,
@@ -155,7 +154,7 @@ class Lab(Resource):
         from .net.ovs import OvsBridge
 
         bridge = OvsBridge(
-            self._name(name, "sw"),
+            self._switch_name(name),
             datapath=datapath,
             private=private,
             pool=self._services.ovs_pool,
@@ -220,6 +219,12 @@ class Lab(Resource):
             raise BadInput(f"the name {name!r} is taken in this lab (declared at {taken[name].declared_at})")
         return name
 
+    def _switch_name(self, name: str | None) -> str:
+        chosen = self._name(name, "sw")
+        if interface_name(chosen) == "lo":
+            raise BadInput("a switch cannot be called 'lo': its device has its name, and that one is the loopback")
+        return chosen
+
     def _add_node(self, node: H) -> H:
         self.nodes[node.name] = node
         self._new.append(node)
@@ -237,39 +242,53 @@ class Lab(Resource):
 
         Raises:
             BadInput: subnets overlap, or one is full; nothing has been made.
-            StartFailed: something could not be made; the whole lab has been undone.
+            StartFailed: something could not be made; the text names the line that declared it.
             Unavailable: the machine lacks something.
+
+        After an error the whole lab has been undone, and cannot be used again.
         """
-        if self._settling or not (self._new or self._new_links):
-            self._alive()
-            return
         self._alive()
+        if self._new or self._new_links:
+            try:
+                self._services.entrance.call(self._settle)
+            except BaseException as error:
+                self._failure = str(error) or type(error).__name__
+                self.stop()
+                raise
+
+    def _settle(self) -> None:
+        """Runs in the entrance's thread, which takes one lab, and one test thread, after the other."""
+        if self._settling or not (self._new or self._new_links):
+            return  # a switch that looks at itself while it is made; or another thread was first
         self._settling = True
         try:
+            new, links = list(self._new), list(self._new_links)
             segments = segments_of(self.links)
             self._addresses.number(segments)
             routes = plan_routes(segments)
-            self._services.entrance.call(self._settle, routes)
+            for resource in new:
+                self._make(resource)
+            settle([node for node in new if isinstance(node, Host)], links, routes)
             self._publish()
-        except BaseException as error:
-            self._failure = error
-            self._services.entrance.call(int)  # interrupted: what is being made is made before it is undone
-            self.stop()
-            raise
+            del self._new[: len(new)], self._new_links[: len(links)]
+        except OSError as error:
+            raise StartFailed(f"the lab {self.name} could not be made: {error}") from error
         finally:
             self._settling = False
 
+    def _make(self, resource: Host | Switch) -> None:
+        try:
+            self._stack.enter_context(resource)
+        except (BadInput, Unavailable):
+            raise
+        except InfraError as error:
+            what = f"{resource.kind} {resource.name}, declared at {resource.declared_at}"
+            raise StartFailed(f"{what}, could not be made: {error}") from error
+
     def _alive(self) -> None:
         if not self.started:
-            why = f": {self._failure}" if self._failure else ""
-            raise StartFailed(f"the lab {self.name} is not up{why or ': it has ended, or was never started'}")
-
-    def _settle(self, routes: dict[Any, Any]) -> None:
-        new, self._new = self._new, []
-        links, self._new_links = self._new_links, []
-        for resource in new:
-            self._stack.enter_context(resource)
-        settle([node for node in new if isinstance(node, Host)], links, routes)
+            why = self._failure or "it has ended, or was never started"
+            raise StartFailed(f"the lab {self.name} is not up: {why}")
 
     def _restore(self, port: Port) -> None:
         restore(port)
@@ -293,10 +312,14 @@ class Lab(Resource):
 
     def guard(self) -> Guard:
         """The guard in which the lab's commands run; made at the first command."""
+        return self._guard or self._services.entrance.call(self._make_guard)
+
+    def _make_guard(self) -> Guard:
+        self._alive()
         if self._guard is None:
-            self._alive()
             self._guard = self._stack.enter_context(Guard(f"infra-{self.name}"))
-            self._publish()
+            if not self._settling:
+                self._publish()
         return self._guard
 
     def adopt(self, child: Process) -> Process:

@@ -137,6 +137,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(_end_in_order())
         if not hasattr(config, "workerinput"):
             _check_required(settings)
+        elif sys.platform == "linux":
+            _end_with_controller()
 
 
 def _check_pause(config: pytest.Config) -> None:
@@ -178,6 +180,15 @@ def _end_in_order() -> Any:
             if number is not None and signal.getsignal(number) is signal.SIG_DFL:
                 before.append((number, signal.signal(number, end)))
     return lambda: [signal.signal(number, handler) for number, handler in before]
+
+
+def _end_with_controller() -> None:
+    """A worker of pytest-xdist whose controller was killed would go on for as long as its test takes."""
+    import signal
+
+    from .core.linux import die_with_parent
+
+    die_with_parent(signal.SIGTERM)
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from .path import PathHop, PathReport, assert_path, traceroute
 from .ping import PingReport, ping
 from .reach import ReachReport, assert_reachable, measure_reach
+from .unreach import UnreachableReport, assert_unreachable, measure_unreachable
 
 __all__ = [
     "PathHop",
     "PathReport",
     "PingReport",
     "ReachReport",
+    "UnreachableReport",
     "assert_path",
     "assert_reachable",
+    "assert_unreachable",
     "measure_reach",
+    "measure_unreachable",
     "ping",
     "traceroute",
 ]

@@ -9,6 +9,7 @@ from ..core.node import IPAddress
 from .answer import Answer
 from .autopsy import Autopsy, Case, examine
 from .inet import local_address
+from .outcome import Outcome
 from .target import Ends
 
 __all__ = ["autopsy_of"]
@@ -21,7 +22,7 @@ def autopsy_of(
     protocol: str = "icmp",
     port: int | None = None,
     served: bool = False,
-    delivered: bool | None = None,
+    trace: Outcome | None = None,
 ) -> Autopsy:
     """Why packets from one end to the other were not answered.
 
@@ -31,7 +32,7 @@ def autopsy_of(
         protocol: ``"icmp"``, ``"tcp"`` or ``"udp"``.
         port: the TCP or UDP port.
         served: whether the check itself listened there.
-        delivered: whether a packet is known to have arrived; None when that is not known.
+        trace: how far a second probe came; None when none was sent.
     """
     return examine(
         Case(
@@ -43,7 +44,7 @@ def autopsy_of(
             port=port,
             answer=answer,
             served=served,
-            delivered=delivered,
+            trace=trace,
         )
     )
 

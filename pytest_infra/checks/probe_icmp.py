@@ -20,7 +20,7 @@ from .answer import Answer, Carried, local_refusal
 from .icmp import ECHO_REPLY, ECHO_REQUEST, ERRORS, echo_request, ip_header_bytes, parse_echo, parse_error
 from .inet import sockaddr
 
-__all__ = ["EchoResult", "EchoRun", "Settled", "echo", "open_echo"]
+__all__ = ["EchoProbe", "EchoResult", "EchoRun", "Settled", "echo", "open_echo"]
 
 _SO_TIMESTAMPNS = 35
 _SOL_RAW, _ICMP_FILTER = 255, 1
@@ -262,3 +262,34 @@ class EchoRun:
                 if 0 <= rtt_ns <= read_at - monotonic_ns:  # else the wall clock was set in between
                     return float(rtt_ns) / _NS
         return (read_at - monotonic_ns) / _NS
+
+
+class EchoProbe:
+    """One echo request; make it within the sending node, use it from anywhere, close it.
+
+    Args:
+        destination: an IPv4 or IPv6 address, with ``%interface`` where it is link-local.
+        source: the address to send from; the kernel chooses when not given.
+    """
+
+    delivered: bool | None = None
+    underway = False
+
+    def __init__(self, destination: str, *, source: str | None = None) -> None:
+        self._run = open_echo(destination, source=source)
+        self.carried_by = self._run.carried_by
+
+    def __enter__(self) -> EchoProbe:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._run.close()
+
+    def send(self) -> None:
+        """Send the request."""
+        self._run.send(0)
+
+    def answer(self, deadline: float) -> Answer | None:
+        """What came back until `deadline`; None for nothing yet."""
+        self._run.receive(deadline)
+        return self._run.answers.get(0)

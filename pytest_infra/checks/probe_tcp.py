@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import secrets
 import select
 import socket
 import struct
@@ -12,10 +11,10 @@ import time
 from .answer import Answer, Carried, local_refusal
 from .icmp import ip_header_bytes
 from .inet import family_of, queued_icmp_error, report_icmp_errors, sockaddr
+from .round_trip import RoundTrip, ready
 
 __all__ = ["TcpProbe", "connect"]
 
-_TOKEN_BYTES = 16
 _FLAGS_AT, _SYN, _ACK = 13, 0x02, 0x10
 
 
@@ -53,17 +52,20 @@ class TcpProbe:
         listener: the check's own listening socket in the other node.
     """
 
+    delivered: bool | None = None
+
     def __init__(
         self, destination: str, port: int, *, source: str | None = None, listener: socket.socket | None = None
     ) -> None:
         self._to = sockaddr(destination, port)
         self._from = None if source is None else sockaddr(source)
-        self._listener = listener
         self._sock = socket.socket(family_of(destination), socket.SOCK_STREAM)
         self._sock.setblocking(False)
         report_icmp_errors(self._sock)
         self._sent_at = 0.0
         self._answer: Answer | None = None
+        self._rtt_s: float | None = None
+        self._trip = None if listener is None else RoundTrip(self._sock, listener)
         self.local_port = 0
 
     def __enter__(self) -> TcpProbe:
@@ -71,6 +73,8 @@ class TcpProbe:
 
     def __exit__(self, *exc: object) -> None:
         self._sock.close()
+        if self._trip is not None:
+            self._trip.close()
 
     def send(self) -> None:
         """Begin to connect."""
@@ -87,13 +91,21 @@ class TcpProbe:
 
     def answer(self, deadline: float) -> Answer | None:
         """What came back until `deadline`; None for nothing yet."""
-        if self._answer is None and _ready(self._sock, select.POLLOUT, deadline):
-            rtt_s = time.monotonic() - self._sent_at
+        if self._answer is None and self._rtt_s is None and ready(self._sock, select.POLLOUT, deadline):
+            self._rtt_s = time.monotonic() - self._sent_at
             if code := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 self._answer = self._refused(code)
-            elif self._listener is None or _token_passes(self._sock, self._listener, deadline):
-                self._answer = Answer("reply", str(self._to[0]), rtt_s)
+        if self._answer is None and self._rtt_s is not None:
+            if self._trip is None or self._trip.go_on(deadline):
+                self._answer = Answer("reply", str(self._to[0]), self._rtt_s)
+            elif self._trip.broken:
+                self._answer = Answer("reset", str(self._to[0]), self._rtt_s)
         return self._answer
+
+    @property
+    def underway(self) -> bool:
+        """Whether the connection is established, and its token is not back yet."""
+        return self._answer is None and self._rtt_s is not None
 
     def carried_by(self, packet: bytes) -> Carried:
         """Whether an IP packet seen somewhere is this attempt, or an answer to it; NAT may have changed one end."""
@@ -114,36 +126,3 @@ class TcpProbe:
         if code in (errno.ECONNREFUSED, errno.ECONNRESET):
             return Answer("reset", str(self._to[0]), rtt_s)
         return Answer("silence") if code == errno.ETIMEDOUT else Answer("local", errno=code)
-
-
-def _ready(sock: socket.socket, events: int, deadline: float) -> bool:
-    poll = select.poll()
-    poll.register(sock, events)
-    return bool(poll.poll(max(0.0, (deadline - time.monotonic()) * 1000)))
-
-
-def _token_passes(sock: socket.socket, listener: socket.socket, deadline: float) -> bool:
-    """Whether the connection ends at `listener` and carries bytes both ways."""
-    token = secrets.token_bytes(_TOKEN_BYTES)
-    if not _ready(listener, select.POLLIN, deadline):
-        return False
-    served, _ = listener.accept()
-    with served:
-        served.setblocking(False)
-        return _send_over(sock, served, token, deadline) and _send_over(served, sock, token, deadline)
-
-
-def _send_over(sender: socket.socket, receiver: socket.socket, token: bytes, deadline: float) -> bool:
-    try:
-        sender.sendall(token)
-        got = b""
-        while len(got) < len(token):
-            if not _ready(receiver, select.POLLIN, deadline):
-                return False
-            chunk = receiver.recv(len(token))
-            if not chunk:
-                return False
-            got += chunk
-    except OSError:
-        return False
-    return got == token

@@ -66,6 +66,8 @@ class UdpProbe:
         listener: the check's own socket in the other node: what arrives there is sent back as it is.
     """
 
+    underway = False
+
     def __init__(
         self,
         destination: str,
@@ -89,7 +91,7 @@ class UdpProbe:
         self._sent_at = 0.0
         self._answer: Answer | None = None
         self.local_port = 0
-        self.delivered = None if listener is None else False
+        self.delivered: bool | None = None if listener is None else False
 
     def __enter__(self) -> UdpProbe:
         return self
@@ -110,7 +112,7 @@ class UdpProbe:
             self._answer = local_refusal(error)
 
     def answer(self, deadline: float) -> Answer | None:
-        """What came back until `deadline`; None for nothing yet. What arrives at the listener is sent back meanwhile."""
+        """What came back until `deadline`, None for nothing yet; the listener is served meanwhile."""
         while self._answer is None:
             left_s = deadline - time.monotonic()
             ready = dict(self._poll.poll(max(0.0, left_s * 1000)))
@@ -123,7 +125,7 @@ class UdpProbe:
         return self._answer
 
     def carried_by(self, packet: bytes) -> Carried:
-        """Whether an IP packet seen somewhere is this datagram, or an answer to it; NAT may have changed the addresses."""
+        """Whether an IP packet seen somewhere is this datagram, or an answer to it; NAT may have changed one end."""
         header = ip_header_bytes(packet)
         if header is None or header[1] != socket.IPPROTO_UDP or len(packet) < header[0] + _HEADER_BYTES:
             return None

@@ -8,14 +8,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_address
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from ..core.errors import BadInput
 from ..core.node import Node
 from ..core.report import Report, explain
 from ..core.units import format_duration
 from .answer import Answer
-from .arguments import check_count, check_port, check_size, seconds
 from .autopsy import Autopsy
 from .causes import autopsy_of
 from .graph import node_having
@@ -23,22 +21,12 @@ from .ping import figures, summary
 from .probe_icmp import echo
 from .probe_tcp import connect
 from .probe_udp import ask
+from .request import NOUNS, Protocol, Request, check_request, service
+from .retrace import retrace
 from .serve import serving
 from .target import Ends, Family, Target, choose_ends
 
-__all__ = [
-    "Protocol",
-    "ReachReport",
-    "Request",
-    "assert_reachable",
-    "check_request",
-    "explained",
-    "measure_reach",
-    "probe",
-]
-
-Protocol = Literal["icmp", "tcp", "udp"]
-_NOUNS = {"icmp": "ICMP echo request", "tcp": "TCP connection", "udp": "UDP datagram"}
+__all__ = ["ReachReport", "assert_reachable", "measure_reach"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +78,7 @@ class ReachReport(Report):
 
     def explain(self) -> str:
         """The verdict, what was measured and wanted, and where the autopsy found the cause."""
-        noun = _NOUNS[self.protocol] + ("s" if self.count != 1 else "")
+        noun = NOUNS[self.protocol] + ("s" if self.count != 1 else "")
         measured = [f"{self.received} of {self.count} {noun} answered in {format_duration(self.elapsed_s)}"]
         measured += summary([answer for answer in self.answers if answer.negative])
         wanted = f"{self.count} of {self.count} within {format_duration(self.within_s)}"
@@ -114,56 +102,14 @@ class ReachReport(Report):
         return f"{beginning}: {answer}" + (f" ({self.refused_by})" if self.refused_by else "")
 
     def _where(self) -> str:
-        return self.address if self.port is None else f"{self.address} {self.protocol.upper()} port {self.port}"
+        return service(self.address, self.protocol, self.port)
 
     def to_dict(self) -> dict[str, object]:
         """The report in JSON types, with the figures worked out."""
         return {**super().to_dict(), **figures(self.answers)}
 
 
-@dataclass(frozen=True)
-class Request:
-    """What to probe with, once the arguments have been looked at."""
-
-    protocol: Protocol
-    port: int | None
-    serve: bool
-    payload: bytes | None
-    within_s: float
-    count: int = 1
-    size: int = 56
-
-
-def check_request(
-    protocol: Protocol,
-    port: int | None,
-    serve: bool,
-    payload: bytes | None,
-    within: str | float,
-    *,
-    count: int = 1,
-    size: int = 56,
-) -> Request:
-    """Look at the arguments that reach checks share.
-
-    Raises:
-        BadInput: one of them cannot be used, or does not go with the protocol.
-    """
-    if protocol not in _NOUNS:
-        raise BadInput(f"protocol {protocol!r} is not known; allowed are {', '.join(map(repr, _NOUNS))}")
-    if protocol == "icmp" and (port is not None or serve):
-        raise BadInput("port and serve do not go with protocol 'icmp': ICMP has no ports; use 'tcp' or 'udp'")
-    if protocol != "udp" and payload is not None:
-        raise BadInput(f"payload does not go with protocol {protocol!r}, only with 'udp'")
-    if payload is not None and (serve or port is None):
-        raise BadInput("payload is for the server on port=; the check's own server (serve) takes none")
-    if port is not None:
-        check_port(port)
-    serve = protocol != "icmp" and (serve or port is None)
-    return Request(protocol, port, serve, payload, seconds("within", within), check_count(count), check_size(size))
-
-
-def probe(ends: Ends, request: Request) -> ReachReport:
+def _probe(ends: Ends, request: Request) -> ReachReport:
     """Send the probes and collect the answers; nothing is judged."""
     with ExitStack() as stack:
         listener = stack.enter_context(serving(ends, request.protocol, request.port)) if request.serve else None
@@ -229,7 +175,7 @@ def _ask(ends: Ends, request: Request, port: int, listener: Any, within_s: float
     return result.answer, result.delivered
 
 
-def explained(report: ReachReport, ends: Ends) -> ReachReport:
+def _explained(report: ReachReport, ends: Ends, request: Request) -> ReachReport:
     """The same report with its autopsy."""
     failure = report.failure
     autopsy = autopsy_of(
@@ -238,7 +184,7 @@ def explained(report: ReachReport, ends: Ends) -> ReachReport:
         protocol=report.protocol,
         port=report.port,
         served=report.served,
-        delivered=report.delivered,
+        trace=retrace(ends, request) if failure.kind == "silence" else None,
     )
     node = node_having(ends.source, ip_address(failure.sender)) if failure.sender else None
     return replace(report, autopsy=autopsy, refused_by=node.name if node is not None else "")
@@ -260,8 +206,8 @@ def measure_reach(
     """Probe `b` from `a` and report, with an autopsy where it failed; `assert_reachable` takes the same and judges."""
     request = check_request(protocol, port, serve, payload, within, count=count, size=size)
     ends = choose_ends(a, b, family)
-    report = probe(ends, request)
-    return report if report.ok else explained(report, ends)
+    report = _probe(ends, request)
+    return report if report.ok else _explained(report, ends, request)
 
 
 def assert_reachable(

@@ -74,7 +74,7 @@ class Guard(Resource):
             self._init = self._spawner.call(self._start_init, waiting)
         finally:
             os.close(waiting)
-        undo.callback(self._end)
+        undo.callback(self._kill)
         with self._init.stdout as stdout:  # type: ignore[union-attr]
             if stdout.readline() != b"ready\n":
                 raise StartFailed(f"{self.name}: the first process of a PID namespace did not come up")
@@ -97,7 +97,7 @@ class Guard(Resource):
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
         )
 
-    def _end(self) -> None:
+    def _kill(self) -> None:
         self._init.kill()  # the kernel kills the rest of the namespace before this can be reaped
         self._init.wait()
 

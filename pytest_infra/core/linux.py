@@ -22,6 +22,7 @@ __all__ = [
     "MS_NOSUID",
     "MS_REC",
     "MS_SLAVE",
+    "die_with_parent",
     "effective_capabilities",
     "has_capability",
     "in_child_user_namespace",
@@ -77,6 +78,11 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
         _libc().mount(source.encode(), target.encode(), kind.encode() or None, flags, options.encode() or None),
         f"mount {kind or source} on {target}",
     )
+
+
+def die_with_parent(number: int) -> None:
+    """Have the kernel send this process a signal when its parent ends (prctl(2), PR_SET_PDEATHSIG)."""
+    _check(_libc().prctl(1, number, 0, 0, 0), "prctl")
 
 
 def open_namespace(kind: str) -> int:

@@ -61,6 +61,8 @@ class Interface:
     """The bridge (or other interface) it is a port of."""
     namespace_id: int = -1
     """The number that the kernel gives the peer's namespace; -1 when the peer is in the same one."""
+    qdisc: str = ""
+    """The queueing discipline of what it sends: ``noqueue``, ``netem`` … (tc(8)); empty when not known."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,10 @@ class NodePort(Protocol):
     """The interface's name in its node."""
     mac: str
     mtu: int
-    addresses: tuple[IPInterface, ...]
-    """The addresses that the lab gave it."""
+
+    @property
+    def addresses(self) -> tuple[IPInterface, ...]:
+        """The addresses that the lab gave it."""
 
     @property
     def node(self) -> Any:

@@ -71,13 +71,13 @@ class Resource:
             for requirement in self.requires:
                 requirement.demand()
             try:
-                whole(self._begin)
+                whole(self.__begin)
             except BaseException:
                 self.stop()
                 raise
         return self
 
-    def _begin(self) -> None:
+    def __begin(self) -> None:
         undo = ExitStack()
         try:
             self._start(undo)
@@ -92,9 +92,9 @@ class Resource:
     def stop(self) -> None:
         """Undo all of it, in reverse order; a second call does nothing, nor does one in a forked process."""
         if self._undo is not None:
-            whole(self._end)
+            whole(self.__end)
 
-    def _end(self) -> None:
+    def __end(self) -> None:
         undo, self._undo = self._undo, None
         if undo is not None and self._process == os.getpid():
             undo.close()

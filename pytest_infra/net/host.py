@@ -186,5 +186,5 @@ class Host(Resource):
 
     def describe(self) -> Facts:
         """The host and its ports."""
-        ports = [{"name": port.name, "addresses": [str(ip) for ip in port.addresses]} for port in self.ports]
+        ports = [{"name": port.name, "addresses": [str(ip) for ip in port.planned or ()]} for port in self.ports]
         return {"name": self.name, "kind": self.kind, "ports": ports}

@@ -109,7 +109,7 @@ class IsolatedHost(Host):
                 raise self._refused(data[1:].decode(errors="replace") or "the process that makes them ended")
 
     def _refused(self, why: str) -> StartFailed:
-        return StartFailed(f"host {self.name} (declared at {self.declared_at}) cannot be isolated: {why}")
+        return StartFailed(f"it cannot be isolated: {why}")
 
     def _enter_call(self) -> None:
         self._enter([kind for kind in _A_CALL_ENTERS if kind in self._kinds])

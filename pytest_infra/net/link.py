@@ -51,7 +51,7 @@ class Link:
 
     def up(self) -> None:
         """Mend the wire: every end is up and has its addresses and routes again when this returns."""
-        for port in self._taken_down:
-            port.up()
+        for port in self.ports:
+            port.set_state(True)
         for port in self.ports:
             port.restore(port)

@@ -280,6 +280,7 @@ def parse_interfaces(replies: Iterable[bytes]) -> dict[str, Interface]:
             kind=(info.get_attr("IFLA_INFO_KIND") if info else None) or "",
             master=names.get(message.get_attr("IFLA_MASTER"), "") or "",
             namespace_id=-1 if netnsid is None else netnsid,
+            qdisc=message.get_attr("IFLA_QDISC") or "",
         )
     return found
 

@@ -18,11 +18,15 @@ from .sysctl import write_sysctl
 __all__ = ["Entrance", "NetNamespace"]
 
 T = TypeVar("T")
-_FIRST_INDEX = 1000  # above what the kernel chooses for interfaces that others make here
+_SPARE_FILES = 400  # what settling opens for a while, and the test itself
+_FIRST_INDEX = 100_000  # above what the kernel chooses for interfaces that others make here
 
 
 class Entrance(Resource):
-    """The thread that makes network namespaces and steps into them and back, so that no other thread has to."""
+    """The thread that makes network namespaces and steps into them and back, so that no other thread has to.
+
+    Each namespace is an open file: this process's soft limit of those (getrlimit(2)) is raised as they become many.
+    """
 
     requires = (PRIVILEGE,)
 
@@ -67,9 +71,19 @@ class Entrance(Resource):
         linux.unshare(linux.CLONE_NEWNET)
         try:
             setup()
-            return linux.open_namespace("net")
+            fd = linux.open_namespace("net")
         finally:
             linux.setns(self._home, linux.CLONE_NEWNET)
+        _make_room_beyond(fd)
+        return fd
+
+
+def _make_room_beyond(fd: int) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if fd + _SPARE_FILES > soft and soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(2 * soft, hard), hard))
 
 
 class NetNamespace(Resource):
@@ -118,11 +132,18 @@ class NetNamespace(Resource):
 
     def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run `function` in a thread that lives in the namespace; the thread is made at the first call."""
+        worker = self._worker or self._entrance.call(self._make_worker)
+        return worker.call(function, *args, **kwargs)
+
+    def _make_worker(self) -> Worker:
         if self._worker is None:
-            if self.fd < 0:
-                raise StartFailed(f"the network namespace of {self.name} is not there: its lab has ended")
+            self._check_open()
             self._worker = Worker(f"infra-{self.name}", self._enter)
-        return self._worker.call(function, *args, **kwargs)
+        return self._worker
+
+    def _check_open(self) -> None:
+        if self.fd < 0:
+            raise StartFailed(f"the network namespace of {self.name} is not there: its lab has ended")
 
     def _enter(self) -> None:
         linux.setns(self.fd, linux.CLONE_NEWNET)
@@ -135,6 +156,5 @@ class NetNamespace(Resource):
 
     def netlink(self) -> NetlinkSocket:
         """A new rtnetlink socket in the namespace."""
-        if self.fd < 0:
-            raise StartFailed(f"the network namespace of {self.name} is not there: its lab has ended")
+        self._check_open()
         return self._entrance.within(self.fd, NetlinkSocket)

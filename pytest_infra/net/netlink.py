@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from ..core.errors import InfraError
 
 __all__ = ["NetlinkError", "NetlinkSocket", "Request"]
+
+T = TypeVar("T")
 
 Request = tuple[bytes, str]
 """An encoded message, and what it asks for, in words, for the error."""
 
 _HEADER = struct.Struct("=IHHII")
 _ERROR, _DONE = 2, 3
-_F_MULTI, _F_ACK, _F_CAPPED, _F_ACK_TLVS = 0x2, 0x4, 0x100, 0x200
-_SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT = 270, 10, 11, 12
-_SO_RCVBUFFORCE = 33
+_F_ACK, _F_DUMP_INTR, _F_CAPPED, _F_ACK_TLVS = 0x4, 0x10, 0x100, 0x200
+_SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11
+_DUMPS = 100  # how often a list is asked for again that changed while it was given
 _CHUNK = 64  # messages in one send; the answers to 64 RTM_GETLINK fit into the default receive buffer
 _RECEIVE_BYTES = 1 << 20
 _TIMEOUT_S = 10.0
@@ -42,6 +46,7 @@ class NetlinkSocket:
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         self._sequence = 0
+        self._changed = False
         try:
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
@@ -74,12 +79,17 @@ class NetlinkSocket:
         return replies
 
     def dump(self, request: bytes, what: str) -> list[bytes]:
-        """Send one dump request and return all messages of the answer.
+        """Send one dump request and return all messages of the answer, which are of one moment.
 
         Raises:
             NetlinkError: it was refused.
         """
-        return self._exchange([(request, what)], dump=True)
+        for _ in range(_DUMPS):
+            self._changed = False
+            replies = self._exchange([(request, what)], dump=True)
+            if not self._changed:
+                return replies
+        raise NetlinkError(errno.EAGAIN, what, "it changed each time while it was read")
 
     def _exchange(self, requests: Sequence[Request], dump: bool = False) -> list[bytes]:
         first = self._sequence + 1
@@ -90,11 +100,11 @@ class NetlinkSocket:
                 flags |= _F_ACK
             packet += _HEADER.pack(length, kind, flags, number, 0) + message[16:] + b"\0" * (-length % 4)
         self._sequence = last = first + len(requests) - 1
-        self._socket.send(packet)
         replies: list[bytes] = []
         refused: NetlinkError | None = None
+        self._transfer(self._socket.send, packet, requests[0][1])
         while True:
-            data = self._socket.recv(_RECEIVE_BYTES)
+            data = self._transfer(self._socket.recv, _RECEIVE_BYTES, requests[0][1])
             offset = 0
             while offset < len(data):
                 length, kind, flags, number, _ = _HEADER.unpack_from(data, offset)
@@ -102,14 +112,22 @@ class NetlinkSocket:
                 offset += (length + 3) & ~3
                 if number < first:
                     continue  # left over from an exchange that was broken off
-                if kind == _ERROR:
+                self._changed |= bool(flags & _F_DUMP_INTR)
+                if kind in (_ERROR, _DONE):
                     refused = refused or _refusal(message, flags, requests[number - first][1])
-                elif kind != _DONE:
+                else:
                     replies.append(message)
                 if number == last and kind in (_ERROR, _DONE):
                     if refused is not None:
                         raise refused
                     return replies
+
+    @staticmethod
+    def _transfer(function: Callable[[Any], T], argument: object, what: str) -> T:
+        try:
+            return function(argument)
+        except OSError as error:
+            raise NetlinkError(error.errno or errno.ETIMEDOUT, what) from error
 
 
 def _refusal(message: bytes, flags: int, what: str) -> NetlinkError | None:

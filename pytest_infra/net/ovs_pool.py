@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..core.errors import InfraError
 from ..core.requirement import PRIVILEGE
@@ -28,7 +28,7 @@ class _Seat:
     instance: OvsInstance
     owner: object = None
     bridges: int = 0
-    cleaner: threading.Thread | None = field(default=None, repr=False)
+    cleaning: bool = False
 
 
 class OvsPool(Resource):
@@ -47,7 +47,8 @@ class OvsPool(Resource):
         self.entrance = entrance
         self._change = threading.Condition()
         self._seats: list[_Seat] = []
-        self._spares: list[threading.Thread] = []
+        self._threads: set[threading.Thread] = set()
+        self._spares = 0
         self._number = 0
         self.replaced: list[str] = []
         """Why instances were given up, oldest first."""
@@ -56,13 +57,23 @@ class OvsPool(Resource):
         undo.callback(self._stop_all)
 
     def _stop_all(self) -> None:
-        with self._change:
-            threads = [*self._spares, *(seat.cleaner for seat in self._seats if seat.cleaner)]
-        for thread in threads:
-            thread.join()
-        seats, self._seats, self._spares = self._seats, [], []
+        while threads := list(self._threads):
+            for thread in threads:
+                thread.join()
+        seats, self._seats = self._seats, []
         for seat in seats:
             seat.instance.stop()
+
+    def _in_background(self, name: str, function: Callable[..., None], *args: object) -> None:
+        def work() -> None:
+            try:
+                function(*args)
+            finally:
+                self._threads.discard(thread)
+
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        self._threads.add(thread)
+        thread.start()
 
     def acquire(self, owner: object, datapath: str = "netdev") -> OvsInstance:
         """The instance of the lab `owner`; all bridges of a lab with the same datapath share one.
@@ -99,21 +110,19 @@ class OvsPool(Resource):
             if seat.bridges > 0:
                 return
             seat.owner = None
-            seat.cleaner = threading.Thread(
-                target=self._clean, args=(seat,), name=f"{instance.name}-cleaner", daemon=True
-            )
-            seat.cleaner.start()
+            seat.cleaning = True
+            self._in_background(f"{instance.name}-cleaner", self._clean, seat)
 
     def _take(self, owner: object, datapath: str) -> _Seat | None:
         """A free instance, waited for if one is about to be; None where one has to be started."""
         deadline = time.monotonic() + _PATIENCE_S
         with self._change:
             while True:
-                if seat := self._find(datapath, lambda seat: seat.owner is None and seat.cleaner is None):
+                if seat := self._find(datapath, lambda seat: seat.owner is None and not seat.cleaning):
                     seat.owner, seat.bridges = owner, 1
                     return seat
                 left_s = deadline - time.monotonic()
-                if left_s <= 0 or not self._find(datapath, lambda seat: seat.cleaner is not None):
+                if left_s <= 0 or not self._find(datapath, lambda seat: seat.cleaning):
                     return None
                 self._start_spare(datapath)
                 self._change.wait(left_s)
@@ -129,10 +138,9 @@ class OvsPool(Resource):
 
     def _start_spare(self, datapath: str) -> None:
         """Somebody waits for the only instance: have a second one ready next time."""
-        if len(self._kept(datapath)) + len(self._spares) < _KEPT:
-            spare = threading.Thread(target=self._add_spare, args=(datapath,), name="infra-ovs-spare", daemon=True)
-            self._spares.append(spare)
-            spare.start()
+        if len(self._kept(datapath)) + self._spares < _KEPT:
+            self._spares += 1
+            self._in_background("infra-ovs-spare", self._add_spare, datapath)
 
     def _kept(self, datapath: str) -> list[_Seat]:
         return [seat for seat in self._seats if seat.owner is None and seat.instance.datapath == datapath]
@@ -150,7 +158,7 @@ class OvsPool(Resource):
         with self._change:
             if instance is not None:
                 self._seats.append(_Seat(instance))
-            self._spares.remove(threading.current_thread())
+            self._spares -= 1
             self._change.notify_all()
 
     def _clean(self, seat: _Seat) -> None:
@@ -162,7 +170,7 @@ class OvsPool(Resource):
             why = str(error)
         finally:
             with self._change:
-                seat.cleaner = None
+                seat.cleaning = False
                 surplus = len(self._kept(seat.instance.datapath)) > _KEPT
                 if why or surplus:
                     self._seats.remove(seat)

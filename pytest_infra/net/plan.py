@@ -113,14 +113,13 @@ class AddressPlan:
         """
         check_overlaps(segments)
         for segment in segments:
-            waiting = [port for port in segment.ports if port.wants_addresses]
+            waiting = [port for port in segment.ports if port.planned is None]
             if not waiting:
                 continue
             networks = segment.networks() or self._new_networks(len(segment.ports))
             chosen = {network.version: network for network in reversed(networks)}
             for port in waiting:
-                port.addresses = tuple(self._take(chosen[version], port) for version in sorted(chosen))
-                port.wants_addresses = False
+                port.planned = tuple(self._take(chosen[version], port) for version in sorted(chosen))
 
     def _new_networks(self, ports: int) -> list[IPNetwork]:
         """The first subnets are of a length that people read easily, the others as small as they can be."""
@@ -219,7 +218,7 @@ def _next_to(segments: Iterable[Segment]) -> dict[IPNetwork, dict[Any, None]]:
         networks = segment.networks()
         for network in networks:
             wider = {one for one in networks if one.version == network.version and network.subnet_of(one)}  # type: ignore[arg-type]
-            ports = [port for port in segment.ports if any(ip.network in wider for ip in port.addresses)]
+            ports = [port for port in segment.ports if any(ip.network in wider for ip in _routable(port))]
             found.setdefault(network, {}).update(dict.fromkeys(port.node for port in ports))
     return found
 
@@ -270,4 +269,4 @@ def _host_table(
 
 def _routable(port: Port) -> list[IPInterface]:
     """The addresses that are not of one link alone (RFC 3927, RFC 4291 section 2.5.6)."""
-    return [ip for ip in port.addresses if not ip.is_link_local]
+    return [ip for ip in port.planned or () if not ip.is_link_local]

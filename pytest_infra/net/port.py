@@ -52,8 +52,8 @@ class Port:
         self.name = name
         self.mac = mac
         self.mtu = mtu
-        self.addresses: tuple[IPInterface, ...] = addresses or ()
-        self.wants_addresses = addresses is None
+        self.planned = addresses
+        """The addresses; None while they are still to be chosen."""
         self.declared_at = declared_at
         self.index = 0
         self.link: Link
@@ -64,6 +64,13 @@ class Port:
 
     def __str__(self) -> str:
         return f"{self.node.name}:{self.name}"
+
+    @property
+    def addresses(self) -> tuple[IPInterface, ...]:
+        """The addresses that the lab gives it; where they are still to be chosen, the lab is settled first."""
+        if self.planned is None:
+            self.node.observe()
+        return self.planned or ()
 
     @property
     def peer(self) -> Port:
@@ -85,16 +92,16 @@ class Port:
 
     def up(self) -> None:
         """Set this end up, and give it back the addresses and routes that the kernel dropped while it was down."""
-        self.node.observe()
-        self._set(True)
+        self.set_state(True)
         self.restore(self)
 
     def down(self) -> None:
         """Set this end down (the administrative state); the other end loses its carrier."""
-        self.node.observe()
-        self._set(False)
+        self.set_state(False)
 
-    def _set(self, up: bool) -> None:
+    def set_state(self, up: bool) -> None:
+        """Set the administrative state, and have both ends know of the carrier when this returns."""
+        self.node.observe()
         state = "up" if up else "down"
         with self.node.namespace.netlink() as netlink:
             netlink.request([(messages.set_link(self.index, up=up), f"set {self} {state}"), self.sync()])

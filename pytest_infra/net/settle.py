@@ -29,6 +29,7 @@ from .switch import Switch
 __all__ = ["Batches", "restore", "settle"]
 
 _LOOPBACK = 1
+_MOST_SOCKETS = 256  # open at the same time
 _IPV6_WITHIN_S = 10.0  # with duplicate address detection, where a test turned it on, one to two seconds (RFC 4862)
 
 
@@ -36,13 +37,14 @@ class Batches:
     """Requests by namespace; each round is sent with one system call per namespace."""
 
     def __init__(self, undo: ExitStack) -> None:
-        self._undo = undo
+        undo.callback(self._close)
         self._sockets: dict[NetNamespace, NetlinkSocket] = {}
         self._requests: dict[NetNamespace, list[Request]] = {}
 
     def add(self, namespace: NetNamespace, *requests: Request) -> None:
         """Add requests to the next round."""
-        self._requests.setdefault(namespace, []).extend(requests)
+        if requests:
+            self._requests.setdefault(namespace, []).extend(requests)
 
     def send(self) -> None:
         """Send the round.
@@ -52,14 +54,22 @@ class Batches:
         """
         requests, self._requests = self._requests, {}
         for namespace, mine in requests.items():
-            if namespace not in self._sockets:
-                self._sockets[namespace] = netlink = namespace.netlink()
-                self._undo.callback(netlink.close)
-            self._sockets[namespace].request(mine)
+            self._socket(namespace).request(mine)
 
     def dump(self, namespace: NetNamespace, request: bytes, what: str) -> list[bytes]:
-        """Send one dump request to a namespace that was in an earlier round."""
-        return self._sockets[namespace].dump(request, what)
+        """Send one dump request to a namespace."""
+        return self._socket(namespace).dump(request, what)
+
+    def _socket(self, namespace: NetNamespace) -> NetlinkSocket:
+        if namespace not in self._sockets:
+            if len(self._sockets) == _MOST_SOCKETS:
+                self._sockets.pop(next(iter(self._sockets))).close()
+            self._sockets[namespace] = namespace.netlink()
+        return self._sockets[namespace]
+
+    def _close(self) -> None:
+        for netlink in self._sockets.values():
+            netlink.close()
 
 
 def settle(

@@ -46,7 +46,7 @@ def wire(a: Any, b: Any, options: LinkOptions, *, macs: MacPool, plan: AddressPl
     first = _port(mine, options.name, options.mac, options.ip, mtu, macs, declared_at)
     second = _port(other, options.peer_name, options.peer_mac, options.peer_ip, mtu, macs, declared_at)
     ports = [first, second]
-    both = [ip for port in ports for ip in port.addresses]
+    both = [ip for port in ports for ip in port.planned or ()]
     if len({ip.ip for ip in both}) < len(both):
         raise BadInput(f"a link's addresses must differ; got {', '.join(map(str, both))}")
     plan.claim(*ports)
@@ -71,7 +71,7 @@ def _port(
     return Port(
         node,
         _interface_name(node, name),
-        mac=macs.take() if mac is None else mac_address(mac),
+        mac=_mac(macs, mac),
         mtu=mtu,
         addresses=addresses,
         declared_at=declared_at,
@@ -84,7 +84,7 @@ def _interface_name(node: Any, name: str | None) -> str:
         interface_name(name)
         if name in taken:
             raise BadInput(f"interface {name!r} of {node.name} is taken (declared at {taken[name].declared_at})")
-        if name == "lo" or name == getattr(node, "device", None):
+        if name == "lo" or (isinstance(node, Switch) and name == node.name):
             raise BadInput(f"interface {name!r} of {node.name} is taken: it is there from the start")
         return name
     is_switch = isinstance(node, Switch)
@@ -106,6 +106,14 @@ def _addresses(node: Any, ip: str | Sequence[str] | None, mtu: int) -> tuple[IPI
     if mtu < _SMALLEST_MTU_IPV6 and any(address.version == 6 for address in addresses):
         raise BadInput(f"IPv6 needs an MTU of at least {_SMALLEST_MTU_IPV6} bytes (RFC 8200); got {mtu}")
     return addresses
+
+
+def _mac(macs: MacPool, mac: str | None) -> str:
+    if mac is None:
+        return macs.take()
+    chosen = mac_address(mac)
+    macs.reserve(chosen)
+    return chosen
 
 
 def _mtu(mtu: int) -> int:

@@ -125,7 +125,7 @@ def test_links_can_be_added_later(lab: Lab) -> None:
 def test_a_switch_without_links_is_there(lab: Lab) -> None:
     switch = lab.ovs("alone")
     assert switch.vsctl(["list-br"]).stdout == "alone\n"
-    assert "alone" in switch.interfaces
+    assert ("alone" in switch.interfaces) == (not switch.instance.limit)
 
 
 def test_two_switches_of_a_lab(lab: Lab) -> None:
@@ -279,7 +279,7 @@ def test_the_kernel_datapath_works_or_says_what_is_missing(session: Infra) -> No
             assert transfer(a, b, address(b, 6)) == 200_000
             assert "ovs-system" in switch.interfaces
             (flow,) = switch.flows()
-            assert flow.packets > 100
+            assert flow.packets > 8
         else:
-            with pytest.raises(Unavailable, match="ovs-kernel .*no generic netlink family ovs_datapath; modprobe"):
+            with pytest.raises(Unavailable, match=r"ovs-kernel .*no generic netlink family ovs_datapath; modprobe"):
                 two_hosts(lab, datapath="system")

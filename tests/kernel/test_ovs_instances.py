@@ -167,7 +167,7 @@ def test_an_instance_whose_daemon_died_between_labs_is_replaced(entrance: Entran
     with OvsPool(entrance) as pool:
         first = pool.acquire("lab1")
         pool.release(first)
-        until(lambda: pool._find("netdev", lambda seat: seat.cleaner is None), within_s=5, what="it is clean")
+        until(lambda: pool._find("netdev", lambda seat: not seat.cleaning), within_s=5, what="it is clean")
         kill(first, "ovs-vswitchd")
         second = pool.acquire("lab2")
         assert second is not first
@@ -190,6 +190,19 @@ def test_labs_at_the_same_time_have_instances_of_their_own_and_surplus_ones_end(
         until(lambda: sum(item.running for item in instances) == ovs_pool._KEPT, within_s=10, what="its daemons too")
         assert pool.replaced == []
     assert not any(instance.running for instance in instances)
+
+
+def test_the_pool_ends_with_all_that_it_does_in_the_background(entrance: Entrance) -> None:
+    with OvsPool(entrance):
+        pass
+    before = census()
+    for _ in range(2):
+        with OvsPool(entrance) as pool:
+            for number in range(3):
+                instance = pool.acquire(number)
+                instance.commit(*make_bridge("one", instance.datapath_type, {}))
+                pool.release(instance)
+        assert census() == before
 
 
 def test_instances_are_used_again() -> None:

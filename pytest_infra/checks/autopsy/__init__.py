@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .examine import Autopsy, examine
 from .finding import Case, Finding
+from .hop import planned_wires
 from .view import View
 
-__all__ = ["Autopsy", "Case", "Finding", "View", "examine"]
+__all__ = ["Autopsy", "Case", "Finding", "View", "examine", "planned_wires"]

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from ...core.node import IPAddress, Node
-from . import find_addresses, find_forwarding, find_interfaces, find_neighbours, find_routes, find_services
+from . import find_addresses, find_forwarding, find_interfaces, find_losses, find_neighbours, find_routes, find_services
 from .draw import draw
 from .finding import Case, EndFinder, Finding, HopFinder
 from .hop import Hop, walk
@@ -42,7 +42,7 @@ END_FINDERS: Final = (
     find_services.ECHO_IGNORED,
     find_services.REJECTED,
 )
-LAST_FINDERS: Final = (find_services.UDP_SILENCE, find_services.DELIVERY)
+LAST_FINDERS: Final = (find_losses.UDP_SILENCE, find_losses.LOSS, find_losses.INTERMITTENT)
 _TIME_LIMIT_S = 0.8
 
 
@@ -100,8 +100,8 @@ class _Examination:
     def run(self) -> Finding | None:
         """The first cause: on the way there, at the destination, or on the way back."""
         case = self._case
-        arrived = bool(case.delivered) or _answered_by_destination(case)
-        finding = self._way(case.source, case.destination, case.address, () if arrived else HOP_FINDERS)
+        finders = () if _answered_by_destination(case) else HOP_FINDERS
+        finding = self._way(case.source, case.destination, case.address, finders)
         finding = finding or self._end(END_FINDERS)
         if finding is None and case.answer.kind == "silence" and case.destination and case.source_address:
             there = self.hops

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .finding import Case, EndFinder, Finding
 
-__all__ = ["DELIVERY", "ECHO_IGNORED", "LISTENER", "REJECTED", "UDP_SILENCE"]
+__all__ = ["ECHO_IGNORED", "LISTENER", "REJECTED"]
 
 _PROHIBITED = {4: {(3, 9), (3, 10), (3, 13)}, 6: {(1, 1), (1, 5), (1, 6)}}
 _ECHO_IGNORED = {4: "net.ipv4.icmp_echo_ignore_all", 6: "net.ipv6.icmp.echo_ignore_all"}
@@ -78,30 +78,6 @@ def _rejected(case: Case) -> Finding | None:
     )
 
 
-def _udp_silence(case: Case) -> Finding | None:
-    return Finding(
-        "udp-silence",
-        case.name,
-        f"it cannot be told: the server on {_service(case)} of {case.name} may have stayed silent",
-        "name a payload= that the server answers, or test only the network with serve=True",
-        mark="SILENT",
-    )
-
-
-def _delivery(case: Case) -> Finding | None:
-    """What remains when everything is as it should be."""
-    if case.answer.kind != "silence" or not case.delivered:
-        return None
-    return Finding(
-        "filtered",
-        case.name,
-        f"the packet was delivered to {case.name}, and no answer came back: "
-        f"a packet filter of {case.name} or on the way back is suspected",
-        f"look at the rules in {case.name}: nft list ruleset",
-        mark="NO ANSWER",
-    )
-
-
 def _at_a_node(case: Case) -> bool:
     return case.destination is not None
 
@@ -116,11 +92,3 @@ ECHO_IGNORED = EndFinder(
 """Whether the kernel is told not to answer echo requests."""
 REJECTED = EndFinder("rejections", _rejected, applies=lambda case: case.answer.kind != "silence")
 """Whether somebody refused it on purpose."""
-UDP_SILENCE = EndFinder(
-    "",
-    _udp_silence,
-    applies=lambda case: case.protocol == "udp" and not case.served and case.answer.kind == "silence",
-)
-"""Whether silence proves nothing."""
-DELIVERY = EndFinder("delivery", _delivery, applies=lambda case: bool(case.delivered))
-"""Whether it arrived and was not answered."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.node import IPAddress, Node, NodePort
 from ..answer import Answer
+from ..outcome import Outcome
 from .view import View
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class Case:
     """The answer that made the check fail."""
     served: bool = False
     """Whether the check itself listened at the destination, so that there is no server to look for."""
-    delivered: bool | None = None
-    """Whether the packet is known to have reached the destination; None when that is not known."""
+    trace: Outcome | None = None
+    """How far a second probe came; None when none was sent."""
     _views: dict[int, View] = field(default_factory=dict)
 
     def view(self, node: Any) -> View:

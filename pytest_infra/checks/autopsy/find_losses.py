@@ -1,0 +1,62 @@
+"""What is left when all state is as it should be: where a second probe, followed on its way, was lost."""
+
+from __future__ import annotations
+
+from .finding import Case, EndFinder, Finding
+
+__all__ = ["INTERMITTENT", "LOSS", "UDP_SILENCE"]
+
+
+def _loss(case: Case) -> Finding | None:
+    trace = case.trace
+    if trace is None or trace.status != "lost":
+        return None
+    what = "the packet" if trace.what == "request" else f"the answer of {case.name}"
+    node = trace.at.split(":")[0]
+    if trace.before:
+        cause = f"{what} left {trace.at} and did not arrive at {trace.before}: something in between drops it"
+        remedy = "look at what is in between: the flows of a switch, tc filters and XDP programs of the ports"
+        return Finding("dropped-between", node, cause, remedy, mark="NOT SEEN", port=trace.before)
+    remedy = f"look at the rules in {node}: nft list ruleset"
+    if trace.what == "reply" and node == case.name:
+        cause = f"the packet was delivered to {node}, which sent no answer: a packet filter of {node} is suspected"
+        return Finding("filtered", node, cause, remedy, mark="NO ANSWER")
+    if node == case.source.name:
+        did = "did not leave" if trace.what == "request" else "arrived at"
+        cause = f"{what} {did} {node}{'' if trace.what == 'request' else ', which did not take it'}"
+    else:
+        cause = f"{what} arrived at {node}, which did not take it or pass it on"
+    return Finding("filtered", node, f"{cause}: a packet filter of {node} is suspected", remedy, mark="DROPPED HERE")
+
+
+def _intermittent(case: Case) -> Finding | None:
+    if case.trace is None or case.trace.status != "answered":
+        return None
+    return Finding(
+        "intermittent",
+        case.name,
+        "a second probe was answered: the first was lost on the way, or its answer came too late",
+        "measure how often: ping(…, count=100); allow more time with within=",
+    )
+
+
+def _udp_silence(case: Case) -> Finding | None:
+    return Finding(
+        "udp-silence",
+        case.name,
+        f"it cannot be told: the server on UDP port {case.port} of {case.name} may have stayed silent",
+        "name a payload= that the server answers, or test only the network with serve=True",
+        mark="SILENT",
+    )
+
+
+def _silent_udp_server(case: Case) -> bool:
+    return case.protocol == "udp" and not case.served and case.answer.kind == "silence"
+
+
+UDP_SILENCE = EndFinder("", _udp_silence, applies=_silent_udp_server)
+"""Whether silence proves nothing."""
+LOSS = EndFinder("", _loss)
+"""Where the second probe was lost."""
+INTERMITTENT = EndFinder("", _intermittent)
+"""Whether the second probe was answered."""

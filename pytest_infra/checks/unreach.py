@@ -1,0 +1,203 @@
+"""`assert_unreachable`: packets do not come through, proven and not just waited for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Literal
+
+from ..core.node import Node
+from ..core.report import Report, explain
+from ..core.units import format_duration
+from .answer import Answer
+from .follow import Follow
+from .outcome import Outcome, Status
+from .probe_icmp import EchoProbe
+from .probe_tcp import TcpProbe
+from .probe_udp import UdpProbe
+from .request import NOUNS, Protocol, Request, check_request, service
+from .retrace import make_probe
+from .serve import serving
+from .target import Family, Target, choose_ends
+
+__all__ = ["Proof", "UnreachableReport", "assert_unreachable", "measure_unreachable"]
+
+Proof = Literal["answer", "sentinel", "state", "timeout"]
+"""``answer``: an ICMP error, a TCP reset, a refusal by the sender's kernel, or an answer after all. ``sentinel``:
+frames that were sent behind the probe arrived, and it did not. ``state``: an interface on the way is down or has no
+carrier. ``timeout``: nothing came in time; slower and weaker than the others."""
+
+
+_PROOFS: Final[Mapping[Status, Proof]] = {"lost": "sentinel", "down": "state"}
+
+
+@dataclass(frozen=True)
+class UnreachableReport(Report):
+    """Whether a probe from one node to another stayed without the answer that it asks for; times in seconds."""
+
+    kind: ClassVar[str] = "unreachable"
+
+    source: str
+    destination: str
+    address: str
+    protocol: Protocol
+    port: int | None
+    served: bool
+    """Whether the check itself listened at the destination."""
+    within_s: float
+    answer: Answer
+    proof: Proof
+    place: str
+    """Where the probe or its answer was lost, or who refused it; empty when that is not known."""
+    why: str
+    """Why there was no better proof than a timeout, or which interface is down."""
+    undecided: bool
+    """Whether silence proves nothing here: a UDP server may have taken the datagram."""
+    elapsed_s: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the probe was not answered, and that is proven as well as can be."""
+        return not self.answer.replied and not self.undecided
+
+    def explain(self) -> str:
+        """The verdict, what was measured and wanted, and what it rests on."""
+        noun, where = NOUNS[self.protocol], service(self.address, self.protocol, self.port)
+        elapsed = format_duration(self.elapsed_s)
+        wanted = f"no answer from {where}"
+        if self.undecided:
+            return explain(
+                f"it cannot be told whether {self.source} reaches {self.destination}: {where} stays silent",
+                [
+                    ("measured", f"1 {noun} sent, no answer in {elapsed}"),
+                    ("wanted", wanted),
+                    ("cause", f"a UDP server may take a datagram and stay silent{self._delivery()}"),
+                    ("next", "name a payload= that the server answers, or test only the network with serve=True"),
+                ],
+            )
+        if self.ok:
+            proof = f"{self.proof}{f' at {self.place}' if self.place else ''}{f' ({self.why})' if self.why else ''}"
+            return explain(
+                f"{self.source} cannot reach {self.destination}: {self.answer}",
+                [("measured", f"1 {noun} sent, {self.answer}, after {elapsed}"), ("wanted", wanted), ("proof", proof)],
+            )
+        return explain(
+            f"{self.source} reaches {self.destination}, which should be out of reach: {where} answered",
+            [
+                (
+                    "measured",
+                    f"1 {noun} answered in {format_duration(self.answer.rtt_s or 0.0)}",
+                ),
+                ("wanted", wanted),
+                ("next", f"see by which way: print(traceroute({self.source}, {self.destination}))"),
+            ],
+        )
+
+    def _delivery(self) -> str:
+        return f"; it was delivered to {self.place}" if self.place else ""
+
+
+def measure_unreachable(
+    a: Node | tuple[Node, Any],
+    b: Target,
+    *,
+    protocol: Protocol = "icmp",
+    port: int | None = None,
+    serve: bool = False,
+    payload: bytes | None = None,
+    family: Family | None = None,
+    within: str | float = "1 s",
+) -> UnreachableReport:
+    """Send one probe and prove what became of it; `assert_unreachable` takes the same and judges."""
+    request = check_request(protocol, port, serve, payload, within)
+    ends = choose_ends(a, b, family)
+    started = time.monotonic()
+    port, answer, outcome = _send(ends, request)
+    proof = _PROOFS.get(outcome.status, "timeout") if answer is None else "answer"
+    return UnreachableReport(
+        source=ends.source.name,
+        destination=ends.destination_name,
+        address=str(ends.address),
+        protocol=protocol,
+        port=port,
+        served=request.serve,
+        within_s=request.within_s,
+        answer=answer or Answer("silence"),
+        proof=proof,
+        place=outcome.place if answer is None else answer.sender,
+        why=outcome.why,
+        undecided=proof == "timeout" and protocol == "udp" and not request.serve and payload is None,
+        elapsed_s=time.monotonic() - started,
+    )
+
+
+def _send(ends: Ends, request: Request) -> tuple[int | None, Answer | None, Outcome]:
+    """Send the probe and settle what becomes of it; with the port that it was sent to."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(serving(ends, request.protocol, request.port)) if request.serve else None
+        port = request.port if listener is None else int(listener.getsockname()[1])
+        probe = make_probe(ends, request, port, listener)
+        stack.enter_context(probe)
+        by_kernel = request.protocol != "udp"
+        follow = stack.enter_context(Follow(ends, probe, kernel_answers=by_kernel, served=request.serve))
+        deadline = time.monotonic() + request.within_s
+        probe.send()
+        answer, outcome = _settle(probe, follow, deadline)
+    return port, answer, outcome
+
+
+def _settle(probe: EchoProbe | TcpProbe | UdpProbe, follow: Follow, deadline: float) -> tuple[Answer | None, Outcome]:
+    """The answer at once, else the proof that none will come, else what comes until the deadline."""
+    if answer := probe.answer(time.monotonic()):
+        return answer, Outcome("answered")
+    outcome = follow.run(deadline)
+    if outcome.status in ("lost", "down", "answered"):
+        return probe.answer(time.monotonic()), outcome
+    return probe.answer(deadline), outcome
+
+
+def assert_unreachable(
+    a: Node | tuple[Node, Any],
+    b: Target,
+    *,
+    protocol: Protocol = "icmp",
+    port: int | None = None,
+    serve: bool = False,
+    payload: bytes | None = None,
+    family: Family | None = None,
+    within: str | float = "1 s",
+) -> UnreachableReport:
+    """Check that a packet from `a` does not get the answer from `b` that `assert_reachable` asks for.
+
+    A refusal (an ICMP error, a TCP reset, no route, an interface that is down) settles it at once. For silence, a
+    sentinel is sent behind the probe on each segment of the way and back: once it has arrived, the probe would have
+    arrived before it, and nothing is waited for. Where no sentinel comes through, or the order of frames is not sure,
+    `within` is waited out; `UnreachableReport.proof` says which it was.
+
+    Args:
+        a: the node to send from, or the node and the address to send from.
+        b: a node, an IP address, or a node and one of its addresses.
+        protocol: ``"icmp"``, ``"tcp"`` or ``"udp"``.
+        port: the TCP or UDP port of a server in `b`; without it, or with `serve`, the check itself listens in `b`,
+            so that only the network can be the reason.
+        serve: whether the check itself listens in `b`, on `port` where one is given.
+        payload: the bytes of the UDP datagram, to which the server would answer.
+        family: ``"ipv4"``, ``"ipv6"``, or None for IPv4 where there is one.
+        within: how long to wait where there is no better proof.
+
+    Returns:
+        What was measured, and the proof.
+
+    Raises:
+        CheckFailed: `b` answered; or a UDP server was silent, which proves nothing without `payload` or `serve`.
+        BadInput: an argument that cannot be used.
+        StartFailed: `port` is taken in `b`, so the check cannot listen there.
+    """
+    __tracebackhide__ = True
+    report = measure_unreachable(
+        a, b, protocol=protocol, port=port, serve=serve, payload=payload, family=family, within=within
+    )
+    report.demand()
+    return report

@@ -1,0 +1,161 @@
+"""Nothing is left on the machine, however a run ends: five seconds later at most, without ``pytest-infra clean``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CONFTEST = '''
+"""Labs with all that could be left behind: daemons, a switch with daemons of its own, files on the lease."""
+import os, sys
+from pathlib import Path
+import pytest
+
+FOLDER = Path(__file__).parent
+DAEMON = """
+import os, signal, time
+for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        time.sleep(600)
+    os._exit(0)
+os._exit(0)
+"""
+
+def pytest_configure(config):
+    (FOLDER / "pids").mkdir(exist_ok=True)
+    (FOLDER / "pids" / str(os.getpid())).touch()
+    if not hasattr(config, "workerinput"):
+        (FOLDER / "pytest").write_text(str(os.getpid()))
+
+@pytest.fixture
+def busy_lab(infra, lab):
+    a, b, c = lab.host("a"), lab.router("b"), lab.host("c", isolate=["pid", "mount"])
+    sw1, sw2 = lab.ovs("sw1"), lab.bridge("sw2")
+    lab.link(a, sw1)
+    lab.link(b, sw1)
+    lab.link(b, sw2)
+    lab.link(c, sw2)
+    for host in (a, c):
+        host.run([sys.executable, "-c", DAEMON])
+        host.spawn(["sleep", "600"])
+    a.spawn([sys.executable, "-m", "http.server", "8000"])
+    leased = FOLDER / f"leased-{os.getpid()}-{lab.name}"
+    infra.lease.add("directory", path=str(leased))
+    leased.mkdir()
+    (leased / "file").touch()
+    return lab
+
+def wait_for_the_signal():
+    """Once: a run that goes on after it must be able to end."""
+    import threading
+    try:
+        (FOLDER / "claimed").touch(exist_ok=False)
+    except FileExistsError:
+        return
+    (FOLDER / "worker").write_text(str(os.getpid()))
+    (FOLDER / "ready").touch()
+    threading.Event().wait(60)
+
+@pytest.fixture
+def wait():
+    return wait_for_the_signal
+
+@pytest.fixture
+def lab_that_waits(busy_lab):
+    wait_for_the_signal()
+'''
+
+PASSING = "def test_passes(busy_lab): pass"
+FAILING = """
+    import pytest
+
+    @pytest.fixture
+    def broken(busy_lab):
+        raise RuntimeError("wanted")
+
+    def test_set_up_fails(broken): pass
+    def test_fails(lab):
+        lab.ovs("sw1").show()
+        raise AssertionError("wanted")
+"""
+WAITS_IN_SET_UP = "def test_waits(lab_that_waits): pass"
+WAITS = "def test_waits(busy_lab, wait): wait()"
+WAITS_AMONG_OTHERS = """
+    import pytest
+
+    @pytest.mark.parametrize("number", range(4))
+    def test_waits(busy_lab, wait, number): wait()
+"""
+
+CASES = {
+    "a passing suite": (PASSING, "none", "", [], 0),
+    "a failing suite": (FAILING, "none", "", [], 1),
+    "SIGINT in set-up": (WAITS_IN_SET_UP, "SIGINT", "pytest", [], 2),
+    "SIGINT in the test": (WAITS, "SIGINT", "pytest", [], 2),
+    "SIGTERM": (WAITS, "SIGTERM", "pytest", [], 128 + 15),
+    "SIGHUP": (WAITS, "SIGHUP", "pytest", [], 128 + 1),
+    "SIGKILL": (WAITS, "SIGKILL", "pytest", [], -9),
+    "SIGKILL in set-up": (WAITS_IN_SET_UP, "SIGKILL", "pytest", [], -9),
+    "SIGKILL of a worker": (WAITS_AMONG_OTHERS, "SIGKILL", "worker", ["-n2"], 1),
+    "SIGKILL of the controller": (WAITS_AMONG_OTHERS, "SIGKILL", "pytest", ["-n2"], -9),
+}
+
+
+def census(pytester: pytest.Pytester, case: tuple[str, str, str, list[str], int]) -> dict[str, Any]:
+    """Run a suite, do to it what the case says, and return what the census found."""
+    suite, name, target, arguments, _ = case
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(test_suite=suite)
+    script = Path(__file__).with_name("census.py")
+    argv = [sys.executable, str(script), str(pytester.path), name, target or "-", *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nothing_is_left(pytester: pytest.Pytester, case: str) -> None:
+    found = census(pytester, CASES[case])
+    assert found["left"] == [], found["output"]
+    assert found["status"] == CASES[case][-1], found["output"]
+
+
+LEAVES_A_PROCESS = """
+    import subprocess
+
+    def test_leaves(busy_lab):
+        subprocess.Popen(["sleep", "599"], start_new_session=True)
+"""
+LEAVES_FILES = """
+    import os, signal
+
+    def test_leaves(busy_lab):
+        for child in open(f"/proc/self/task/{os.getpid()}/children").read().split():
+            if "pytest-infra-reaper" in open(f"/proc/{child}/cmdline").read():
+                os.kill(int(child), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_census_sees_a_process(pytester: pytest.Pytester) -> None:
+    (left,) = census(pytester, (LEAVES_A_PROCESS, "none", "", [], 0))["left"]
+    assert left.startswith("process ")
+    assert left.endswith(" sleep 599")
+
+
+def test_the_census_sees_files_that_only_a_sweep_removes(pytester: pytest.Pytester) -> None:
+    left = census(pytester, (LEAVES_FILES, "none", "", [], -9))["left"]
+    assert {text.split()[0] for text in left} == {"file", "leased"}
+    done = subprocess.run([sys.executable, "-m", "pytest_infra", "clean"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert list(pytester.path.glob("leased-*")) == []
+    assert [text for text in left if text.startswith("file") and Path(text.split()[1]).exists()] == []
