@@ -28,6 +28,7 @@ from .net.switch import Switch
 from .net.wiring import LinkOptions, wire
 
 if TYPE_CHECKING:
+    from .cgroup.group import Group
     from .net.ovs import OvsBridge
     from .net.ovs_pool import OvsPool
 
@@ -77,6 +78,7 @@ class Lab(Resource):
         self._new: list[Host | Switch] = []
         self._new_links: list[Link] = []
         self._guard: Guard | None = None
+        self._groups = 0
         self._failure = ""
         self._settling = False
 
@@ -234,6 +236,28 @@ class Lab(Resource):
         self.switches[switch.name] = switch
         self._new.append(switch)
         return switch
+
+    def cgroup(self, name: str | None = None, *nodes: Host, **limits: Any) -> Group:
+        """Make a control group that ends with the lab, and put the commands of these nodes into it.
+
+        Args:
+            name: for people; ``g1``, ``g2``, … by default.
+            nodes: whose commands join it from now on; functions that they `call` do not.
+            limits: ``memory_max="64 MiB"``, ``cpu_max=0.5``, … as `cgroup.limits.parse_limits` takes them.
+
+        Raises:
+            BadInput: a limit cannot be, or a node has a group already.
+            Unavailable: the machine lacks what a limit needs.
+        """
+        from .cgroup.group import Group
+
+        self._alive()
+        self._groups += 1
+        group = Group(name or f"g{self._groups}", lease=self._services.lease, **limits)
+        self._stack.enter_context(group)
+        for node in nodes:
+            group.adopt(node)
+        return group
 
     # -- settling ----------------------------------------------------------------------------------------------
 

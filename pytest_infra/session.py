@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .core.lease import Lease
 from .core.requirement import PRIVILEGE
@@ -13,6 +13,7 @@ from .net.machine import Machine
 from .net.namespace import Entrance
 
 if TYPE_CHECKING:
+    from .cgroup.group import Group
     from .net.ovs_pool import OvsPool
 
 __all__ = ["Infra"]
@@ -33,6 +34,7 @@ class Infra(Resource):
 
     def __init__(self) -> None:
         self._labs = 0
+        self._groups = 0
 
     def _start(self, undo: ExitStack) -> None:
         self.lease = undo.enter_context(Lease())
@@ -51,6 +53,19 @@ class Infra(Resource):
         """The machine's own network, read-only."""
         self.start()
         return self._machine
+
+    def cgroup(self, name: str | None = None, **limits: Any) -> Group:
+        """A new control group; use it as a context manager.
+
+        Args:
+            name: for people; ``g1``, ``g2``, … by default.
+            limits: ``memory_max="64 MiB"``, ``cpu_max=0.5``, … as `cgroup.limits.parse_limits` takes them.
+        """
+        from .cgroup.group import Group
+
+        self.start()
+        self._groups += 1
+        return Group(name or f"g{self._groups}", lease=self.lease, **limits)
 
     def lab(self, name: str | None = None) -> Lab:
         """A new lab; use it as a context manager.

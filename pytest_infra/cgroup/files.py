@@ -17,7 +17,7 @@ def read(folder: str, name: str) -> str | None:
 
 
 def write(folder: str, name: str, text: str) -> None:
-    """Write a value in one write(2), as the kernel wants it.
+    """Give a file its value in one go, as the kernel wants it.
 
     Raises:
         OSError: the kernel refuses it; the file's path is in the error.

@@ -115,14 +115,18 @@ class Group(Resource):
     def _hand_down(self, home: str) -> None:
         """Have a version 2 folder give its controllers to the groups in it."""
         asked = {setting.controller for setting in v2.settings(self.limits)}
-        wanted = controller_files(home) & {*V2_DEFAULT, *asked} - set((read(home, "cgroup.subtree_control") or "").split())
+        wanted = controller_files(home) & {*V2_DEFAULT, *asked} - set(
+            (read(home, "cgroup.subtree_control") or "").split()
+        )
         for controller in sorted(wanted):
             try:
                 write(home, "cgroup.subtree_control", f"+{controller}")
             except OSError as error:
                 if controller in asked:
                     why = f"{home} cannot hand the {controller} controller down: {error.strerror}"
-                    raise Unavailable(f"cgroup-{controller}", why, "run in a delegated group without processes") from error
+                    raise Unavailable(
+                        f"cgroup-{controller}", why, "run in a delegated group without processes"
+                    ) from error
 
     def _apply(self, limits: Limits) -> None:
         """Write the limits' files, each in the version that has its controller."""
@@ -146,7 +150,9 @@ class Group(Resource):
         if version == 2 and controller in ("devices", "net_cls"):
             version = 0
         if version == 0:
-            why = f"{setting.limit} needs the {controller} controller, and this group has none: {self.layout.describe()}"
+            why = (
+                f"{setting.limit} needs the {controller} controller, and this group has none: {self.layout.describe()}"
+            )
             raise Unavailable(what, why, "pytest-infra doctor tells which controller is where")
 
     def _write(self, setting: Setting) -> None:

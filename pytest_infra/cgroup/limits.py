@@ -106,7 +106,9 @@ def device_rule(text: str) -> str:
         return text
     path, _, access = text.partition(" ")
     if not path.startswith("/") or not re.fullmatch(r"(?!.*(.).*\1)[rwm]{1,3}", access or "rwm"):
-        raise BadInput(f"devices: {text!r} is no rule; write '/dev/null', '/dev/null r', or 'c 1:3 rw' (r, w, m: mknod)")
+        raise BadInput(
+            f"devices: {text!r} is no rule; write '/dev/null', '/dev/null r', or 'c 1:3 rw' (r, w, m: mknod)"
+        )
     try:
         status = os.stat(path)
     except OSError as error:
@@ -211,6 +213,8 @@ def parse_limits(
         pids_max=_whole("pids_max", pids_max, 1, 4_194_304),
         io_max=tuple(io.items()),
         devices=None if devices is None else tuple(device_rule(rule) for rule in devices),
-        hugetlb_max=tuple((page, _size(f"hugetlb_max[{page}]", most) or 0) for page, most in (hugetlb_max or {}).items()),
+        hugetlb_max=tuple(
+            (page, _size(f"hugetlb_max[{page}]", most) or 0) for page, most in (hugetlb_max or {}).items()
+        ),
         net_classid=_whole("net_classid", net_classid, 0, 2**32 - 1),
     )

@@ -95,10 +95,16 @@ class CgroupController(Requirement):
         layout = read_layout()
         version = layout.where(self.controller)
         if version == 0:
-            return Absent(f"the {self.controller} controller is in no mounted hierarchy: {layout.describe()}", self._cure())
+            return Absent(
+                f"the {self.controller} controller is in no mounted hierarchy: {layout.describe()}", self._cure()
+            )
         if version == 1:
             mount = layout.v1[self.controller]
-            return Present(f"v1 {mount}") if can_hold_groups(mount) else Absent(f"{mount} cannot be written", "run it as root")
+            return (
+                Present(f"v1 {mount}")
+                if can_hold_groups(mount)
+                else Absent(f"{mount} cannot be written", "run it as root")
+            )
         return self._in_v2(layout)
 
     def _in_v2(self, layout: Layout) -> Present | Absent:
@@ -114,7 +120,8 @@ class CgroupController(Requirement):
 
     def _cure(self) -> str:
         if self.controller in ("devices", "net_cls"):
-            return f"mount -t cgroup -o {self.controller} none /sys/fs/cgroup/{self.controller}; version 2 has no such files"
+            mount = f"mount -t cgroup -o {self.controller} none /sys/fs/cgroup/{self.controller}"
+            return f"{mount} (version 2 has no such files)"
         return "use a kernel that has it"
 
 

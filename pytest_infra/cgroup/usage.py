@@ -26,7 +26,7 @@ _GROWING = (
 class Usage(Report):
     """What a group (and every group below it) has used; None where no controller counts it.
 
-    ``later - earlier`` is what happened in between: counters are subtracted; what is a state or a peak is the later one.
+    ``later - earlier`` is what happened in between: counters are subtracted; a state or a peak is the later one.
     """
 
     kind: ClassVar[str] = "usage"
@@ -89,19 +89,22 @@ class Usage(Report):
             device: io - earlier.devices.get(device, DeviceIo()) for device, io in self.devices.items()
         }
         before = earlier.pressure
-        values["pressure"] = {name: item - before[name] if name in before else item for name, item in self.pressure.items()}
+        values["pressure"] = {
+            name: item - before[name] if name in before else item for name, item in self.pressure.items()
+        }
         return replace(self, **values)
 
     def rows(self) -> list[tuple[str, str]]:
         """The figures for a reader, one row for each controller."""
+        waits = [f"{name} {format_duration(item.some_s)}" for name, item in self.pressure.items() if item.some_s]
         return [
             ("cpu", self._cpu()),
             ("memory", self._memory()),
-            ("processes", "" if self.pids is None else _parts((f"{self.pids} now", self.pids), (f"{self.pids_peak} at most", self.pids_peak))),
-            ("i/o", "\n".join(f"{device}: {format_size(io.read_bytes)} read, {format_size(io.write_bytes)} written" for device, io in self.devices.items())),
+            ("processes", _parts((f"{self.pids} now", self.pids), (f"{self.pids_peak} at most", self.pids_peak))),
+            ("i/o", "\n".join(f"{device}: {io}" for device, io in self.devices.items() if io)),
             ("events", self._events()),
-            ("pressure", ", ".join(f"{name} {format_duration(item.some_s)}" for name, item in self.pressure.items() if item.some_s)),
-        ]  # fmt: skip
+            ("pressure", ", ".join(waits)),
+        ]
 
     def explain(self) -> str:
         """The figures as text."""
@@ -118,16 +121,22 @@ class Usage(Report):
 
     def _memory(self) -> str:
         sizes = (("now", "memory_bytes"), ("at most", "memory_peak_bytes"), ("allowed", "memory_max_bytes"))
-        parts = [f"{format_size(getattr(self, name))} {word}" for word, name in sizes if getattr(self, name) is not None]
+        parts = [
+            f"{format_size(getattr(self, name))} {word}" for word, name in sizes if getattr(self, name) is not None
+        ]
         return ", ".join(parts)
 
     def _events(self) -> str:
         return _parts(
-            (f"{self.oom_kills} processes killed for want of memory", self.oom_kills),
-            (f"{self.memory_max_hits} times at the memory limit", self.memory_max_hits),
-            (f"{self.memory_high_hits} times above memory_high", self.memory_high_hits),
-            (f"{self.pids_max_hits} forks refused", self.pids_max_hits),
+            (f"{_count(self.oom_kills, 'process', 'es')} killed for want of memory", self.oom_kills),
+            (f"{_count(self.memory_max_hits, 'time')} at the memory limit", self.memory_max_hits),
+            (f"{_count(self.memory_high_hits, 'time')} above memory_high", self.memory_high_hits),
+            (f"{_count(self.pids_max_hits, 'fork')} refused", self.pids_max_hits),
         )
+
+
+def _count(number: int | None, noun: str, plural: str = "s") -> str:
+    return f"{number} {noun}{'' if number == 1 else plural}"
 
 
 def _parts(*parts: tuple[str, object]) -> str:
@@ -139,7 +148,9 @@ def _tree(folder: str) -> Iterator[str]:
         yield path
 
 
-def _summed(read: Callable[[Mapping[str, str]], dict[str, int | None]], folders: Mapping[str, str]) -> dict[str, int | None]:
+def _summed(
+    read: Callable[[Mapping[str, str]], dict[str, int | None]], folders: Mapping[str, str]
+) -> dict[str, int | None]:
     """Version 1's events of a folder and all below it."""
     total: dict[str, int | None] = {}
     for controller, top in folders.items():

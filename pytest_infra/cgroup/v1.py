@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 from ..core.errors import Unavailable
 from .files import flat, number, read, write
@@ -13,6 +15,8 @@ from .values import DeviceIo
 __all__ = ["cpu", "events", "io", "memory", "pids", "prepare", "settings"]
 
 _NO_LIMIT = 1 << 62  # what the kernel shows for "no limit" is near 2**63, rounded down to pages
+_DISKS = "/sys/block"
+_NO_DISKS = ("loop", "ram", "zram", "nbd", "fd", "sr")
 _OPERATIONS = (("read", "Read"), ("write", "Write"))
 _SHARES = 1024 / 100  # a weight of 100 is the kernel's default of 1024 shares
 
@@ -22,6 +26,22 @@ def prepare(controller: str, folder: str, parent: str) -> None:
     if controller == "cpuset":
         for name in ("cpuset.cpus", "cpuset.mems"):
             write(folder, name, (read(parent, name) or "").strip())
+    if controller == "io":
+        _count_io(folder)
+
+
+def _count_io(folder: str) -> None:
+    """Have the kernel count what is read and written: since Linux 6.10 it begins when a disk gets its first limit.
+
+    A limit of 0 is none. What cannot be limited (a disk without a queue of requests) is not counted either.
+    """
+    for disk in sorted(os.listdir(_DISKS)):
+        if disk.startswith(_NO_DISKS):
+            continue
+        number_of = read(os.path.join(_DISKS, disk), "dev")
+        if number_of is not None:
+            with suppress(OSError):
+                write(folder, "blkio.throttle.write_bps_device", f"{number_of.strip()} 0")
 
 
 def settings(limits: Limits) -> Iterator[Setting]:
@@ -40,11 +60,7 @@ def settings(limits: Limits) -> Iterator[Setting]:
     yield from _memory(limits)
     if limits.pids_max is not None:
         yield Setting("pids_max", "pids", "pids.max", str(limits.pids_max))
-    for device, most in limits.io_max:
-        rates = [*most.bytes_per_s(), most.read_ops, most.write_ops]
-        for file, rate in zip(("read_bps", "write_bps", "read_iops", "write_iops"), rates, strict=True):
-            if rate is not None:
-                yield Setting("io_max", "io", f"blkio.throttle.{file}_device", f"{device} {rate}")
+    yield from _io(limits)
     if limits.devices is not None:
         yield Setting("devices", "devices", "devices.deny", "a")
         for rule in limits.devices:
@@ -53,6 +69,14 @@ def settings(limits: Limits) -> Iterator[Setting]:
         yield Setting("hugetlb_max", "hugetlb", f"hugetlb.{page}.limit_in_bytes", str(most_bytes))
     if limits.net_classid is not None:
         yield Setting("net_classid", "net_cls", "net_cls.classid", str(limits.net_classid))
+
+
+def _io(limits: Limits) -> Iterator[Setting]:
+    for device, most in limits.io_max:
+        rates = [*most.bytes_per_s(), most.read_ops, most.write_ops]
+        for file, rate in zip(("read_bps", "write_bps", "read_iops", "write_iops"), rates, strict=True):
+            if rate is not None:
+                yield Setting("io_max", "io", f"blkio.throttle.{file}_device", f"{device} {rate}")
 
 
 def _memory(limits: Limits) -> Iterator[Setting]:
@@ -129,7 +153,8 @@ def events(folders: Mapping[str, str]) -> dict[str, int | None]:
     """How often a limit was met; in version 1 each folder counts only for itself."""
     values: dict[str, int | None] = {}
     if folder := folders.get("memory"):
-        values["memory_max_hits"] = number(folder, "memory.failcnt")
+        hits = number(folder, "memory.failcnt"), number(folder, "memory.memsw.failcnt")
+        values["memory_max_hits"] = _sum(*hits)  # without swap the limit on the sum is met first
         values["oom_kills"] = flat(folder, "memory.oom_control").get("oom_kill")
     if folder := folders.get("pids"):
         values["pids_max_hits"] = flat(folder, "pids.events").get("max")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..core.units import format_size
+
 __all__ = ["DeviceIo", "Pressure"]
 
 
@@ -15,6 +17,12 @@ class DeviceIo:
     write_bytes: int = 0
     read_ops: int = 0
     write_ops: int = 0
+
+    def __str__(self) -> str:
+        return f"{format_size(self.read_bytes)} read, {format_size(self.write_bytes)} written"
+
+    def __bool__(self) -> bool:
+        return any((self.read_bytes, self.write_bytes, self.read_ops, self.write_ops))
 
     def __sub__(self, earlier: DeviceIo) -> DeviceIo:
         return DeviceIo(

@@ -207,4 +207,4 @@ class Confined(Protocol):
 
     @property
     def control_group(self) -> ControlGroup | int | None:
-        """The group that its commands are put in, or the id of a process whose group is the node's own; None: neither."""
+        """The group that its commands join, or the id of a process whose group is the node's own; None: neither."""
