@@ -199,8 +199,7 @@ class Lab(Resource):
             BadInput: an address, MAC address, MTU or name cannot be used or is taken, or an end is not of this lab.
         """
         for end in (a, b):
-            if self.nodes.get(end.name) is not end and self.switches.get(end.name) is not end:
-                raise BadInput(f"{end!r} is not a node of the lab {self.name}")
+            self._check_mine(end)
         options = LinkOptions(ip, peer_ip, mtu, mac, peer_mac, name, peer_name)
         link = wire(a, b, options, macs=self._macs, plan=self._addresses, declared_at=caller_line())
         for port in link.ports:
@@ -208,6 +207,13 @@ class Lab(Resource):
         self.links.append(link)
         self._new_links.append(link)
         return link
+
+    def _check_mine(self, end: object) -> None:
+        name = getattr(end, "name", "")
+        if end is None or (end is not self.nodes.get(name) and end is not self.switches.get(name)):
+            raise BadInput(
+                f"{end!r} is not a node of the lab {self.name}; make one with its host, router, bridge or ovs"
+            )
 
     def _name(self, name: str | None, prefix: str) -> str:
         taken: dict[str, Host | Switch] = {**self.nodes, **self.switches}

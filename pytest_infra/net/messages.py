@@ -266,7 +266,7 @@ def parse_interfaces(replies: Iterable[bytes]) -> dict[str, Interface]:
     found = {}
     for message in messages:
         info = message.get_attr("IFLA_LINKINFO")
-        operstate = message.get_attr("IFLA_OPERSTATE")
+        kind = (info.get_attr("IFLA_INFO_KIND") if info else None) or ""
         netnsid = message.get_attr("IFLA_LINK_NETNSID")
         name = names[message["index"]]
         found[name] = Interface(
@@ -276,13 +276,25 @@ def parse_interfaces(replies: Iterable[bytes]) -> dict[str, Interface]:
             mtu=message.get_attr("IFLA_MTU") or 0,
             up=bool(message["flags"] & _IFF_UP),
             carrier=bool(message["flags"] & _IFF_LOWER_UP),
-            operstate=operstate if isinstance(operstate, str) else _OPERSTATES[operstate or 0],
-            kind=(info.get_attr("IFLA_INFO_KIND") if info else None) or "",
+            operstate=_operstate(message, kind),
+            kind=kind,
             master=names.get(message.get_attr("IFLA_MASTER"), "") or "",
             namespace_id=-1 if netnsid is None else netnsid,
             qdisc=message.get_attr("IFLA_QDISC") or "",
         )
     return found
+
+
+def _operstate(message: Any, kind: str) -> str:
+    """The state as RFC 2863 has it: an interface that is up over a peer that is not is LOWERLAYERDOWN.
+
+    So says the kernel of a veth, except that those since 6.2 say DOWN when the peer is in another namespace.
+    """
+    raw = message.get_attr("IFLA_OPERSTATE")
+    state: str = raw if isinstance(raw, str) else _OPERSTATES[raw or 0]
+    if state == "DOWN" and kind == "veth" and message["flags"] & _IFF_UP:
+        return "LOWERLAYERDOWN"
+    return state
 
 
 def parse_addresses(replies: Iterable[bytes], names: dict[int, str]) -> list[Address]:

@@ -12,7 +12,10 @@ from .namespace import NetNamespace
 if TYPE_CHECKING:
     from .link import Link
 
-__all__ = ["Port", "PortOwner"]
+__all__ = ["SMALLEST_MTU_IPV6", "Port", "PortOwner"]
+
+SMALLEST_MTU_IPV6 = 1280
+"""In bytes (RFC 8200 section 5)."""
 
 
 class PortOwner(Protocol):

@@ -94,7 +94,9 @@ def settle(
             batches.add(host.namespace, (messages.set_link(_LOOPBACK, up=True), f"set the loopback of {host.name} up"))
         for link in links:
             near, far = _near_and_far(link)
-            batches.add(far.node.namespace, (messages.set_link(far.index, up=True), _text("set up", far)), far.sync())
+            master = far.node.master_index() if isinstance(far.node, Switch) else None
+            request = messages.set_link(far.index, up=True, master=master or None), _text("set up", far)
+            batches.add(far.node.namespace, request, far.sync())
             for port in link.ports:
                 batches.add(port.node.namespace, *_addresses(port))
         for node, wanted in routes.items():
@@ -145,8 +147,6 @@ def _make(batches: Batches, near: Port, far: Port) -> None:
         master=near.node.master_index() if isinstance(near.node, Switch) else 0,
     )
     batches.add(near.node.namespace, (pair, _text("make", near)))
-    if isinstance(far.node, Switch) and (master := far.node.master_index()):
-        batches.add(far.node.namespace, (messages.set_link(far.index, master=master), _text("attach", far)))
 
 
 def _attach(links: Iterable[Link]) -> None:
