@@ -93,6 +93,8 @@ def device_number(device: str | os.PathLike[str]) -> str:
     if stat.S_ISCHR(status.st_mode):
         raise BadInput(f"io_max: {text!r} is a character device; only block devices can be limited")
     number = status.st_rdev if stat.S_ISBLK(status.st_mode) else status.st_dev
+    if os.major(number) == 0:
+        raise BadInput(f"io_max: {text!r} is on no block device (tmpfs, overlay, network); give a path on a disk")
     return f"{os.major(number)}:{os.minor(number)}"
 
 
