@@ -16,7 +16,7 @@ from ..core.node import Confined
 from ..core.process import Completed, Process
 from ..core.resource import Artifact, Facts, Resource
 from ..core.wait import until
-from . import v1, v2
+from . import device_filter, v1, v2
 from .files import flat, read, write
 from .layout import V2_DEFAULT, Layout, controller_files, read_layout
 from .limits import Limits, parse_limits
@@ -67,6 +67,7 @@ class Group(Resource):
         self._lease = lease
         self._guard: Guard | None = None
         self._nested: list[Group] = []
+        self._filter = -1
 
     def __repr__(self) -> str:
         return f"<Group {self.name}>"
@@ -91,6 +92,7 @@ class Group(Resource):
         if "" in self.folders:
             found = controller_files(self.folders[""]) - set(self.layout.v1)
             self.folders.update(dict.fromkeys(found, self.folders[""]))
+        undo.callback(self._close_filter)
         self._apply(self.limits)
 
     def _homes(self) -> dict[str, str]:
@@ -134,11 +136,25 @@ class Group(Resource):
             for setting in module.settings(limits):
                 if self._version(setting.controller) == version:
                     self._write(setting)
+        if limits.devices is not None and self._filters_devices:
+            earlier, folder = self._filter, self.folders[""]
+            self._filter = device_filter.attach(folder, limits.devices)
+            if earlier >= 0:
+                device_filter.detach(folder, earlier)
         for setting in {item.limit: item for item in (*v1.settings(limits), *v2.settings(limits))}.values():
             self._check_written(setting)
         if limits.memory_high is not None and self._version("memory") == 1:
             why = "memory.high is in version 2 only, and the memory controller is in version 1 here"
             raise Unavailable("cgroup-memory_high", why, "use memory_max, or a machine with version 2")
+
+    @property
+    def _filters_devices(self) -> bool:
+        """Whether the devices are up to version 2, which has a program for it and no controller."""
+        return "" in self.folders and "devices" not in self.layout.v1
+
+    def _close_filter(self) -> None:
+        if self._filter >= 0:
+            os.close(self._filter)
 
     def _version(self, controller: str) -> int:
         return 0 if controller not in self.folders else 1 if controller in self.layout.v1 else 2
@@ -146,9 +162,9 @@ class Group(Resource):
     def _check_written(self, setting: Setting) -> None:
         """A limit whose controller this machine lacks, or has in a version without such a file, is refused."""
         controller, version = setting.controller, self._version(setting.controller)
+        if controller == "devices" and self._filters_devices:
+            return
         what = f"cgroup-{controller}"
-        if version == 2 and controller in ("devices", "net_cls"):
-            version = 0
         if version == 0:
             why = (
                 f"{setting.limit} needs the {controller} controller, and this group has none: {self.layout.describe()}"

@@ -21,6 +21,7 @@ __all__ = [
     "PIDS",
     "CgroupController",
     "ControlGroups",
+    "can_filter_devices",
     "can_hold_groups",
     "v2_home",
 ]
@@ -51,6 +52,11 @@ def v2_home(layout: Layout) -> str:
                 best, most = folder, controllers
         folder = os.path.dirname(folder)
     return best
+
+
+def can_filter_devices(layout: Layout) -> bool:
+    """Whether version 2 can hold device rules here: real root may load the BPF program for it."""
+    return bool(layout.v2) and can_hold_groups(layout.v2) and not in_child_user_namespace()
 
 
 def _handed_down(folder: str) -> int:
@@ -94,6 +100,8 @@ class CgroupController(Requirement):
             return there
         layout = read_layout()
         version = layout.where(self.controller)
+        if version == 0 and self.controller == "devices" and can_filter_devices(layout):
+            return Present(f"v2 {layout.v2} (BPF)")
         if version == 0:
             return Absent(
                 f"the {self.controller} controller is in no mounted hierarchy: {layout.describe()}", self._cure()
