@@ -45,10 +45,10 @@ def measure_usage(target: Target, *, since: Usage | None = None) -> Usage:
 def _now(target: Target) -> Usage:
     if isinstance(target, Group):
         return target.usage()
+    if not isinstance(target, int | Confined):
+        raise BadInput(f"{target!r} is no group, node or process id")
     name = name_of(target)
     if not isinstance(target, int):
-        if not isinstance(target, Confined):
-            raise BadInput(f"{target!r} is no group, node or process id")
         group = target.control_group
         if isinstance(group, Group):
             return _of(name, group.folders)
