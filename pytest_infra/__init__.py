@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from .core.wait import until
+    from .faults import fill_disk, frozen, kill, memory_pressure
     from .lab import Lab
     from .session import Infra
 
@@ -64,7 +65,11 @@ __all__ = [
     "assert_reachable",
     "assert_shares",
     "assert_unreachable",
+    "fill_disk",
+    "frozen",
+    "kill",
     "measure_usage",
+    "memory_pressure",
     "ping",
     "traceroute",
     "until",
@@ -92,6 +97,7 @@ _MODULES = {
         "WaitTimeout",
     ),
     "core.wait": ("until",),
+    "faults": ("fill_disk", "frozen", "kill", "memory_pressure"),
     "lab": ("Lab",),
     "session": ("Infra",),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .core.caller import caller_line
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Lab", "LabServices"]
 
+T = TypeVar("T")
 H = TypeVar("H", bound=Host)
 S = TypeVar("S", bound=Switch)
 
@@ -79,6 +80,7 @@ class Lab(Resource):
         self._new_links: list[Link] = []
         self._guard: Guard | None = None
         self._groups = 0
+        self._ending = False
         self._failure = ""
         self._settling = False
 
@@ -265,6 +267,21 @@ class Lab(Resource):
             group.adopt(node)
         return group
 
+    def inject(self, fault: AbstractContextManager[T]) -> T:
+        """Begin a fault (see `faults`) that is undone when the lab ends, and return what it yields."""
+        self._alive()
+        value = fault.__enter__()
+        self._stack.callback(self._end_fault, fault)
+        return value
+
+    def _end_fault(self, fault: AbstractContextManager[Any]) -> None:
+        """Undo a fault while the lab ends: its nodes are still there, but nothing new is made any more."""
+        self._ending = True
+        try:
+            fault.__exit__(None, None, None)
+        finally:
+            self._ending = False
+
     # -- settling ----------------------------------------------------------------------------------------------
 
     def up(self) -> None:
@@ -278,7 +295,7 @@ class Lab(Resource):
         After an error the whole lab has been undone, and cannot be used again.
         """
         self._alive()
-        if self._new or self._new_links:
+        if (self._new or self._new_links) and not self._ending:
             try:
                 self._services.entrance.call(self._settle)
             except BaseException as error:
@@ -316,7 +333,7 @@ class Lab(Resource):
             raise StartFailed(f"{what}, could not be made: {error}") from error
 
     def _alive(self) -> None:
-        if not self.started:
+        if not self.started and not self._ending:
             why = self._failure or "it has ended, or was never started"
             raise StartFailed(f"the lab {self.name} is not up: {why}")
 
