@@ -16,7 +16,7 @@ from ..core.report import Report, explain
 from ..core.units import format_duration, format_size, rate_bps, size_bytes
 from . import workload
 from .arguments import seconds
-from .tolerance import CPU_MAX_REL, LEAST_PERIODS, RATE_REL
+from .tolerance import CPU_MAX_REL, LEAST_PERIODS, LEAST_RATE_S, RATE_REL
 from .usage import Target, measure_usage, name_of
 
 __all__ = ["LimitFinding", "LimitReport", "Runner", "assert_limited", "measure_limits"]
@@ -145,11 +145,11 @@ def _check_rate(runner: Runner, folder: str, rate: float, duration_s: float, ver
         if os.path.exists(path):
             os.unlink(path)
     got = size / facts["wall_s"]
-    cause = "" if got <= limit_bytes * (1 + RATE_REL) else f"no limit acts on the device that holds {folder}"
+    ok = got <= limit_bytes * (1 + RATE_REL)
+    cause = f"no limit acts on the device that holds {folder}" if got > 2 * limit_bytes else "the limit is a higher one"
     measured = f"{verb}_max: {format_size(size)} in {format_duration(facts['wall_s'])}, {format_size(got)}/s"
-    return LimitFinding(
-        f"{verb}_max", measured, f"at most {format_size(limit_bytes)}/s (+ {RATE_REL:.0%})", not cause, cause
-    )
+    wanted = f"at most {format_size(limit_bytes)}/s (+ {RATE_REL:.0%})"
+    return LimitFinding(f"{verb}_max", measured, wanted, ok, cause)
 
 
 def _check_denied(runner: Runner, path: str) -> LimitFinding:
@@ -204,6 +204,11 @@ def measure_limits(
     if not isinstance(target, Runner):
         raise BadInput(f"{target!r} cannot run the workload that tries the limit; give a group or a node")
     duration_s, period_s = seconds("duration", duration), seconds("period", period)
+    if (write_max is not None or read_max is not None) and duration_s < LEAST_RATE_S:
+        raise BadInput(
+            f"duration {format_duration(duration_s)} is too short to judge a rate: the kernel lets the bytes of a tenth of a "
+            f"second through at once; at least {format_duration(LEAST_RATE_S)} is needed"
+        )
     if cpu_max is not None and duration_s < LEAST_PERIODS * period_s * (1 - 1e-9):
         raise BadInput(
             f"duration {format_duration(duration_s)} is too short to judge cpu_max: with periods of "
@@ -256,7 +261,7 @@ def assert_limited(
         read_max: the same for reading.
         folder: a folder on the device that is limited, where a file is written.
         denied: device nodes that must not open.
-        duration: how long to try the CPU and the rates; a quota needs 20 periods at least.
+        duration: how long to try the CPU and the rates; at least 20 periods of a quota, and 1 s for a rate.
         period: of the CPU quota.
 
     Raises:

@@ -20,7 +20,7 @@ from .usage import measure_usage, name_of
 __all__ = ["Share", "SharesReport", "assert_shares", "measure_shares"]
 
 _START_S = 0.2
-_LEAST_S = 0.2  # below it the scheduler's own time slices decide
+_LEAST_S = 0.25  # below it the scheduler's own time slices decide
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,6 @@ def _all_but(target: Any, leave: int) -> int:
     if size < 1:
         raise BadInput(
             f"{usage.target} uses {format_size(usage.memory_bytes)} of {format_size(usage.memory_max_bytes)}: nothing "
-            f"can be taken that leaves {format_size(leave)} (the process that takes it needs {format_size(_OWN)} itself)"
+            f"can be taken that leaves {format_size(leave)} (that process needs {format_size(_OWN)} itself)"
         )
     return size

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -297,17 +297,6 @@ def test_a_frozen_group_can_be_killed(infra_cgroup: Make) -> None:
 
 
 # -- counting ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def disk_file(tmp_path: Path) -> Iterator[str]:
-    """A file on a disk; where the temporary folder is on none, on a RAM disk of the kernel, if it has that."""
-    if os.major(tmp_path.stat().st_dev):
-        yield str(tmp_path / "file")
-    elif os.path.exists("/dev/ram0"):
-        yield "/dev/ram0"
-    else:
-        raise Unavailable("disk", f"{tmp_path} is on no block device, and there is no /dev/ram0", "modprobe brd")
 
 
 def test_direct_reads_and_writes_are_counted_to_the_byte(infra_cgroup: Make, disk_file: str) -> None:
