@@ -22,6 +22,7 @@ from .usage import Target, measure_usage, name_of
 __all__ = ["LimitFinding", "LimitReport", "Runner", "assert_limited", "measure_limits"]
 
 _KILLED = (-9, 137)  # by signal, and what shells and container engines make of it
+_TRIES = 3
 _PROBE_FILE = ".pytest-infra-rate"
 
 
@@ -79,25 +80,35 @@ class LimitReport(Report):
 
 
 def _check_cpu(target: Target, runner: Runner, cpu_max: float, duration_s: float) -> LimitFinding:
+    """Spin and see; what a busy machine leaves undecided is tried again."""
+    got, usage, wall_s = 0.0, measure_usage(target), 0.0
+    for _ in range(_TRIES):
+        got, usage, wall_s = _spin(target, runner, cpu_max, duration_s)
+        held = 2 * (usage.throttled_periods or 0) >= (usage.periods or 1)
+        if got > cpu_max * (1 + CPU_MAX_REL) or held:
+            break
+    else:
+        periods = f"throttled in {usage.throttled_periods or 0} of {usage.periods or 0} periods"
+        raise Inconclusive(
+            f"cpu_max of {usage.target} cannot be judged: it got {got:.2f} of a CPU, {periods}; either the machine is "
+            "too busy, or the limit is another group's"
+        )
+    cause = "" if usage.periods else "the group has no CPU quota: nothing was counted in periods"
+    measured = f"cpu_max: {got:.3f} CPU in {format_duration(wall_s)}, throttled in {usage.throttled_periods or 0} of "
+    measured += f"{usage.periods or 0} periods"
+    wanted = f"at most {cpu_max:g} CPU (+ {CPU_MAX_REL:.0%})"
+    return LimitFinding("cpu_max", measured, wanted, got <= cpu_max * (1 + CPU_MAX_REL), cause)
+
+
+def _spin(target: Target, runner: Runner, cpu_max: float, duration_s: float) -> tuple[float, Usage, float]:
+    """How many CPUs a workload gets that wants one more than it may have; the usage meanwhile, and the wall time."""
     processes = min(int(cpu_max) + 1, os.cpu_count() or 1)
     before, began = measure_usage(target), time.monotonic()
     runner.run(workload.spin(duration_s, processes=processes), timeout_s=duration_s * 5 + 30)
     usage, wall_s = measure_usage(target, since=before), time.monotonic() - began
     if usage.cpu_s is None:
         raise Inconclusive(f"cpu_max of {usage.target} cannot be judged: nothing counts its CPU time")
-    got = usage.cpu_s / wall_s
-    if got <= cpu_max and not usage.throttled_periods:
-        why = (
-            f"there was only {got:.2f} of a CPU to be had"
-            if usage.periods
-            else f"it used {got:.2f} of a CPU, without a quota"
-        )
-        raise Inconclusive(f"cpu_max of {usage.target} cannot be judged: it was never throttled; {why}")
-    cause = "" if usage.periods else "the group has no CPU quota: nothing was counted in periods"
-    measured = f"cpu_max: {got:.3f} CPU in {format_duration(wall_s)}, throttled in {usage.throttled_periods or 0} of "
-    measured += f"{usage.periods or 0} periods"
-    wanted = f"at most {cpu_max:g} CPU (+ {CPU_MAX_REL:.0%})"
-    return LimitFinding("cpu_max", measured, wanted, got <= cpu_max * (1 + CPU_MAX_REL), cause)
+    return usage.cpu_s / wall_s, usage, wall_s
 
 
 def _check_memory(target: Target, runner: Runner, memory_max: int) -> LimitFinding:
@@ -206,8 +217,8 @@ def measure_limits(
     duration_s, period_s = seconds("duration", duration), seconds("period", period)
     if (write_max is not None or read_max is not None) and duration_s < LEAST_RATE_S:
         raise BadInput(
-            f"duration {format_duration(duration_s)} is too short to judge a rate: the kernel lets the bytes of a tenth of a "
-            f"second through at once; at least {format_duration(LEAST_RATE_S)} is needed"
+            f"duration {format_duration(duration_s)} is too short to judge a rate: the kernel lets the bytes of "
+            f"a tenth of a second through at once; at least {format_duration(LEAST_RATE_S)} is needed"
         )
     if cpu_max is not None and duration_s < LEAST_PERIODS * period_s * (1 - 1e-9):
         raise BadInput(

@@ -29,7 +29,7 @@ from pytest_infra.core.errors import BadInput, InfraError
 from pytest_infra.lab import Lab
 
 Make = Callable[..., Group]
-QUICK = {"duration": "400 ms", "period": "20 ms"}
+QUICK = {"duration": "600 ms", "period": "20 ms"}
 
 
 def normal(text: str) -> str:
