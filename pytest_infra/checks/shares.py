@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 from ..core.errors import BadInput, Inconclusive
 from ..core.report import Report, explain
 from ..core.units import format_duration
+from ..core.wait import until
 from . import workload
 from .arguments import seconds
 from .tolerance import SHARES_REL
@@ -19,9 +21,8 @@ from .usage import measure_usage, name_of
 
 __all__ = ["Share", "SharesReport", "assert_shares", "measure_shares"]
 
-_TRIES = 4
-_START_S = 0.2
-_LEAST_S = 0.25  # below it the scheduler's own time slices decide
+_LEAST_S = 0.5  # below it the scheduler's own time slices decide
+_LONGEST = 5  # times the duration: on a busy machine it takes longer to get as much
 
 
 @dataclass(frozen=True)
@@ -90,40 +91,43 @@ def measure_shares(
             "shares are between at least two groups, each with a weight above 0: assert_shares({a: 3, b: 1})"
         )
     chosen = min(os.sched_getaffinity(0)) if cpu is None else cpu
-    used: dict[Any, float] = dict.fromkeys(weights, 0.0)
-    for _ in range(_TRIES):  # on a busy machine one round may not be enough
-        for target, cpu_s in _compete(list(weights), wall_s, chosen).items():
-            used[target] += cpu_s
-        if sum(used.values()) >= _LEAST_S:
-            break
+    used, took_s = _compete(list(weights), wall_s, chosen)
     total, sum_of_weights = sum(used.values()), sum(weights.values())
     if total < _LEAST_S:
         raise Inconclusive(
-            f"the groups got only {format_duration(total)} of CPU {chosen}; at least {_LEAST_S:g} s are needed"
+            f"in {format_duration(took_s)} the groups got only {format_duration(total)} of CPU {chosen}; at least "
+            f"{_LEAST_S:g} s are needed"
         )
     shares = tuple(
         Share(name_of(target), weight, weight / sum_of_weights, used[target], used[target] / total)
         for target, weight in weights.items()
     )
-    return SharesReport(chosen, wall_s, rel, shares)
+    return SharesReport(chosen, took_s, rel, shares)
 
 
-def _compete(targets: Sequence[Any], wall_s: float, cpu: int) -> dict[Any, float]:
-    """The CPU seconds that each target got while all of them wanted the same CPU."""
-    start = time.monotonic() + _START_S * (1 + len(targets))
+def _compete(targets: Sequence[Any], wall_s: float, cpu: int) -> tuple[dict[Any, float], float]:
+    """The CPU seconds that each target got while all of them wanted the same CPU, and in how long.
+
+    All workloads are running at the first reading and at the last one; between the two is what counts.
+    """
+    longest_s = wall_s * _LONGEST
     with ExitStack() as stack:
-        running = [target.spawn(workload.spin(wall_s, cpu=cpu, start_monotonic_s=start)) for target in targets]
+        running = [target.spawn(workload.spin(longest_s + 60, cpu=cpu)) for target in targets]
         for process in running:
-            stack.callback(process.stop)
+            stack.callback(process.send_signal, signal.SIGKILL)
         for process in running:
-            process.wait_for("ready", within_s=30)
-        before = {target: measure_usage(target) for target in targets}
-        if time.monotonic() > start:
-            raise Inconclusive("the workloads did not start in time: the machine is too busy")
-        for process in running:
-            process.wait(wall_s * 10 + 30)
-            workload.result(process)
-        return {target: measure_usage(target, since=before[target]).cpu_s or 0.0 for target in targets}
+            process.wait_for("spinning", within_s=30)
+        began, before = time.monotonic(), {target: measure_usage(target) for target in targets}
+
+        def used() -> dict[Any, float]:
+            return {target: measure_usage(target, since=before[target]).cpu_s or 0.0 for target in targets}
+
+        def enough() -> bool:
+            passed_s = time.monotonic() - began
+            return passed_s >= longest_s or (passed_s >= wall_s and sum(used().values()) >= _LEAST_S)
+
+        until(enough, within_s=longest_s + 30, what="the groups' shares of a CPU")
+        return used(), time.monotonic() - began
 
 
 def assert_shares(
@@ -136,7 +140,7 @@ def assert_shares(
 
     Args:
         weights: by group, or by node with a control group, what it should get in relation to the others.
-        duration: how long.
+        duration: how long; up to five times as long on a machine where there is little CPU time to be had.
         cpu: the CPU; by default the first that this process may use.
         rel: the share of each one's part by which it may differ.
 

@@ -55,22 +55,17 @@ def burn(cpu_s: str | float, *, processes: int = 1, cpu: int | None = None) -> l
     return _argv("burn", seconds("cpu_s", cpu_s), _count("processes", processes), "any" if cpu is None else cpu)
 
 
-def spin(
-    wall_s: str | float, *, processes: int = 1, cpu: int | None = None, start_monotonic_s: float | None = None
-) -> list[str]:
-    """Use as much CPU time as can be had, for this much wall time.
+def spin(wall_s: str | float, *, processes: int = 1, cpu: int | None = None) -> list[str]:
+    """Use as much CPU time as can be had, for this much wall time; it prints ``spinning`` when it begins.
 
     Args:
         wall_s: seconds of wall time.
         processes: how many at once.
         cpu: the CPU to run on; any by default.
-        start_monotonic_s: when to start, as `time.monotonic` tells it, so that several start at once; until then it
-            sleeps, and prints ``ready``.
 
     Its result: ``cpu_s`` of all processes, and ``wall_s``.
     """
-    on = "any" if cpu is None else cpu
-    return _argv("spin", seconds("wall_s", wall_s), _count("processes", processes), on, start_monotonic_s or 0)
+    return _argv("spin", seconds("wall_s", wall_s), _count("processes", processes), "any" if cpu is None else cpu)
 
 
 def touch(size: str | float, *, hold: bool = False) -> list[str]:
@@ -143,7 +138,7 @@ def result(done: Completed | Process) -> dict[str, Any]:
     import json
 
     try:
-        facts = json.loads(done.stdout.removeprefix("ready\n"))
+        facts = json.loads(done.stdout.removeprefix("spinning\n"))
     except ValueError:
         facts = None
     if not isinstance(facts, dict):

@@ -67,12 +67,10 @@ def burn(seconds: str, processes: str, cpu: str) -> None:
     _say(cpu_s=time.process_time() + _children_s())
 
 
-def spin(seconds: str, processes: str, cpu: str, start: str) -> None:
-    """Use as much CPU time as there is for `seconds` of wall time, in each of the processes, from `start` on."""
+def spin(seconds: str, processes: str, cpu: str) -> None:
+    """Use as much CPU time as there is for `seconds` of wall time, in each of the processes."""
     _pin(cpu)
-    if float(start):
-        os.write(1, b"ready\n")
-        signal.sigtimedwait((), max(0.0, float(start) - time.monotonic()))
+    os.write(1, b"spinning\n")
     began = time.monotonic()
 
     def task() -> None:
