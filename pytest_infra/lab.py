@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .core.caller import caller_line
-from .core.errors import BadInput, InfraError, StartFailed, Unavailable
+from .core.errors import BadInput, InfraError, StartFailed, Unavailable, reason
 from .core.guard import Guard
 from .core.lease import Lease
 from .core.naming import MacPool, interface_name, node_name
 from .core.process import Process
-from .core.requirement import PRIVILEGE
 from .core.resource import Facts, Resource
 from .net.bridge import LinuxBridge
 from .net.host import Host
@@ -23,7 +22,7 @@ from .net.namespace import Entrance
 from .net.plan import AddressPlan, plan_routes, segments_of
 from .net.port import Port
 from .net.router import Router
-from .net.settle import restore, settle
+from .net.settle import forget_unresolved, restore, settle
 from .net.switch import Switch
 from .net.wiring import LinkOptions, wire
 
@@ -52,6 +51,8 @@ class LabServices:
         self.entrance = entrance
         self.ovs_pool = ovs_pool
         self.lease = lease
+        self.labs: set[Lab] = set()
+        """Those that are up."""
 
 
 class Lab(Resource):
@@ -65,8 +66,6 @@ class Lab(Resource):
         name: the lab's name, for people.
         services: what the labs of a session share.
     """
-
-    requires = (PRIVILEGE,)
 
     def __init__(self, name: str, services: LabServices) -> None:
         self.name = name
@@ -90,7 +89,12 @@ class Lab(Resource):
     def _start(self, undo: ExitStack) -> None:
         self._stack = undo
         self._entry: int | None = None
+        self._services.labs.add(self)
+        undo.callback(self._services.labs.discard, self)
         undo.callback(self._withdraw)
+
+    def _as_a_whole(self, function: Callable[[], None]) -> None:
+        self._services.entrance.call(function)  # one after the other with whatever else is made or ended
 
     # -- declaring ---------------------------------------------------------------------------------------------
 
@@ -319,7 +323,7 @@ class Lab(Resource):
             self._publish()
             del self._new[: len(new)], self._new_links[: len(links)]
         except OSError as error:
-            raise StartFailed(f"the lab {self.name} could not be made: {error}") from error
+            raise StartFailed(f"the lab {self.name} could not be made: {reason(error)}") from error
         finally:
             self._settling = False
 
@@ -339,6 +343,10 @@ class Lab(Resource):
 
     def _restore(self, port: Port) -> None:
         restore(port)
+        mine = {port, port.peer, *getattr(port.node, "ports", ()), *getattr(port.peer.node, "ports", ())}
+        for segment in segments_of(self.links):
+            if mine.intersection(segment.ports):
+                forget_unresolved(segment.ports)
 
     def _publish(self) -> None:
         """Tell ``pytest-infra shell`` how to enter the nodes, and what the guard shows of their processes."""
@@ -371,8 +379,14 @@ class Lab(Resource):
 
     def adopt(self, child: Process) -> Process:
         """End a process with the lab, and return it."""
-        self._stack.callback(child.close)
+        self._services.entrance.call(self._adopt, child)
         return child
+
+    def _adopt(self, child: Process) -> None:
+        if not self.started:
+            child.close()
+        self._alive()
+        self._stack.callback(child.close)
 
     def node(self, name: str) -> Host:
         """The host or router of that name.

@@ -41,6 +41,11 @@ class Infra(Resource):
         entrance = undo.enter_context(Entrance())
         self._machine = Machine()
         self._services = LabServices(entrance, undo.enter_context(self._ovs_pool(entrance)), self.lease)
+        undo.callback(self._end_labs)
+
+    def _end_labs(self) -> None:
+        for lab in tuple(self._services.labs):
+            lab.stop()
 
     @staticmethod
     def _ovs_pool(entrance: Entrance) -> OvsPool:

@@ -327,13 +327,13 @@ class Group(Resource):
 
     def _set_frozen(self, wanted: bool) -> None:
         self._demand_up()
-        if folder := self.folders.get("freezer"):
+        if (folder := self.folders.get("")) and os.path.exists(os.path.join(folder, "cgroup.freeze")):
+            write(folder, "cgroup.freeze", str(int(wanted)))  # preferred: here a frozen process can be killed
+            done = partial(_frozen_is, folder, wanted)
+        elif folder := self.folders.get("freezer"):
             word = "FROZEN" if wanted else "THAWED"
             write(folder, "freezer.state", word)
             done = partial(_state_is, folder, word)
-        elif (folder := self.folders.get("")) and os.path.exists(os.path.join(folder, "cgroup.freeze")):
-            write(folder, "cgroup.freeze", str(int(wanted)))
-            done = partial(_frozen_is, folder, wanted)
         else:
             why = f"neither the version 1 freezer nor version 2 (Linux 5.2) is here: {self.layout.describe()}"
             raise Unavailable("cgroup-freezer", why, "use a kernel that has it")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_address
 from typing import Any, ClassVar
 
-from ..core.errors import WaitTimeout
 from ..core.node import Node
 from ..core.report import Report, explain
 from ..core.units import format_duration
@@ -33,6 +32,7 @@ __all__ = ["ONE_TRY_S", "ReachReport", "assert_reachable", "measure_reach"]
 
 ONE_TRY_S = 1.0
 """How long the answers of one try have, in seconds."""
+_LAST_TRY_S = 0.05  # a try that begins at the end of the time still has a chance
 
 
 @dataclass(frozen=True)
@@ -146,18 +146,24 @@ def _probe(ends: Ends, request: Request) -> ReachReport:
 
 
 def _persist(ends: Ends, request: Request, within_s: float) -> ReachReport:
-    """Probe again and again until it succeeds or the time is over; the last try counts."""
+    """Probe again and again until it succeeds or the time is over.
+
+    The last try counts; but where it met with silence, the last one that was refused tells more: a kernel limits how
+    many ICMP errors it sends in a second (RFC 1812 section 4.3.2.8).
+    """
     started = time.monotonic()
+    deadline = started + within_s
     tries: list[ReachReport] = []
 
-    def answered() -> bool:
-        left_s = started + within_s - time.monotonic()
-        tries.append(_probe(ends, replace(request, within_s=max(0.0, min(request.within_s, left_s)))))
-        return tries[-1].ok
+    def settled() -> bool:
+        left_s = max(deadline - time.monotonic(), _LAST_TRY_S)
+        tries.append(_probe(ends, replace(request, within_s=min(request.within_s, left_s))))
+        return tries[-1].ok or time.monotonic() >= deadline
 
-    with suppress(WaitTimeout):
-        until(answered, within_s=within_s, what="an answer", every_s=0.002)
-    return replace(tries[-1], within_s=within_s, tries=len(tries), elapsed_s=time.monotonic() - started)
+    until(settled, within_s=within_s, what="an answer", every_s=0.002)
+    refused = [report for report in tries if report.failure.negative]
+    telling = tries[-1] if tries[-1].received or not refused else refused[-1]
+    return replace(telling, within_s=within_s, tries=len(tries), elapsed_s=time.monotonic() - started)
 
 
 def _echo(ends: Ends, request: Request) -> tuple[Answer, ...]:

@@ -6,7 +6,6 @@ import array
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -130,6 +129,7 @@ class IsolatedHost(Host):
 
     def _popen(self) -> process.Popen:
         self.observe()
+        guard = self._lab.guard()
         ways = [
             f"--{kind}=/proc/{self._holder}/ns/{file}"
             for kind, file in _A_PROGRAM_ENTERS.items()
@@ -140,11 +140,11 @@ class IsolatedHost(Host):
             command = [NSENTER.path(), *ways, "--", *argv] if ways else argv
             return start(command, **options)
 
-        start = self._confined(self._start_command)  # nsenter may fork: the group is joined before it
-        return popen
+        def in_namespaces(argv: Sequence[str], **options: Any) -> Any:
+            return self._spawner.call_whole(guard.popen_here, argv, **options)
 
-    def _start_command(self, argv: Sequence[str], **options: Any) -> Any:
-        return self._spawner.call_whole(subprocess.Popen, argv, **options)
+        start = self._confined(in_namespaces)  # nsenter may fork: the group is joined before it
+        return popen
 
 
 def _write_maps(pid: int) -> None:

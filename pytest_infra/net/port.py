@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ..core.node import Interface, IPInterface
-from . import messages
+from . import messages, replies
 from .namespace import NetNamespace
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ class Port:
         """The interface as the kernel has it now."""
         self.node.observe()
         with self.node.namespace.netlink() as netlink:
-            replies = netlink.request([(messages.get_link(self.index), f"read {self}")])
-        return next(iter(messages.parse_interfaces(replies).values()))
+            found = netlink.request([(messages.get_link(self.index), f"read {self}")])
+        return next(iter(replies.parse_interfaces(found).values()))
 
     @property
     def carrier(self) -> bool:

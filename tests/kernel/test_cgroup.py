@@ -204,7 +204,7 @@ def test_forks_above_the_limit_are_refused(infra_cgroup: Make) -> None:
 
 
 def test_the_cpu_quota_throttles(infra_cgroup: Make) -> None:
-    group = infra_cgroup(cpu_max=0.2, cpu_period="20 ms")
+    group = infra_cgroup(cpu_max=0.05, cpu_period="20 ms")
     group.run(workload.spin(0.6))
     usage = group.usage()
     assert usage.throttled_periods
@@ -294,6 +294,31 @@ def test_a_frozen_group_can_be_killed(infra_cgroup: Make) -> None:
     group.freeze()
     group.kill()
     assert child.wait().returncode == -signal.SIGKILL
+
+
+def test_the_version_1_freezer_does_the_same(infra_cgroup: Make) -> None:
+    group = infra_cgroup()
+    if "freezer" not in group.layout.v1:
+        raise Unavailable("cgroup-freezer-v1", "the freezer is not in version 1 here", "boot a kernel with version 1")
+    base = group.folders.pop("")
+    child = group.spawn(workload.spin(60))
+    child.wait_for("spinning")
+    with group.frozen():
+        assert Path(group.folders["freezer"], "freezer.state").read_text() == "FROZEN\n"
+        group.kill()
+    assert child.wait().returncode == -signal.SIGKILL
+    group.folders[""] = base
+
+
+def test_a_lab_with_frozen_processes_can_end(infra: Infra) -> None:
+    with infra.cgroup() as group:
+        with infra.lab() as lab:
+            host = lab.host()
+            group.adopt(host)
+            child = host.spawn(workload.spin(60))
+            child.wait_for("spinning", within_s=20)
+            group.freeze()
+        assert not group.pids
 
 
 # -- counting ------------------------------------------------------------------------------------------------------

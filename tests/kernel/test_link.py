@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
+from pytest_infra import assert_reachable, ping
 from pytest_infra.core.errors import BadInput
 
 
@@ -163,12 +166,20 @@ def test_a_small_mtu_leaves_no_room_for_ipv6(lab, echo):
     assert echo(a, link.b.addresses[0].ip) is not None
 
 
+def send_unfragmented(address, payload_bytes):
+    ip_mtu_discover, ip_pmtudisc_do = 10, 2  # ip(7)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.IPPROTO_IP, ip_mtu_discover, ip_pmtudisc_do)
+        sock.sendto(bytes(payload_bytes), (address, 9))
+
+
 def test_the_mtu_counts(lab):
     a, b = lab.host("a"), lab.host("b")
     link = lab.link(a, b, mtu=1400)
     target = str(link.b.addresses[0].ip)
-    assert a.run(["ping", "-c1", "-W1", "-M", "do", "-s", str(1400 - 28), target]).ok
-    assert not a.run(["ping", "-c1", "-W1", "-M", "do", "-s", str(1400 - 27), target], check=False).ok
+    a.call(send_unfragmented, target, 1400 - 28)  # less the headers of IPv4 and UDP
+    with pytest.raises(OSError, match="Message too long"):
+        a.call(send_unfragmented, target, 1400 - 27)
 
 
 def test_parallel_links_between_two_hosts(lab, echo):
@@ -229,3 +240,23 @@ def test_a_link_to_itself_or_to_something_else_is_refused(lab):
         lab.link(a, a)
     with pytest.raises(BadInput, match="'b' is not a node of the lab"):
         lab.link(a, "b")
+
+
+@pytest.mark.parametrize("switch", [False, True], ids=["wire", "bridge"])
+def test_a_neighbour_that_was_looked_for_in_vain_is_asked_again_at_once(lab, switch):
+    a, b = lab.host("a"), lab.host("b")
+    if switch:
+        sw = lab.bridge("sw")
+        lab.link(a, sw)
+        cut = lab.link(b, sw)
+    else:
+        cut = lab.link(a, b)
+    targets = [str(ip.ip) for ip in b.ports[0].addresses]
+    cut.b.down()
+    for target in targets:
+        ping(a, target, within="50 ms")
+    assert [item for item in a.neighbours if item.state in ("INCOMPLETE", "FAILED")]
+    cut.b.up()
+    assert not [item for item in a.neighbours if item.state in ("INCOMPLETE", "FAILED")]
+    assert_reachable(a, b, family="ipv4")
+    assert_reachable(a, b, family="ipv6")
