@@ -79,7 +79,6 @@ class Lab(Resource):
         self._new_links: list[Link] = []
         self._guard: Guard | None = None
         self._groups = 0
-        self._ending = False
         self._failure = ""
         self._settling = False
 
@@ -274,17 +273,7 @@ class Lab(Resource):
     def inject(self, fault: AbstractContextManager[T]) -> T:
         """Begin a fault (see `faults`) that is undone when the lab ends, and return what it yields."""
         self._alive()
-        value = fault.__enter__()
-        self._stack.callback(self._end_fault, fault)
-        return value
-
-    def _end_fault(self, fault: AbstractContextManager[Any]) -> None:
-        """Undo a fault while the lab ends: its nodes are still there, but nothing new is made any more."""
-        self._ending = True
-        try:
-            fault.__exit__(None, None, None)
-        finally:
-            self._ending = False
+        return self._stack.enter_context(fault)
 
     # -- settling ----------------------------------------------------------------------------------------------
 
@@ -299,7 +288,7 @@ class Lab(Resource):
         After an error the whole lab has been undone, and cannot be used again.
         """
         self._alive()
-        if (self._new or self._new_links) and not self._ending:
+        if self._new or self._new_links:
             try:
                 self._services.entrance.call(self._settle)
             except BaseException as error:
@@ -337,7 +326,7 @@ class Lab(Resource):
             raise StartFailed(f"{what}, could not be made: {error}") from error
 
     def _alive(self) -> None:
-        if not self.started and not self._ending:
+        if not self.started:
             why = self._failure or "it has ended, or was never started"
             raise StartFailed(f"the lab {self.name} is not up: {why}")
 

@@ -203,6 +203,20 @@ def _findings(
         yield _check_memory(target, runner, size_bytes(memory_max))
 
 
+def _check_duration(duration_s: float, period_s: float | None, rate: bool) -> None:
+    if rate and duration_s < LEAST_RATE_S:
+        raise BadInput(
+            f"duration {format_duration(duration_s)} is too short to judge a rate: the kernel lets the bytes of "
+            f"a tenth of a second through at once; at least {format_duration(LEAST_RATE_S)} is needed"
+        )
+    if period_s is not None and duration_s < LEAST_PERIODS * period_s * (1 - 1e-9):
+        raise BadInput(
+            f"duration {format_duration(duration_s)} is too short to judge cpu_max: with periods of "
+            f"{format_duration(period_s)} the first and the last one decide; at least {LEAST_PERIODS} periods are "
+            f"needed, {format_duration(LEAST_PERIODS * period_s)}"
+        )
+
+
 def measure_limits(
     target: Target,
     *,
@@ -217,20 +231,10 @@ def measure_limits(
     period: str | float = "100 ms",
 ) -> LimitReport:
     """Try to go beyond each limit and report what came of it; `assert_limited` takes the same and judges."""
+    duration_s, period_s = seconds("duration", duration), seconds("period", period)
     if not isinstance(target, Runner):
         raise BadInput(f"{target!r} cannot run the workload that tries the limit; give a group or a node")
-    duration_s, period_s = seconds("duration", duration), seconds("period", period)
-    if (write_max is not None or read_max is not None) and duration_s < LEAST_RATE_S:
-        raise BadInput(
-            f"duration {format_duration(duration_s)} is too short to judge a rate: the kernel lets the bytes of "
-            f"a tenth of a second through at once; at least {format_duration(LEAST_RATE_S)} is needed"
-        )
-    if cpu_max is not None and duration_s < LEAST_PERIODS * period_s * (1 - 1e-9):
-        raise BadInput(
-            f"duration {format_duration(duration_s)} is too short to judge cpu_max: with periods of "
-            f"{format_duration(period_s)} the first and the last one decide; at least {LEAST_PERIODS} periods are "
-            f"needed, {format_duration(LEAST_PERIODS * period_s)}"
-        )
+    _check_duration(duration_s, None if cpu_max is None else period_s, write_max is not None or read_max is not None)
     findings = tuple(
         _findings(
             target,

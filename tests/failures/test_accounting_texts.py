@@ -143,7 +143,7 @@ def test_any_process_can_be_measured(infra_cgroup: Make) -> None:
 # -- limits ----------------------------------------------------------------------------------------------------
 
 LIMITS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
-    ("cpu", {"cpu_max": 0.1, "cpu_period": "20 ms"}, {"cpu_max": 0.1, **QUICK}),
+    ("cpu", {"cpu_max": 0.05, "cpu_period": "20 ms"}, {"cpu_max": 0.05, **QUICK}),
     ("memory", {"memory_max": "32 MiB"}, {"memory_max": "32 MiB"}),
     ("pids", {"pids_max": 10}, {"pids_max": 10}),
     ("devices", {"devices": ["/dev/null"]}, {"denied": ["/dev/full"]}),
@@ -159,7 +159,7 @@ def test_a_limit(
 
 
 HIGHER: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
-    ("cpu", {"cpu_max": 0.8, "cpu_period": "20 ms"}, {"cpu_max": 0.1, **QUICK}),
+    ("cpu", {"cpu_max": 0.8, "cpu_period": "20 ms"}, {"cpu_max": 0.05, **QUICK}),
     ("memory", {"memory_max": "40 MiB"}, {"memory_max": "32 MiB"}),
     ("pids", {"pids_max": 14}, {"pids_max": 10}),
 ]
