@@ -18,15 +18,18 @@ if TYPE_CHECKING:
 
     from ..core.process import Popen
 
-__all__ = ["join", "joining", "kill_all", "pids_in", "populated", "remove_group"]
+__all__ = ["join", "joining", "kill_all", "pids_in", "remove_group"]
 
 _STOPPED = 'kill -STOP $$; exec "$@"'
 # A shell that stops before it becomes the command: so the command is in its groups from its first instruction on,
 # and no code of ours runs between fork and exec in a process with threads.
+_NO_FOLDERS = 2  # what a folder without folders in it has for a count of links
 
 
 def _tree(folder: str) -> list[str]:
     """The folder and all below it, the deepest first."""
+    if os.stat(folder).st_nlink == _NO_FOLDERS:
+        return [folder]
     return [path for path, _, _ in os.walk(folder, topdown=False)]
 
 
@@ -34,15 +37,10 @@ def pids_in(folders: Iterable[str]) -> set[int]:
     """The processes in these groups and in all below them, as this process sees them."""
     found = set()
     for top in dict.fromkeys(folders):
-        for folder in _tree(top):
-            with suppress(OSError):  # it went away meanwhile
+        with suppress(OSError):  # it went away meanwhile
+            for folder in _tree(top):
                 found |= {int(pid) for pid in (read(folder, "cgroup.procs") or "").split()}
     return found
-
-
-def populated(folders: Iterable[str]) -> bool:
-    """Whether a process is in one of these groups or below."""
-    return bool(pids_in(folders))
 
 
 def join(pid: int, folders: Iterable[str]) -> None:
@@ -104,6 +102,8 @@ def kill_all(folders: Sequence[str], within_s: float = 5.0) -> None:
     Raises:
         WaitTimeout: some did not end; the text names them.
     """
+    if not pids_in(folders):
+        return
     for top in folders:
         for folder in _tree(top):
             for name, text in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
@@ -124,14 +124,22 @@ def remove_group(folders: Sequence[str]) -> None:
         OSError: a folder could not be removed yet; trying again is safe.
         InfraError: a path that is no control group.
     """
-    there = [folder for folder in folders if os.path.isdir(folder)]
-    for folder in there:
-        if os.path.ismount(folder) or not os.path.exists(os.path.join(folder, "cgroup.procs")):
-            raise InfraError(f"{folder} is not removed: it is no control group below a hierarchy's root")
-    if not there:
-        return
-    kill_all(there)
-    for top in there:
+    left = [folder for folder in folders if os.path.isdir(folder) and not _removed(folder)]
+    if left:
+        kill_all(left)
+    for top in left:
         for folder in _tree(top):
             with suppress(FileNotFoundError):
                 os.rmdir(folder)
+
+
+def _removed(folder: str) -> bool:
+    """Remove a group's folder, if there is nothing in it."""
+    at_top = os.stat(folder).st_dev != os.stat(os.path.dirname(folder)).st_dev
+    if at_top or not os.path.exists(os.path.join(folder, "cgroup.procs")):
+        raise InfraError(f"{folder} is not removed: it is no control group below a hierarchy's root")
+    try:
+        os.rmdir(folder)
+    except OSError:
+        return False
+    return True

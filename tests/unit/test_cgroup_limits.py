@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_infra.cgroup import v1, v2
+from pytest_infra.cgroup.layout import read_layout
 from pytest_infra.cgroup.limits import IoMax, device_rule, parse_limits
-from pytest_infra.core.errors import BadInput, Unavailable
+from pytest_infra.cgroup.processes import remove_group
+from pytest_infra.core.errors import BadInput, InfraError, Unavailable
 
 
 @pytest.mark.parametrize(
@@ -163,3 +165,13 @@ def test_files_that_are_not_there_read_as_none(tmp_path: Path) -> None:
     for values in (v1.memory(empty), v2.memory(empty), v2.cpu(empty), v1.pids(empty), v2.events(empty)):
         assert set(values.values()) == {None}
     assert v1.io(empty) == v2.io(empty) == v2.pressure(empty) == {}
+
+
+def test_only_control_groups_are_removed(tmp_path: Path) -> None:
+    remove_group([str(tmp_path / "gone")])
+    with pytest.raises(InfraError, match="is not removed: it is no control group"):
+        remove_group([str(tmp_path)])
+    assert tmp_path.exists()
+    for root in {*read_layout().v1.values(), read_layout().v2} - {""}:
+        with pytest.raises(InfraError, match="is not removed"):
+            remove_group([root])
