@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .core.caller import caller_line
@@ -74,18 +76,23 @@ class Lab(Resource):
         self.links: list[Link] = []
         self._services = services
         self._macs = MacPool(name.encode())
-        self._addresses = AddressPlan(name.encode())
+        self._addresses = AddressPlan(name.encode(), ipv6=os.path.exists("/proc/net/if_inet6"))
+        self._numbers: defaultdict[str, count[int]] = defaultdict(lambda: count(1))
         self._new: list[Host | Switch] = []
         self._new_links: list[Link] = []
         self._guard: Guard | None = None
         self._groups = 0
         self._failure = ""
+        self._began = False
         self._settling = False
 
     def __repr__(self) -> str:
         return f"<Lab {self.name}: {len(self.nodes)} nodes, {len(self.switches)} switches, {len(self.links)} links>"
 
     def _start(self, undo: ExitStack) -> None:
+        if self._began:
+            raise StartFailed(f"the lab {self.name} has ended, and cannot be used again; make another one")
+        self._began = True
         self._stack = undo
         self._entry: int | None = None
         self._services.labs.add(self)
@@ -221,16 +228,16 @@ class Lab(Resource):
             )
 
     def _name(self, name: str | None, prefix: str) -> str:
-        taken: dict[str, Host | Switch] = {**self.nodes, **self.switches}
         if name is None:
-            number = 1
-            while (chosen := f"{prefix}{number}") in taken:
-                number += 1
-            return chosen
+            free = (chosen for number in self._numbers[prefix] if not self._named(chosen := f"{prefix}{number}"))
+            return next(free)
         node_name(name)
-        if name in taken:
-            raise BadInput(f"the name {name!r} is taken in this lab (declared at {taken[name].declared_at})")
+        if taken := self._named(name):
+            raise BadInput(f"the name {name!r} is taken in this lab (declared at {taken.declared_at})")
         return name
+
+    def _named(self, name: str) -> Host | Switch | None:
+        return self.nodes.get(name) or self.switches.get(name)
 
     def _switch_name(self, name: str | None) -> str:
         chosen = self._name(name, "sw")
@@ -327,7 +334,7 @@ class Lab(Resource):
 
     def _alive(self) -> None:
         if not self.started:
-            why = self._failure or "it has ended, or was never started"
+            why = self._failure or "it has ended, or was never started: use it in a with statement"
             raise StartFailed(f"the lab {self.name} is not up: {why}")
 
     def _restore(self, port: Port) -> None:

@@ -146,7 +146,7 @@ def test_a_group_costs_milliseconds(infra: Infra) -> None:
         with infra.cgroup(memory_max="64 MiB", pids_max=10):
             pass
         times_s.append(time.perf_counter() - began)
-    assert min(times_s) < 0.02  # about 1 ms; ten times as much on a machine that is busy or emulated
+    assert min(times_s) < 0.2  # about 2 ms; far more on a machine that is busy or emulated
 
 
 # -- nesting ---------------------------------------------------------------------------------------------------
