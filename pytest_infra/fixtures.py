@@ -34,7 +34,7 @@ __all__ = [
 class GroupFactory(Protocol):
     """Makes control groups that end with the test."""
 
-    def __call__(self, name: str | None = None, **limits: Any) -> Group:
+    def __call__(self, name: str = "group", **limits: Any) -> Group:
         """A control group that is up; the limits are those of `cgroup.limits.parse_limits`."""
 
 
@@ -112,7 +112,7 @@ def infra_cgroup(infra: Infra) -> Iterator[GroupFactory]:
     """Makes control groups: ``infra_cgroup("worker", memory_max="64 MiB", cpu_max=0.5)``; they end with the test."""
     with ExitStack() as until_end:
 
-        def make(name: str | None = None, **limits: Any) -> Group:
+        def make(name: str = "group", **limits: Any) -> Group:
             return until_end.enter_context(infra.cgroup(name, **limits))
 
         yield make

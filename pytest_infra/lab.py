@@ -81,7 +81,6 @@ class Lab(Resource):
         self._new: list[Host | Switch] = []
         self._new_links: list[Link] = []
         self._guard: Guard | None = None
-        self._groups = 0
         self._failure = ""
         self._began = False
         self._settling = False
@@ -255,24 +254,18 @@ class Lab(Resource):
         self._new.append(switch)
         return switch
 
-    def cgroup(self, name: str | None = None, *nodes: Host, **limits: Any) -> Group:
-        """Make a control group that ends with the lab, and put the commands of these nodes into it.
+    def cgroup(self, name: str = "group", *nodes: Host, **limits: Any) -> Group:
+        """Make a control group that ends with the lab.
 
         Args:
-            name: for people; ``g1``, ``g2``, … by default.
-            nodes: whose commands join it from now on; functions that they `call` do not.
+            name: for people.
+            nodes: whose commands join it from now on (`Group.adopt`).
             limits: ``memory_max="64 MiB"``, ``cpu_max=0.5``, … as `cgroup.limits.parse_limits` takes them.
-
-        Raises:
-            BadInput: a limit cannot be, or a node has a group already.
-            Unavailable: the machine lacks what a limit needs.
         """
         from .cgroup.group import Group
 
         self._alive()
-        self._groups += 1
-        group = Group(name or f"g{self._groups}", lease=self._services.lease, **limits)
-        self._stack.enter_context(group)
+        group = self._stack.enter_context(Group(name, lease=self._services.lease, **limits))
         for node in nodes:
             group.adopt(node)
         return group

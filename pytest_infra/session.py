@@ -35,7 +35,6 @@ class Infra(Resource):
 
     def __init__(self) -> None:
         self._labs = 0
-        self._groups = 0
 
     def _start(self, undo: ExitStack) -> None:
         self.lease = undo.enter_context(Lease())
@@ -60,18 +59,17 @@ class Infra(Resource):
         self.start()
         return self._machine
 
-    def cgroup(self, name: str | None = None, **limits: Any) -> Group:
+    def cgroup(self, name: str = "group", **limits: Any) -> Group:
         """A new control group; use it as a context manager.
 
         Args:
-            name: for people; ``g1``, ``g2``, … by default.
+            name: for people.
             limits: ``memory_max="64 MiB"``, ``cpu_max=0.5``, … as `cgroup.limits.parse_limits` takes them.
         """
         from .cgroup.group import Group
 
         self.start()
-        self._groups += 1
-        return Group(name or f"g{self._groups}", lease=self.lease, **limits)
+        return Group(name, lease=self.lease, **limits)
 
     def lab(self, name: str | None = None) -> Lab:
         """A new lab; use it as a context manager.
