@@ -60,6 +60,7 @@ def touched(field: str, size: int) -> Callable[[Infra, str], float]:
 
 def written(how: str) -> Callable[[Infra, str], float]:
     def once(infra: Infra, path: str) -> float:
+        Path(path).unlink(missing_ok=True)  # version 2 charges writing to the group that wrote to the file first
         with infra.cgroup() as group:
             group.run(workload.write(path, "64 MiB", how=how))  # type: ignore[arg-type]
             return (group.usage().write_bytes or 0) / MIB
@@ -76,6 +77,7 @@ def read(infra: Infra, path: str) -> float:
 
 
 def synced_by_another(infra: Infra, path: str) -> float:
+    Path(path).unlink(missing_ok=True)
     with infra.cgroup() as writer, infra.cgroup() as syncer:
         writer.run(workload.write(path, "64 MiB", how="buffered"))
         syncer.run(["sync", path])
