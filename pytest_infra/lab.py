@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .cgroup.lab_groups import LabGroups
 from .core.caller import caller_line
 from .core.errors import BadInput, InfraError, StartFailed, Unavailable, reason
 from .core.guard import Guard
 from .core.lease import Lease
 from .core.naming import MacPool, interface_name, node_name
 from .core.process import Process
-from .core.resource import Facts, Resource
+from .core.resource import Facts
 from .net.bridge import LinuxBridge
 from .net.host import Host
 from .net.isolated import IsolatedHost, check_isolation
 from .net.link import Link
 from .net.namespace import Entrance
+from .net.netlink import NetlinkError
 from .net.plan import AddressPlan, plan_routes, segments_of
 from .net.port import Port
 from .net.router import Router
@@ -29,7 +32,6 @@ from .net.switch import Switch
 from .net.wiring import LinkOptions, wire
 
 if TYPE_CHECKING:
-    from .cgroup.group import Group
     from .net.ovs import OvsBridge
     from .net.ovs_pool import OvsPool
 
@@ -57,7 +59,7 @@ class LabServices:
         """Those that are up."""
 
 
-class Lab(Resource):
+class Lab(LabGroups):
     """Hosts, switches, routers and the links between them.
 
     What is declared is recorded at once and made at the first observation: a check, a command, a property that
@@ -75,6 +77,7 @@ class Lab(Resource):
         self.switches: dict[str, Switch] = {}
         self.links: list[Link] = []
         self._services = services
+        self._lease = services.lease
         self._macs = MacPool(name.encode())
         self._addresses = AddressPlan(name.encode(), ipv6=os.path.exists("/proc/net/if_inet6"))
         self._numbers: defaultdict[str, count[int]] = defaultdict(lambda: count(1))
@@ -254,27 +257,6 @@ class Lab(Resource):
         self._new.append(switch)
         return switch
 
-    def cgroup(self, name: str = "group", *nodes: Host, **limits: Any) -> Group:
-        """Make a control group that ends with the lab.
-
-        Args:
-            name: for people.
-            nodes: whose commands join it from now on (`Group.adopt`).
-            limits: ``memory_max="64 MiB"``, ``cpu_max=0.5``, … as `cgroup.limits.parse_limits` takes them.
-        """
-        from .cgroup.group import Group
-
-        self._alive()
-        group = self._stack.enter_context(Group(name, lease=self._services.lease, **limits))
-        for node in nodes:
-            group.adopt(node)
-        return group
-
-    def inject(self, fault: AbstractContextManager[T]) -> T:
-        """Begin a fault (see `faults`) that is undone when the lab ends, and return what it yields."""
-        self._alive()
-        return self._stack.enter_context(fault)
-
     # -- settling ----------------------------------------------------------------------------------------------
 
     def up(self) -> None:
@@ -312,7 +294,7 @@ class Lab(Resource):
             self._publish()
             del self._new[: len(new)], self._new_links[: len(links)]
         except OSError as error:
-            raise StartFailed(f"the lab {self.name} could not be made: {reason(error)}") from error
+            raise _failed(f"the lab {self.name}", error) from error
         finally:
             self._settling = False
 
@@ -323,7 +305,7 @@ class Lab(Resource):
             raise
         except InfraError as error:
             what = f"{resource.kind} {resource.name}, declared at {resource.declared_at}"
-            raise StartFailed(f"{what}, could not be made: {error}") from error
+            raise _failed(f"{what},", error) from error
 
     def _alive(self) -> None:
         if not self.started:
@@ -398,3 +380,10 @@ class Lab(Resource):
             "switches": [switch.describe() for switch in self.switches.values()],
             "links": [{"a": str(link.a), "b": str(link.b), "declared_at": link.declared_at} for link in self.links],
         }
+
+
+def _failed(what: str, error: Exception) -> InfraError:
+    """The error of something that could not be made; what the kernel does not have at all is a lack of the machine."""
+    if isinstance(error, NetlinkError) and error.errno == errno.EOPNOTSUPP:
+        return Unavailable("kernel", f"it lacks what {what} needs: {error}", "use a kernel that has it")
+    return StartFailed(f"{what} could not be made: {reason(error)}")

@@ -101,9 +101,10 @@ def await_end(pid: int, within_s: float) -> bool:
     try:
         pidfd = os.pidfd_open(pid)
     except OSError as error:
-        if error.errno in (errno.ESRCH, errno.EINVAL):  # reaped by another thread; its number may still name a session
-            return True
-        raise
+        # It has been reaped. EINVAL: and its number still names its group or session, whose others live on.
+        if error.errno not in (errno.ESRCH, errno.EINVAL):
+            raise
+        return True
     try:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
@@ -136,9 +137,8 @@ class Process:
         except ValueError as error:  # a NUL, a variable's name with "=", half a surrogate pair
             if isinstance(error, BadInput):
                 raise
-            raise BadInput(
-                f"{self.argv[0]!r} cannot be given these arguments, variables and folder: {error}"
-            ) from error
+            what = f"{self.argv[0]!r} cannot be given these arguments, variables and folder"
+            raise BadInput(f"{what}: {error}") from error
 
     def _start(self, popen: Popen, input: str | bytes | None, env: dict[str, str]) -> None:
         with ExitStack() as only_now, ExitStack() as undo:
