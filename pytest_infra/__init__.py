@@ -11,24 +11,34 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .cgroup.group import Group
+    from .cgroup.limits import IoMax
     from .checks import (
         assert_path,
         assert_reachable,
         assert_unreachable,
         ping,
         traceroute,
+        workload,
     )
+    from .checks.accounting import assert_accounted
+    from .checks.events import assert_not_throttled, assert_oom_killed
+    from .checks.limits import assert_limited
+    from .checks.shares import assert_shares
+    from .checks.usage import measure_usage
     from .core.errors import (
         BadInput,
         CheckFailed,
         CleanupFailed,
         CommandFailed,
+        Inconclusive,
         InfraError,
         StartFailed,
         Unavailable,
         WaitTimeout,
     )
     from .core.wait import until
+    from .faults import fill_disk, frozen, kill, memory_pressure
     from .lab import Lab
     from .session import Infra
 
@@ -37,34 +47,57 @@ __all__ = [
     "CheckFailed",
     "CleanupFailed",
     "CommandFailed",
+    "Group",
+    "Inconclusive",
     "Infra",
     "InfraError",
+    "IoMax",
     "Lab",
     "StartFailed",
     "Unavailable",
     "WaitTimeout",
     "__version__",
+    "assert_accounted",
+    "assert_limited",
+    "assert_not_throttled",
+    "assert_oom_killed",
     "assert_path",
     "assert_reachable",
+    "assert_shares",
     "assert_unreachable",
+    "fill_disk",
+    "frozen",
+    "kill",
+    "measure_usage",
+    "memory_pressure",
     "ping",
     "traceroute",
     "until",
+    "workload",
 ]
 
 _MODULES = {
-    "checks": ("assert_path", "assert_reachable", "assert_unreachable", "ping", "traceroute"),
+    "cgroup.group": ("Group",),
+    "cgroup.limits": ("IoMax",),
+    "checks": ("assert_path", "assert_reachable", "assert_unreachable", "ping", "traceroute", "workload"),
+    "checks.accounting": ("assert_accounted",),
+    "checks.events": ("assert_not_throttled", "assert_oom_killed"),
+    "checks.limits": ("assert_limited",),
+    "checks.shares": ("assert_shares",),
+    "checks.usage": ("measure_usage",),
     "core.errors": (
         "BadInput",
         "CheckFailed",
         "CleanupFailed",
         "CommandFailed",
+        "Inconclusive",
         "InfraError",
         "StartFailed",
         "Unavailable",
         "WaitTimeout",
     ),
     "core.wait": ("until",),
+    "faults": ("fill_disk", "frozen", "kill", "memory_pressure"),
     "lab": ("Lab",),
     "session": ("Infra",),
 }

@@ -5,19 +5,37 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 from .core.errors import Unavailable
 
 if TYPE_CHECKING:
+    from .cgroup.group import Group
     from .lab import Lab
     from .net.host import Host
     from .net.ovs import OvsBridge
     from .session import Infra
 
-__all__ = ["LabFactory", "demand_run", "infra", "lab", "lab_factory", "netns", "ovs_bridge"]
+__all__ = [
+    "GroupFactory",
+    "LabFactory",
+    "demand_run",
+    "infra",
+    "infra_cgroup",
+    "lab",
+    "lab_factory",
+    "netns",
+    "ovs_bridge",
+]
+
+
+class GroupFactory(Protocol):
+    """Makes control groups that end with the test."""
+
+    def __call__(self, name: str = "group", **limits: Any) -> Group:
+        """A control group that is up; the limits are those of `cgroup.limits.parse_limits`."""
 
 
 def demand_run(config: pytest.Config) -> None:
@@ -87,3 +105,14 @@ def netns(lab: Lab) -> Host:
 def ovs_bridge(lab: Lab) -> OvsBridge:
     """A single Open vSwitch bridge in the test's lab."""
     return lab.ovs()
+
+
+@pytest.fixture
+def infra_cgroup(infra: Infra) -> Iterator[GroupFactory]:
+    """Makes control groups: ``infra_cgroup("worker", memory_max="64 MiB", cpu_max=0.5)``; they end with the test."""
+    with ExitStack() as until_end:
+
+        def make(name: str = "group", **limits: Any) -> Group:
+            return until_end.enter_context(infra.cgroup(name, **limits))
+
+        yield make

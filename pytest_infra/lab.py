@@ -10,13 +10,14 @@ from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .cgroup.lab_groups import LabGroups
 from .core.caller import caller_line
 from .core.errors import BadInput, InfraError, StartFailed, Unavailable, reason
 from .core.guard import Guard
 from .core.lease import Lease
 from .core.naming import MacPool, interface_name, node_name
 from .core.process import Process
-from .core.resource import Facts, Resource
+from .core.resource import Facts
 from .net.bridge import LinuxBridge
 from .net.host import Host
 from .net.isolated import IsolatedHost, check_isolation
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Lab", "LabServices"]
 
+T = TypeVar("T")
 H = TypeVar("H", bound=Host)
 S = TypeVar("S", bound=Switch)
 
@@ -57,7 +59,7 @@ class LabServices:
         """Those that are up."""
 
 
-class Lab(Resource):
+class Lab(LabGroups):
     """Hosts, switches, routers and the links between them.
 
     What is declared is recorded at once and made at the first observation: a check, a command, a property that
@@ -75,6 +77,7 @@ class Lab(Resource):
         self.switches: dict[str, Switch] = {}
         self.links: list[Link] = []
         self._services = services
+        self._lease = services.lease
         self._macs = MacPool(name.encode())
         self._addresses = AddressPlan(name.encode(), ipv6=os.path.exists("/proc/net/if_inet6"))
         self._numbers: defaultdict[str, count[int]] = defaultdict(lambda: count(1))

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from .core.errors import CheckFailed, InfraError, Unavailable
-from .fixtures import demand_run, infra, lab, lab_factory, netns, ovs_bridge
+from .fixtures import demand_run, infra, infra_cgroup, lab, lab_factory, netns, ovs_bridge
 
-__all__ = ["infra", "lab", "lab_factory", "netns", "ovs_bridge"]
+__all__ = ["infra", "infra_cgroup", "lab", "lab_factory", "netns", "ovs_bridge"]
 
 _LACKS = "infra_lacks"
 _FALSE = ("", "0", "false", "no", "off")

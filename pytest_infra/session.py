@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .core.errors import BadInput
 from .core.lease import Lease
@@ -14,6 +14,7 @@ from .net.machine import Machine
 from .net.namespace import Entrance
 
 if TYPE_CHECKING:
+    from .cgroup.group import Group
     from .net.ovs_pool import OvsPool
 
 __all__ = ["Infra"]
@@ -57,6 +58,18 @@ class Infra(Resource):
         """The machine's own network, read-only."""
         self.start()
         return self._machine
+
+    def cgroup(self, name: str = "group", **limits: Any) -> Group:
+        """A new control group; use it as a context manager.
+
+        Args:
+            name: for people.
+            limits: ``memory_max="64 MiB"``, ``cpu_max=0.5``, … as `cgroup.limits.parse_limits` takes them.
+        """
+        from .cgroup.group import Group
+
+        self.start()
+        return Group(name, lease=self.lease, **limits)
 
     def lab(self, name: str | None = None) -> Lab:
         """A new lab; use it as a context manager.

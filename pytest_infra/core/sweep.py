@@ -38,6 +38,7 @@ __all__ = [
 LEDGER, SESSION = "ledger", "session.json"
 
 KINDS: Mapping[str, str] = {
+    "cgroup": "pytest_infra.cgroup.processes:remove_group",
     "directory": "pytest_infra.core.sweep:remove_directory",
     "file": "pytest_infra.core.sweep:remove_file",
 }

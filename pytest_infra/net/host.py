@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from ..core import process
 from ..core.guard import Guard
-from ..core.node import Address, Interface, IPNetwork, Neighbour, Route
+from ..core.node import Address, ControlGroup, Interface, IPNetwork, Neighbour, Route
 from ..core.process import Completed, Process
 from ..core.resource import Facts, Resource
 from .namespace import Entrance, NetNamespace
@@ -70,6 +70,8 @@ class Host(Resource):
         self.declared_at = declared_at
         self.ports: list[Port] = []
         self.planned_routes: dict[IPNetwork, Hop] = {}
+        self.control_group: ControlGroup | None = None
+        """The control group that commands join which are started from now on; see `cgroup.Group.adopt`."""
         self.namespace = NetNamespace(name, entrance, self.sysctl_defaults)
         self._lab = lab
 
@@ -148,7 +150,10 @@ class Host(Resource):
         def popen(argv: Sequence[str], **options: Any) -> Any:
             return guard.popen(argv, (self.namespace.fd,), **options)
 
-        return popen
+        return self._confined(popen)
+
+    def _confined(self, popen: process.Popen) -> process.Popen:
+        return popen if self.control_group is None else self.control_group.joining(popen)
 
     @property
     def interfaces(self) -> dict[str, Interface]:

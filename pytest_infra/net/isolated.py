@@ -142,8 +142,12 @@ class IsolatedHost(Host):
 
         def popen(argv: Sequence[str], **options: Any) -> Any:
             command = [NSENTER.path(), *ways, "--", *argv] if ways else argv
-            return self._spawner.call_whole(guard.popen_here, command, **options)
+            return start(command, **options)
 
+        def in_namespaces(argv: Sequence[str], **options: Any) -> Any:
+            return self._spawner.call_whole(guard.popen_here, argv, **options)
+
+        start = self._confined(in_namespaces)  # nsenter may fork: the group is joined before it
         return popen
 
 

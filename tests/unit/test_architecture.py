@@ -22,6 +22,7 @@ LAYERS = (
     {"net", "container", "cgroup", "vm", "dpdk", "gpu"},
     {"packet"},
     {"checks"},
+    {"faults"},
     {"lab"},
     {"session"},
     {"reporting", "fixtures", "testinfra", "doctor"},
