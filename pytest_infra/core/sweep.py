@@ -39,6 +39,7 @@ LEDGER, SESSION = "ledger", "session.json"
 
 KINDS: Mapping[str, str] = {
     "directory": "pytest_infra.core.sweep:remove_directory",
+    "docker-groups": "pytest_infra.container.dockerd:remove_groups",
     "file": "pytest_infra.core.sweep:remove_file",
 }
 """What a ledger may hold: each kind of thing, and the function that undoes one, as ``module:function``.

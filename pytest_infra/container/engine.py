@@ -1,0 +1,212 @@
+"""`Engine`: the Docker Engine API that the session's containers come from, the machine's or a private one."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from typing import Any, TypeVar
+
+from ..core.errors import BadInput, InfraError, StartFailed, Unavailable
+from ..core.resource import Facts, Resource
+from ..core.selfrun import module_argv
+from ..core.wait import until
+from .dockerd import JOINS, MACHINE_PROC, RUNTIME, SOCKET
+from .holder import connection_name, same_user
+from .requirement import DOCKER, engine_addresses
+
+__all__ = ["SESSION_LABEL", "Engine", "EngineError"]
+
+T = TypeVar("T")
+
+SESSION_LABEL = "pytest-infra.session"
+"""The label of everything that a session makes on an engine; its value names the session's lease."""
+
+_DETACHED = '"$@" </dev/null >/dev/null 2>&1 &'
+_API_VERSION = "1.40"  # Docker 19.03 (2019) and later, Podman 3 and later
+_START_S = 90.0
+
+
+class EngineError(InfraError):
+    """The engine refused a request; the text is its own."""
+
+
+class Engine(Resource):
+    """The engine that answers; where none does, a private one that the processes of a session share.
+
+    Args:
+        key: the session's key: processes with the same one share an engine.
+        session: the value of `SESSION_LABEL` for what this process makes.
+    """
+
+    requires = (DOCKER,)
+
+    def __init__(self, key: str, session: str) -> None:
+        self._key = key
+        self.labels = {SESSION_LABEL: session}
+        self.private = False
+        """Whether it is a private one."""
+        self.proc = "/proc"
+        """The folder in which the engine's process ids are found."""
+        self._root = ""
+        self._clients = threading.local()
+
+    def _start(self, undo: ExitStack) -> None:
+        addresses = engine_addresses()
+        for address in addresses:
+            self.address = address
+            with suppress(EngineError):
+                self.ask("ping")
+                break
+        else:
+            if os.environ.get("DOCKER_HOST"):
+                raise Unavailable("docker", f"no engine answers at DOCKER_HOST={addresses[0]}", "start it, or unset it")
+            self._start_private(undo)
+        undo.callback(self._close_clients)
+        self.version = str(self.ask("version")["Version"])
+
+    def _start_private(self, undo: ExitStack) -> None:
+        from .requirement import DOCKERD
+
+        DOCKERD.demand()
+        greeting = until(
+            lambda: self._join_session(undo), within_s=_START_S, what="the session's private Docker engine"
+        )
+        if "error" in greeting:
+            raise StartFailed(f"the private Docker engine: {greeting['error']}")
+        self.private = True
+        self._root = f"/proc/{greeting['pid']}/root"
+        self.proc = f"{self._root}/proc"
+        self.address = f"unix://{self._root}{SOCKET}"
+        self.pid = int(greeting["pid"])
+
+    def _join_session(self, undo: ExitStack) -> dict[str, Any]:
+        """Connect to the process that holds the engine; where there is none, start one. Empty: try again."""
+        import json
+
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        channel.settimeout(_START_S)
+        try:
+            channel.connect(connection_name(self._key))
+            greeting = channel.recv(65536) if same_user(channel) else b""
+        except ConnectionRefusedError:
+            channel.close()
+            argv = module_argv("pytest_infra.container.holder", self._key)
+            subprocess.run(["/bin/sh", "-c", _DETACHED, "sh", *argv], check=True, start_new_session=True, cwd="/")
+            return {}
+        except OSError:
+            greeting = b""
+        if not greeting:  # it is on its way out
+            channel.close()
+            return {}
+        undo.callback(_leave, channel)
+        _close_in_children(channel)
+        found: dict[str, Any] = json.loads(greeting)
+        return found
+
+    # -- asking ------------------------------------------------------------------------------------------------
+
+    def client(self) -> Any:
+        """A `docker.APIClient` of this thread's own; it is not safe to share one."""
+        client = getattr(self._clients, "client", None)
+        if client is None:
+            client = self._clients.client = self.new_client()
+        return client
+
+    def new_client(self) -> Any:
+        """A `docker.APIClient` that the caller closes."""
+        import docker
+
+        try:
+            return docker.APIClient(base_url=self.address, version=_API_VERSION, timeout=120)
+        except docker.errors.DockerException as error:
+            raise EngineError(f"the engine at {self.address}: {error}") from error
+
+    def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the client.
+
+        Raises:
+            EngineError: the engine refused it, or is not there.
+        """
+        return self.translate(getattr(self.client(), method), *args, **kwargs)
+
+    def translate(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call a function that talks to the engine, and raise its errors as `EngineError`."""
+        import docker.errors
+        import requests
+
+        try:
+            return function(*args, **kwargs)
+        except docker.errors.APIError as error:
+            raise EngineError(str(error.explanation or error)) from error
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            raise EngineError(f"the engine at {self.address} does not answer: {error}") from error
+
+    def _close_clients(self) -> None:
+        client = getattr(self._clients, "client", None)
+        if client is not None:
+            client.close()
+
+    # -- processes and namespaces ------------------------------------------------------------------------------
+
+    def namespace(self, pid: int, kind: str) -> int:
+        """A new descriptor of a namespace of a process of the engine.
+
+        Raises:
+            InfraError: its processes cannot be seen from here.
+        """
+        try:
+            return os.open(f"{self.proc}/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise InfraError(f"process {pid} of the engine at {self.address} cannot be entered from here: {why}") from None
+
+    def join(self, container: str, fd: int) -> Callable[[], None]:
+        """Have a container, made and not started, live in the network namespace behind `fd`; returns the undoing.
+
+        It does so each time it is started, by whomever.
+        """
+        path = f"{self._root}{JOINS}/{container}"
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f"{MACHINE_PROC}/{os.getpid()}/fd/{fd}\n")
+
+        def undo() -> None:
+            with suppress(OSError):  # the engine has gone, and its files with it
+                os.unlink(path)
+
+        return undo
+
+    def joining_options(self) -> Mapping[str, Any]:
+        """What a container must be made with so that it can `join` a network namespace.
+
+        Raises:
+            BadInput: this engine cannot do that.
+        """
+        if not self.private:
+            raise BadInput(f"the engine at {self.address} cannot put a container into a network namespace of a lab")
+        return {"network_mode": "none", "runtime": RUNTIME}
+
+    def describe(self) -> Facts:
+        """Where it is, and its version."""
+        return {"address": self.address, "version": self.version, "private": self.private}
+
+
+def _leave(channel: socket.socket) -> None:
+    """Tell the holder that this process needs the engine no longer; the last one waits until the engine is gone."""
+    with channel, suppress(OSError):
+        channel.shutdown(socket.SHUT_WR)
+        channel.recv(1)
+
+
+def _close_in_children(channel: socket.socket) -> None:
+    known = weakref.ref(channel)
+
+    def close() -> None:
+        if (mine := known()) is not None:
+            mine.close()
+
+    os.register_at_fork(after_in_child=close)

@@ -1,0 +1,48 @@
+"""What containers need of the machine, as data."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from ..core.linux import in_child_user_namespace
+from ..core.requirement import Absent, Command, Present, PythonModule, Requirement
+
+__all__ = ["DOCKER", "DOCKERD", "DOCKER_PYTHON", "DockerEngine", "engine_addresses"]
+
+_PACKAGES = {"apt": "docker.io", "dnf": "moby-engine", "pacman": "docker", "apk": "docker"}
+
+DOCKERD = Command("dockerd", purpose="a private Docker engine where none answers", packages=_PACKAGES)
+DOCKER_PYTHON = PythonModule(
+    "docker-python", module="docker", extra="docker", purpose="the client of the Docker Engine API"
+)
+
+
+def engine_addresses() -> list[str]:
+    """Where an engine may answer: what DOCKER_HOST says and nothing else, or the usual sockets that are there."""
+    if host := os.environ.get("DOCKER_HOST"):
+        return [host]
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "/run/nowhere")
+    sockets = ("/run/docker.sock", "/run/podman/podman.sock", f"{runtime}/docker.sock", f"{runtime}/podman/podman.sock")
+    return [f"unix://{path}" for path in sockets if os.access(path, os.R_OK | os.W_OK)]
+
+
+@dataclass(frozen=True)
+class DockerEngine(Requirement):
+    """An engine that may answer, or what it takes to start a private one."""
+
+    def probe(self) -> Present | Absent:
+        """Look for the client, a socket, and the daemon's program; nothing is started."""
+        if isinstance(client := DOCKER_PYTHON.probe(), Absent):
+            return client
+        if addresses := engine_addresses():
+            return Present(addresses[0])
+        if os.geteuid() != 0 or in_child_user_namespace():
+            why = "no engine answers, and a private one needs root"
+            return Absent(why, "run as root, or set DOCKER_HOST to an engine that you may use")
+        if isinstance(daemon := DOCKERD.probe(), Absent):
+            return Absent(f"no engine answers and {daemon.why}", daemon.remedy)
+        return Present("private dockerd")
+
+
+DOCKER = DockerEngine("docker", purpose="containers: lab.container(), infra_image", packages=_PACKAGES)
