@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from .core.errors import Unavailable
 
 if TYPE_CHECKING:
+    from .container.container import Container
+    from .container.image import Images
     from .lab import Lab
     from .net.host import Host
     from .net.ovs import OvsBridge
     from .session import Infra
 
-__all__ = ["LabFactory", "demand_run", "infra", "lab", "lab_factory", "netns", "ovs_bridge"]
+__all__ = ["LabFactory", "demand_run", "infra", "infra_container", "infra_image", "lab", "lab_factory", "netns", "ovs_bridge"]
 
 
 def demand_run(config: pytest.Config) -> None:
@@ -87,3 +89,24 @@ def netns(lab: Lab) -> Host:
 def ovs_bridge(lab: Lab) -> OvsBridge:
     """A single Open vSwitch bridge in the test's lab."""
     return lab.ovs()
+
+
+@pytest.fixture
+def infra_container(lab: Lab) -> Callable[..., Container]:
+    """``infra_container(image, command, ...)``: a container in the test's lab, started and ready when it is returned.
+
+    The arguments are those of ``lab.container``.
+    """
+
+    def start(*args: Any, **options: Any) -> Container:
+        container = lab.container(*args, **options)
+        lab.up()
+        return container
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def infra_image(infra: Infra) -> Images:
+    """Images without a registry: from folders, archives, programs of this machine, Dockerfiles; each built once."""
+    return infra.images

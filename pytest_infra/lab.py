@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +28,10 @@ from .net.switch import Switch
 from .net.wiring import LinkOptions, wire
 
 if TYPE_CHECKING:
+    from .container.container import Container
+    from .container.engine import Engine
+    from .container.image import Image
+    from .container.ready import Condition
     from .net.ovs import OvsBridge
     from .net.ovs_pool import OvsPool
 
@@ -44,12 +48,16 @@ class LabServices:
         entrance: makes and enters network namespaces.
         ovs_pool: the Open vSwitch instances.
         lease: tells others which labs are up.
+        engine: gives the container engine, started.
     """
 
-    def __init__(self, entrance: Entrance, ovs_pool: OvsPool, lease: Lease) -> None:
+    def __init__(
+        self, entrance: Entrance, ovs_pool: OvsPool, lease: Lease, engine: Callable[[], Engine]
+    ) -> None:
         self.entrance = entrance
         self.ovs_pool = ovs_pool
         self.lease = lease
+        self.engine = engine
 
 
 class Lab(Resource):
@@ -68,7 +76,7 @@ class Lab(Resource):
 
     def __init__(self, name: str, services: LabServices) -> None:
         self.name = name
-        self.nodes: dict[str, Host] = {}
+        self.nodes: dict[str, Host | Container] = {}
         self.switches: dict[str, Switch] = {}
         self.links: list[Link] = []
         self._services = services
@@ -76,6 +84,7 @@ class Lab(Resource):
         self._addresses = AddressPlan(name.encode())
         self._new: list[Host | Switch] = []
         self._new_links: list[Link] = []
+        self._new_containers: list[Container] = []
         self._guard: Guard | None = None
         self._failure = ""
         self._settling = False
@@ -124,6 +133,47 @@ class Lab(Resource):
         )
         return self._add_node(router)
 
+    def container(
+        self,
+        image: Image | str,
+        command: Sequence[str] | None = None,
+        *,
+        name: str | None = None,
+        network: str | None = None,
+        router: bool = False,
+        wait: Condition | Sequence[Condition] = (),
+        within: str | float = "30 s",
+        **options: Any,
+    ) -> Container:
+        """Declare a container: a node like any other. Containers are started in the order of their declaration.
+
+        Args:
+            image: one of `infra_image`, or the name of one that the engine has.
+            command: its first process; the image's by default.
+            name: at most 15 characters; ``c1``, ``c2``, … by default.
+            network: None for the lab's links, which are there before its first process starts; or one of Docker's
+                networks: ``"bridge"``, ``"host"`` (the engine's own), ``"none"``.
+            router: whether it forwards between its links.
+            wait: the conditions (`pytest_infra.ready`) after which it is ready.
+            within: how long each may take.
+            options: the rest, as `container.options.ContainerOptions` lists it: ``env``, ``memory``, ``volumes``, …
+
+        Raises:
+            BadInput: the name cannot be used or is taken, or an option is unknown or cannot be used.
+        """
+        from .container.declare import declare
+
+        node = Router if router else Host
+        chosen, line = self._name(name, "c"), caller_line()
+        host = node(chosen, lab=self, entrance=self._services.entrance, declared_at=line)
+        container = declare(
+            chosen, image, command, lab=self, host=host, network=network, wait=wait, within=within, line=line, **options
+        )
+        self._new.append(host)
+        self._new_containers.append(container)
+        self.nodes[chosen] = container
+        return container
+
     def bridge(self, name: str | None = None) -> LinuxBridge:
         """Declare a switch that is a Linux bridge.
 
@@ -166,8 +216,8 @@ class Lab(Resource):
 
     def link(
         self,
-        a: Host | Switch,
-        b: Host | Switch,
+        a: Host | Switch | Container,
+        b: Host | Switch | Container,
         *,
         ip: str | Sequence[str] | None = None,
         peer_ip: str | Sequence[str] | None = None,
@@ -199,6 +249,8 @@ class Lab(Resource):
         for end in (a, b):
             if self.nodes.get(end.name) is not end and self.switches.get(end.name) is not end:
                 raise BadInput(f"{end!r} is not a node of the lab {self.name}")
+            if outside := getattr(end, "docker_network", None):
+                raise BadInput(f"{end!r} is on Docker's network {outside!r}; a link needs one on the lab's, network=None")
         options = LinkOptions(ip, peer_ip, mtu, mac, peer_mac, name, peer_name)
         link = wire(a, b, options, macs=self._macs, plan=self._addresses, declared_at=caller_line())
         for port in link.ports:
@@ -208,7 +260,7 @@ class Lab(Resource):
         return link
 
     def _name(self, name: str | None, prefix: str) -> str:
-        taken: dict[str, Host | Switch] = {**self.nodes, **self.switches}
+        taken: dict[str, Host | Switch | Container] = {**self.nodes, **self.switches}
         if name is None:
             number = 1
             while (chosen := f"{prefix}{number}") in taken:
@@ -255,6 +307,21 @@ class Lab(Resource):
                 self._failure = str(error) or type(error).__name__
                 self.stop()
                 raise
+        if self._new_containers:
+            self._start_containers()
+
+    def _start_containers(self) -> None:
+        """After the links: a container's first process finds its network as it will be."""
+        try:
+            while self._new_containers:
+                container = self._new_containers.pop(0)
+                self._stack.enter_context(container)
+                container.await_ready()
+            self._publish()
+        except BaseException as error:
+            self._failure = str(error) or type(error).__name__
+            self.stop()
+            raise
 
     def _settle(self) -> None:
         """Runs in the entrance's thread, which takes one lab, and one test thread, after the other."""
@@ -327,7 +394,11 @@ class Lab(Resource):
         self._stack.callback(child.close)
         return child
 
-    def node(self, name: str) -> Host:
+    def engine(self) -> Engine:
+        """The session's container engine, started."""
+        return self._services.engine()
+
+    def node(self, name: str) -> Host | Container:
         """The host or router of that name.
 
         Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from .net.machine import Machine
 from .net.namespace import Entrance
 
 if TYPE_CHECKING:
+    from .container.engine import Engine
+    from .container.image import Images
     from .net.ovs_pool import OvsPool
 
 __all__ = ["Infra"]
@@ -38,13 +41,48 @@ class Infra(Resource):
         self.lease = undo.enter_context(Lease())
         entrance = undo.enter_context(Entrance())
         self._machine = Machine()
-        self._services = LabServices(entrance, undo.enter_context(self._ovs_pool(entrance)), self.lease)
+        self._engine: Engine | None = None
+        self._until_end = undo
+        ovs_pool = undo.enter_context(self._ovs_pool(entrance))
+        self._services = LabServices(entrance, ovs_pool, self.lease, self.engine)
 
     @staticmethod
     def _ovs_pool(entrance: Entrance) -> OvsPool:
         from .net.ovs_pool import OvsPool
 
         return OvsPool(entrance)
+
+    def engine(self) -> Engine:
+        """The container engine of the session; found, or started, when it is asked for first.
+
+        Raises:
+            Unavailable: none answers, and none can be started here.
+        """
+        from .container.engine import SESSION_LABEL, Engine
+
+        self.start()
+        if self._engine is None:
+            label = os.path.basename(self.lease.folder)
+            engine = Engine(os.environ.get("PYTEST_XDIST_TESTRUNUID") or label, label).start()
+            entry = self.lease.add("docker", address=engine.address, label=f"{SESSION_LABEL}={label}")
+            self._until_end.callback(engine.stop)
+            self._until_end.callback(self._clear_engine, engine, entry)
+            self._engine = engine
+        return self._engine
+
+    def _clear_engine(self, engine: Engine, entry: int) -> None:
+        from .container.clean import remove_session
+        from .container.engine import SESSION_LABEL
+
+        remove_session(engine.address, f"{SESSION_LABEL}={engine.labels[SESSION_LABEL]}")
+        self.lease.done(entry)
+
+    @property
+    def images(self) -> Images:
+        """Images: from folders, archives, programs of this machine, Dockerfiles."""
+        from .container.image import Images
+
+        return Images(self.engine)
 
     @property
     def machine(self) -> Machine:

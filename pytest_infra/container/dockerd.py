@@ -35,13 +35,15 @@ case " $* " in *" create "*)
         before=$word
     done
     if read -r path 2>/dev/null <{JOINS}/"${{bundle##*/}}"; then
-        sed -i 's#{{"type":"network"}}#{{"type":"network","path":"'"$path"'"}}#' "$bundle/config.json"
+        sed -i -e 's#{{"type":"network"}}#{{"type":"network","path":"'"$path"'"}}#' \\
+            -e 's#{{"path":"/proc/[0-9]*/exe","args":\\["libnetwork-setkey"[^]]*\\]}}##' "$bundle/config.json"
     fi ;;
 esac
 exec runc "$@"
 """
 # An OCI runtime joins the network namespace whose path its config.json gives (OCI runtime specification, "Linux
-# namespaces"); the Docker API has no way to say so.
+# namespaces"); the Docker API has no way to say so. The hook that is taken out would have the daemon take the namespace
+# for one that it has made, and switch IPv6 off there.
 
 _START_S = 60.0
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import threading
 import weakref
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 from ..core.errors import BadInput, InfraError, StartFailed, Unavailable
@@ -53,9 +54,11 @@ class Engine(Resource):
         self.proc = "/proc"
         """The folder in which the engine's process ids are found."""
         self._root = ""
-        self._clients = threading.local()
+        self._idle: list[Any] = []
+        self._change = threading.Lock()
 
     def _start(self, undo: ExitStack) -> None:
+        undo.callback(self._close_clients)
         addresses = engine_addresses()
         for address in addresses:
             self.address = address
@@ -66,7 +69,6 @@ class Engine(Resource):
             if os.environ.get("DOCKER_HOST"):
                 raise Unavailable("docker", f"no engine answers at DOCKER_HOST={addresses[0]}", "start it, or unset it")
             self._start_private(undo)
-        undo.callback(self._close_clients)
         self.version = str(self.ask("version")["Version"])
 
     def _start_private(self, undo: ExitStack) -> None:
@@ -110,12 +112,17 @@ class Engine(Resource):
 
     # -- asking ------------------------------------------------------------------------------------------------
 
-    def client(self) -> Any:
-        """A `docker.APIClient` of this thread's own; it is not safe to share one."""
-        client = getattr(self._clients, "client", None)
-        if client is None:
-            client = self._clients.client = self.new_client()
-        return client
+    @contextmanager
+    def client(self) -> Iterator[Any]:
+        """A `docker.APIClient` for the moment; it is not safe to share one between threads."""
+        with self._change:
+            client = self._idle.pop() if self._idle else None
+        client = client or self.new_client()
+        try:
+            yield client
+        finally:
+            with self._change:
+                self._idle.append(client)
 
     def new_client(self) -> Any:
         """A `docker.APIClient` that the caller closes."""
@@ -132,7 +139,8 @@ class Engine(Resource):
         Raises:
             EngineError: the engine refused it, or is not there.
         """
-        return self.translate(getattr(self.client(), method), *args, **kwargs)
+        with self.client() as client:
+            return self.translate(getattr(client, method), *args, **kwargs)
 
     def translate(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call a function that talks to the engine, and raise its errors as `EngineError`."""
@@ -147,9 +155,8 @@ class Engine(Resource):
             raise EngineError(f"the engine at {self.address} does not answer: {error}") from error
 
     def _close_clients(self) -> None:
-        client = getattr(self._clients, "client", None)
-        if client is not None:
-            client.close()
+        while self._idle:
+            self._idle.pop().close()
 
     # -- processes and namespaces ------------------------------------------------------------------------------
 
@@ -164,6 +171,37 @@ class Engine(Resource):
         except OSError as error:
             why = error.strerror or str(error)
             raise InfraError(f"process {pid} of the engine at {self.address} cannot be entered from here: {why}") from None
+
+    def kill_group(self, leader: int, number: int) -> None:
+        """Send a signal to a process of the engine and those of its group; they may have ended."""
+        for name in os.listdir(self.proc):
+            if not name.isdigit():
+                continue
+            with suppress(OSError), open(f"{self.proc}/{name}/stat", encoding="utf-8", errors="replace") as stat:
+                if int(stat.read().rpartition(")")[2].split()[2]) != leader:  # its process group (proc_pid_stat(5))
+                    continue
+                process = os.open(f"{self.proc}/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    signal.pidfd_send_signal(process, number)  # takes a folder of /proc too (pidfd_send_signal(2))
+                finally:
+                    os.close(process)
+
+    def machine_pid(self, pid: int) -> int:
+        """The id that the machine gives a process which the engine calls `pid`.
+
+        Raises:
+            InfraError: it cannot be seen from here.
+        """
+        if not self.private:
+            return pid
+        for name in os.listdir("/proc"):
+            with suppress(OSError):
+                if name.isdigit() and os.path.samefile(f"/proc/{name}/ns/pid", f"{self.proc}/{pid}/ns/pid"):
+                    with open(f"/proc/{name}/status", encoding="utf-8", errors="replace") as status:
+                        line = next((line for line in status if line.startswith("NSpid:")), "")
+                    if str(pid) in line.split()[2:]:
+                        return int(name)
+        raise InfraError(f"process {pid} of the private engine cannot be seen from here: it has ended")
 
     def join(self, container: str, fd: int) -> Callable[[], None]:
         """Have a container, made and not started, live in the network namespace behind `fd`; returns the undoing.

@@ -250,6 +250,7 @@ def run(
     input: str | bytes | None = None,
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
+    kind: type[Process] = Process,
 ) -> Completed:
     """Run a command to its end.
 
@@ -262,12 +263,13 @@ def run(
         input: given to it as standard input; nothing by default.
         env: variables added to the environment.
         cwd: the folder to run in; the present one by default.
+        kind: the class of the process, for one that is no child of this one.
 
     Raises:
         BadInput: `argv` is a string, empty, or not made of strings.
         CommandFailed: another exit status than 0 (with `check`), no such program, or out of time.
     """
-    process = Process(argv, where=where, popen=popen, input=input, env=env, cwd=cwd)
+    process = kind(argv, where=where, popen=popen, input=input, env=env, cwd=cwd)
     try:
         try:
             done = process.wait(timeout_s)

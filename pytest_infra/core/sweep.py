@@ -39,6 +39,7 @@ LEDGER, SESSION = "ledger", "session.json"
 
 KINDS: Mapping[str, str] = {
     "directory": "pytest_infra.core.sweep:remove_directory",
+    "docker": "pytest_infra.container.clean:remove_session",
     "docker-groups": "pytest_infra.container.dockerd:remove_groups",
     "file": "pytest_infra.core.sweep:remove_file",
 }

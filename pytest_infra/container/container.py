@@ -1,0 +1,517 @@
+"""`Container`: a node of the lab whose processes a container engine runs."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from ..core import process
+from ..core.errors import BadInput, CommandFailed, InfraError, StartFailed, WaitTimeout
+from ..core.node import Address, Interface, Neighbour, Route
+from ..core.process import Completed, Process
+from ..core.report import explain
+from ..core.resource import Artifact, Facts, Resource
+from ..core.wait import until
+from .engine import Engine, EngineError
+from .execute import ContainerProcess, Exec, check_found
+from .image import Image
+from .options import ContainerOptions
+from .ready import Condition
+from .requirement import DOCKER
+from .state import State, hint, read_state
+
+__all__ = ["Container", "ContainerLab"]
+
+T = TypeVar("T")
+
+_LOG_LINES = 10
+_HELD = ("mnt", "pid", "uts", "ipc")
+
+
+class ContainerLab(Protocol):
+    """What a container needs of its lab."""
+
+    name: str
+
+    def up(self) -> None:
+        """Settle what has been declared."""
+
+    def engine(self) -> Engine:
+        """The session's engine, started."""
+
+    def adopt(self, child: Process) -> Process:
+        """End this process with the lab."""
+
+
+class Container(Resource):
+    """A container: a node like any other (it implements `core.node.Node`).
+
+    Its network is a lab host's, in which links, addresses and routes are there before its first process starts, and
+    which outlives a restart; or it is one of Docker's own, and then the lab's links cannot end at it.
+
+    Args:
+        name: the node's name.
+        image: what it is made from.
+        command: its first process; the image's by default.
+        options: the rest.
+        lab: what it needs of its lab.
+        network: the host whose network namespace it lives in.
+        docker_network: the name of Docker's network (``bridge``, ``host``, ``none`` …) instead; None for the lab's.
+        ready: what to wait for when it starts.
+        within_s: for how long, seconds.
+        declared_at: the line of the test that made it.
+    """
+
+    requires = (DOCKER,)
+    kind = "container"
+
+    def __init__(
+        self,
+        name: str,
+        image: Image | str,
+        command: Sequence[str] | None,
+        options: ContainerOptions,
+        *,
+        lab: ContainerLab,
+        network: Any,
+        docker_network: str | None,
+        ready: Sequence[Condition],
+        within_s: float,
+        declared_at: str,
+    ) -> None:
+        self.name = name
+        self.image = image
+        self.command = None if command is None else list(process.check_argv(command))
+        self.options = options
+        self.declared_at = declared_at
+        self.docker_network = docker_network
+        self.id = ""
+        """The engine's id of it, while it is up."""
+        self._lab = lab
+        self._network = network
+        self._ready = tuple(ready)
+        self._within_s = within_s
+        self._held: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return f"<Container {self.name} of {self.image}>"
+
+    # -- what the lab plans with -------------------------------------------------------------------------------
+
+    @property
+    def ports(self) -> list[Any]:
+        """The interfaces that the lab gave it, in the order of their links."""
+        found: list[Any] = self._network.ports
+        return found
+
+    @property
+    def namespace(self) -> Any:
+        """Its network namespace."""
+        return self._network.namespace
+
+    @property
+    def forwards(self) -> bool:
+        """Whether it is a router."""
+        return bool(self._network.forwards)
+
+    @property
+    def auto_routes(self) -> bool:
+        """Whether the lab works out its routes."""
+        return bool(self._network.auto_routes)
+
+    @property
+    def planned_routes(self) -> Any:
+        """The routes that the lab gave it."""
+        return self._network.planned_routes
+
+    @planned_routes.setter
+    def planned_routes(self, routes: Any) -> None:
+        self._network.planned_routes = routes
+
+    def observe(self) -> None:
+        """Settle what the lab has declared."""
+        self._lab.up()
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    def _start(self, undo: ExitStack) -> None:
+        self.engine = engine = self._lab.engine()
+        undo.callback(self._let_go)
+        try:
+            self.id = self._create(engine)
+            undo.callback(self._remove, engine)
+            if self.docker_network is None:
+                undo.callback(engine.join(self.id, self.namespace.fd))
+            engine.ask("start", self.id)
+        except EngineError as error:
+            raise self._failed("cannot be started", str(error)) from error
+        self._look_again()
+
+    def _create(self, engine: Engine) -> str:
+        labels = {**engine.labels, "pytest-infra.lab": self._lab.name, "pytest-infra.node": self.name}
+        network = engine.joining_options() if self.docker_network is None else {"network_mode": self.docker_network}
+        config = self.options.config()
+        if self.docker_network != "host":
+            config["hostname"] = self.options.hostname or self.name
+        runtime = network.get("runtime")
+        host_config = {**self.options.host_config(engine.labels), **network}
+        return str(
+            engine.ask(
+                "create_container",
+                str(self.image),
+                self.command,
+                labels=labels,
+                host_config=engine.ask("create_host_config", **host_config),
+                **({"runtime": runtime} if runtime else {}),
+                **config,
+            )["Id"]
+        )
+
+    def _remove(self, engine: Engine) -> None:
+        container, self.id = self.id, ""
+        with suppress(EngineError):  # it has gone, or its engine has
+            engine.ask("remove_container", container, v=True, force=True)
+
+    def _look_again(self) -> None:
+        """Take hold of the namespaces of the first process that it has now."""
+        self._let_go()
+        pid = self.state.pid
+        with suppress(InfraError):  # it has ended already
+            if self.docker_network is not None and pid:
+                fd = self.engine.namespace(pid, "net")
+                try:
+                    if self.docker_network != "host":
+                        self.namespace.replace(fd)
+                finally:
+                    os.close(fd)
+            for kind in _HELD if pid else ():
+                self._held[kind] = self.engine.namespace(pid, kind)
+
+    def _let_go(self) -> None:
+        while self._held:
+            os.close(self._held.popitem()[1])
+
+    def await_ready(self) -> None:
+        """Wait for the conditions it was declared with, each in turn.
+
+        Raises:
+            StartFailed: one did not come true in time, or it ended before; the text has its state and its last words.
+        """
+        for condition in self._ready:
+            self.wait_for(condition, within_s=self._within_s)
+
+    def wait_for(self, condition: Condition, within_s: float = 30.0) -> None:
+        """Wait for a condition of `pytest_infra.ready`.
+
+        Raises:
+            StartFailed: it did not come true in time, or the container ended; with its state and its last words.
+        """
+        missing = ""
+
+        def look() -> bool:
+            nonlocal missing
+            ended = not condition.ends and self.state.status in ("exited", "dead")
+            missing = condition.look(self)
+            return not missing or ended
+
+        try:
+            until(look, within_s=within_s, what=str(condition))
+        except WaitTimeout:
+            why = f"waited {within_s:g} s for: {condition}"
+            raise self._failed("is not ready", f"{why}; {missing}" if missing else why) from None
+        if missing:
+            raise self._failed("is not ready", f"it ended while waited for: {condition}; {missing}")
+
+    def _failed(self, what: str, why: str) -> StartFailed:
+        rows = [("why", why)]
+        if self.id:
+            state = self.state
+            lines = self.logs(tail=_LOG_LINES).splitlines()
+            rows += [
+                ("state", str(state)),
+                ("log", "\n".join(lines) or "it wrote nothing"),
+                ("next", hint(state) or f"look at the whole log: {self.name}.logs()"),
+            ]
+        elif "No such image" in why:
+            rows.append(("next", "make it with infra_image, or pull it: infra_image.pull(NAME)"))
+        return StartFailed(explain(f"container {self.name} (declared at {self.declared_at}) {what}", rows))
+
+    @property
+    def state(self) -> State:
+        """What it is doing, as the engine has it now."""
+        return read_state(self._inspect())
+
+    def _inspect(self) -> Mapping[str, Any]:
+        self._demand()
+        found: Mapping[str, Any] = self.engine.ask("inspect_container", self.id)
+        return found
+
+    def _demand(self) -> None:
+        if not self.id:
+            self.observe()
+        if not self.id:
+            raise InfraError(f"container {self.name} is not there: its lab has ended, or it is being started")
+
+    def wait(self, within_s: float = 30.0) -> int:
+        """Wait for its end, and return its exit status.
+
+        Raises:
+            WaitTimeout: it still runs.
+        """
+        self._demand()
+        until(lambda: self.state.status in ("exited", "dead"), within_s=within_s, what=f"the end of {self.name}")
+        return self.state.exit_code
+
+    def shut_down(self, grace_s: float = 10.0) -> int:
+        """End its first process: SIGTERM (or the image's signal), after `grace_s` seconds SIGKILL; returns its status."""
+        self._demand()
+        self.engine.ask("stop", self.id, timeout=round(grace_s))
+        return self.state.exit_code
+
+    def kill(self, signal: str = "SIGKILL") -> None:
+        """Send a signal to its first process."""
+        self._demand()
+        self.engine.ask("kill", self.id, signal=signal)
+
+    def restart(self, grace_s: float = 10.0) -> None:
+        """End it and start it again, and wait until it is ready: with the same files, links and addresses."""
+        self._demand()
+        self.engine.ask("restart", self.id, timeout=round(grace_s))
+        self._look_again()
+        self.await_ready()
+
+    def pause(self) -> None:
+        """Freeze all its processes."""
+        self._demand()
+        self.engine.ask("pause", self.id)
+
+    def unpause(self) -> None:
+        """Let its processes go on."""
+        self._demand()
+        self.engine.ask("unpause", self.id)
+
+    # -- commands ----------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        *,
+        check: bool = True,
+        timeout_s: float = 30.0,
+        input: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        user: str = "",
+    ) -> Completed:
+        """Run a program of the image in the container, with its user, environment and limits (``docker exec``).
+
+        Args:
+            argv: the program and its arguments; never a shell string.
+            check: whether an exit status other than 0 is an error.
+            timeout_s: seconds after which the command and its process group are killed.
+            input: given to it as standard input; nothing by default.
+            env: variables added to the container's.
+            cwd: the folder in the container to run in; its own by default.
+            user: another user than the container's.
+
+        Raises:
+            BadInput: `argv` is a string, empty, or not made of strings.
+            CommandFailed: another exit status than 0 (with `check`), no such program, or out of time.
+        """
+        popen = self._popen(argv, env, cwd, user)
+        options: dict[str, Any] = {"where": self.name, "popen": popen, "input": input, "kind": ContainerProcess}
+        done = process.run(argv, check=False, timeout_s=timeout_s, **options)
+        check_found(done)
+        if check and not done.ok:
+            raise CommandFailed(done.argv, done.where, done.returncode, done.stdout, done.stderr)
+        return done
+
+    def spawn(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        *,
+        input: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        user: str = "",
+    ) -> Process:
+        """Start a program of the image in the container in the background; it ends with the container at the latest.
+
+        Raises:
+            BadInput: `argv` is a string, empty, or not made of strings.
+        """
+        popen = self._popen(argv, env, cwd, user)
+        return self._lab.adopt(ContainerProcess(argv, where=self.name, popen=popen, input=input))
+
+    def _popen(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        env: Mapping[str, str] | None,
+        cwd: str | os.PathLike[str] | None,
+        user: str,
+    ) -> process.Popen:
+        process.check_argv(argv)
+        self._demand()
+        folder = None if cwd is None else os.fspath(cwd)
+        start = partial(Exec, self.engine, self.id)
+
+        def popen(argv: Sequence[str], *, stdin: int, stdout: int, stderr: int, **_of_the_machine: Any) -> Any:
+            try:
+                return start(argv, stdin=stdin, stdout=stdout, stderr=stderr, env=env, cwd=folder, user=user)
+            except EngineError as error:
+                if not self.state.running:
+                    raise self._failed("does not run, so nothing can be run in it", str(error)) from error
+                raise
+
+        return popen
+
+    def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run a Python function of this machine in a thread that lives in the container's network namespace."""
+        self._demand()
+        return self.enter(function, *args, **kwargs)
+
+    def enter(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """As `call`, also while the lab is still being settled."""
+        value: T = self.namespace.call(function, *args, **kwargs)
+        return value
+
+    def namespaces(self) -> dict[str, int]:
+        """The descriptors of its namespaces, by their names under /proc/PID/ns."""
+        return {**self._held, **self._network.namespaces()}
+
+    @property
+    def pid(self) -> int:
+        """The id of its first process as the machine sees it.
+
+        Raises:
+            InfraError: it does not run.
+        """
+        if not (pid := self.state.pid):
+            raise InfraError(f"container {self.name} does not run: {self.state}")
+        return self.engine.machine_pid(pid)
+
+    @property
+    def control_group(self) -> int:
+        """The id of its first process, whose control groups are the container's."""
+        return self.pid
+
+    # -- files, log, ports -------------------------------------------------------------------------------------
+
+    def logs(self, tail: int | None = None) -> str:
+        """What it has written to standard output and error, in this order of time; or only the last `tail` lines."""
+        self._demand()
+        content: bytes = self.engine.ask("logs", self.id, tail="all" if tail is None else tail)
+        return content.decode(errors="replace")
+
+    def read_file(self, path: str) -> bytes:
+        """The content of a file in the container; no tool is needed in it.
+
+        Raises:
+            BadInput: there is no such file, or it is a folder.
+        """
+        self._demand()
+        try:
+            chunks, _ = self.engine.ask("get_archive", self.id, path)
+            archive = b"".join(chunks)
+        except EngineError as error:
+            raise BadInput(f"no file {path!r} in the container {self.name}: {error}") from error
+        with tarfile.open(fileobj=io.BytesIO(archive)) as content:
+            file = content.extractfile(content.getmembers()[0])
+            if file is None:
+                raise BadInput(f"{path!r} in the container {self.name} is no file")
+            return file.read()
+
+    def write_file(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
+        """Write a file in the container, owned by root; its folder must be there."""
+        self._demand()
+        data = content.encode() if isinstance(content, str) else content
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            item = tarfile.TarInfo(os.path.basename(path))
+            item.size, item.mode = len(data), mode
+            tar.addfile(item, io.BytesIO(data))
+        self.engine.ask("put_archive", self.id, os.path.dirname(path) or "/", archive.getvalue())
+
+    def changes(self) -> dict[str, str]:
+        """What differs from its image: ``added``, ``changed`` or ``deleted``, by path."""
+        self._demand()
+        words = ("changed", "added", "deleted")
+        return {item["Path"]: words[item["Kind"]] for item in self.engine.ask("diff", self.id) or ()}
+
+    def commit(self, name: str, **config: Any) -> Image:
+        """Its files as a new layer on its image; the new image goes with the session.
+
+        Args:
+            name: for people.
+            config: as ``infra_image.from_tree`` takes it.
+        """
+        from .image import changes, repository
+
+        self._demand()
+        tag = self.id[:12]
+        lines = [*changes(config), *(f"LABEL {label}={value}" for label, value in self.engine.labels.items())]
+        self.engine.ask("commit", self.id, f"pytest-infra/{repository(name)}", tag, changes=lines)
+        return Image(self.engine, f"pytest-infra/{repository(name)}:{tag}")
+
+    def published(self, port: int | str) -> int:
+        """The port at which a published port of the container can be reached on the engine's own addresses.
+
+        Raises:
+            BadInput: it is not published.
+        """
+        key = str(port) if "/" in str(port) else f"{port}/tcp"
+        found = self._inspect()["NetworkSettings"]["Ports"] or {}
+        if not found.get(key):
+            raise BadInput(f"port {port} of {self.name} is not published; published are {', '.join(found) or 'none'}")
+        return int(found[key][0]["HostPort"])
+
+    # -- the network now ---------------------------------------------------------------------------------------
+
+    @property
+    def interfaces(self) -> dict[str, Interface]:
+        """The network interfaces now, by name."""
+        self._demand()
+        found: dict[str, Interface] = self._network.interfaces
+        return found
+
+    @property
+    def addresses(self) -> list[Address]:
+        """The IP addresses now."""
+        self._demand()
+        found: list[Address] = self._network.addresses
+        return found
+
+    @property
+    def routes(self) -> list[Route]:
+        """The routes of the main table now, IPv4 before IPv6."""
+        self._demand()
+        found: list[Route] = self._network.routes
+        return found
+
+    @property
+    def neighbours(self) -> list[Neighbour]:
+        """The ARP and neighbour discovery tables now."""
+        self._demand()
+        found: list[Neighbour] = self._network.neighbours
+        return found
+
+    @property
+    def sysctl(self) -> Any:
+        """The kernel settings of its network namespace, by dotted name."""
+        return self._network.sysctl
+
+    def describe(self) -> Facts:
+        """The container and its ports."""
+        return {**self._network.describe(), "kind": self.kind, "image": str(self.image)}
+
+    def diagnose(self) -> Iterator[Artifact]:
+        """Its log, and what the engine says of it."""
+        import json
+
+        yield Artifact(f"{self.name}-log.txt", self.logs())
+        yield Artifact(f"{self.name}-inspect.json", json.dumps(self._inspect(), indent=2))
