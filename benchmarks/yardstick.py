@@ -1,8 +1,8 @@
 """The price of the bare kernel: hosts on one bridge, with unshare(2), setns(2) and rtnetlink(7), and nothing else.
 
 Only the standard library, no checks, no names, no defaults: what it costs is what the kernel costs. Every host has an
-IPv4 and an IPv6 address and both ends of every link are up, with the carrier synchronised, when `Yardstick` returns;
-`close` closes the descriptors, and the kernel frees the rest.
+IPv4 and an IPv6 address, and the first packet passes when `Yardstick` returns: both ends of every link are up, with the
+carrier synchronised, and the addresses can be resolved. `close` closes the descriptors, and the kernel frees the rest.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import socket
 import struct
 
 CLONE_NEWNET = 0x40000000
-REQUEST, ACK, EXCL, CREATE = 0x1, 0x4, 0x200, 0x400
-NEWLINK, GETLINK, NEWADDR = 16, 18, 20
+REQUEST, ACK, EXCL, CREATE, DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
+NEWLINK, GETLINK, NEWADDR, GETMULTICAST = 16, 18, 20, 58
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_FD, IFLA_EXT_MASK = 1, 3, 10, 18, 28, 29
 INFO_KIND, INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFA_ADDRESS, IFA_LOCAL, IFA_F_NODAD = 1, 2, 0x02
@@ -86,6 +86,21 @@ def send(netlink: socket.socket, messages: list[bytes]) -> None:
             at += length + 3 & ~3
 
 
+def wait_until_resolvable(netlink: socket.socket, ip: bytes) -> None:
+    """The kernel joins an address's multicast group in the background; a solicitation before that is lost for 1 s."""
+    body = struct.pack("=BBBBi", socket.AF_INET6, 0, 0, 0, 0)
+    request = struct.pack("=IHHII", len(body) + 16, GETMULTICAST, REQUEST | DUMP, 3, 0) + body
+    group = b"\xff\2" + bytes(9) + b"\1\xff" + ip[13:]  # RFC 4291 section 2.7.1
+    joined = False
+    while not joined:
+        netlink.send(request)
+        done = False
+        while not done:
+            reply = netlink.recv(1 << 16)
+            joined = joined or group in reply
+            done = reply[-20:-14].endswith(b"\3\0")  # NLMSG_DONE, the last message
+
+
 def ipv4(number: int) -> bytes:
     return bytes((198, 18, (number + 1) >> 8, (number + 1) & 255))
 
@@ -116,6 +131,8 @@ class Yardstick:
             send(netlink, [up, address(ipv4(at), 15), address(ipv6(at), 64), synchronise(ETH0)])
         switch.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 5000 * hosts)  # the replies wait there
         send(switch, [synchronise(ETH0 + 1 + at) for at in range(hosts)])
+        for at, netlink in enumerate(others):
+            wait_until_resolvable(netlink, ipv6(at))
 
     def close(self) -> None:
         for netlink in self.sockets:

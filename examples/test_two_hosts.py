@@ -71,7 +71,7 @@ def test_the_switch_shows_its_ports(two):
 def test_ping_counts_and_times(two):
     report = ping(two.a, two.b, count=5, interval="10 ms")
     assert (report.sent, report.received, report.loss) == (5, 5, 0)
-    assert 0 < report.rtt_min_s <= report.rtt_avg_s <= report.rtt_max_s
+    assert 0 < report.rtt.min_s <= report.rtt.avg_s <= report.rtt.max_s
     print(report)  # as ping(8) puts it; shown with pytest -s
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ping,
         traceroute,
     )
+    from .container import Bind, Health, Tmpfs, Volume, ready
     from .core.errors import (
         BadInput,
         CheckFailed,
@@ -34,26 +35,32 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BadInput",
+    "Bind",
     "CheckFailed",
     "CleanupFailed",
     "CommandFailed",
+    "Health",
     "Infra",
     "InfraError",
     "Lab",
     "StartFailed",
+    "Tmpfs",
     "Unavailable",
+    "Volume",
     "WaitTimeout",
     "__version__",
     "assert_path",
     "assert_reachable",
     "assert_unreachable",
     "ping",
+    "ready",
     "traceroute",
     "until",
 ]
 
 _MODULES = {
     "checks": ("assert_path", "assert_reachable", "assert_unreachable", "ping", "traceroute"),
+    "container": ("Bind", "Health", "Tmpfs", "Volume", "ready"),
     "core.errors": (
         "BadInput",
         "CheckFailed",

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from .net.ovs import OvsBridge
     from .session import Infra
 
-__all__ = ["LabFactory", "demand_run", "infra", "infra_container", "infra_image", "lab", "lab_factory", "netns", "ovs_bridge"]
+__all__ = [
+    "LabFactory",
+    "demand_run",
+    "infra",
+    "infra_container",
+    "infra_image",
+    "lab",
+    "lab_factory",
+    "netns",
+    "ovs_bridge",
+]
 
 
 def demand_run(config: pytest.Config) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .core.caller import caller_line
@@ -13,7 +14,6 @@ from .core.guard import Guard
 from .core.lease import Lease
 from .core.naming import MacPool, interface_name, node_name
 from .core.process import Process
-from .core.requirement import PRIVILEGE
 from .core.resource import Facts, Resource
 from .net.bridge import LinuxBridge
 from .net.host import Host
@@ -41,23 +41,15 @@ H = TypeVar("H", bound=Host)
 S = TypeVar("S", bound=Switch)
 
 
+@dataclass(frozen=True)
 class LabServices:
-    """What the labs of a session share.
+    """What the labs of a session share."""
 
-    Args:
-        entrance: makes and enters network namespaces.
-        ovs_pool: the Open vSwitch instances.
-        lease: tells others which labs are up.
-        engine: gives the container engine, started.
-    """
-
-    def __init__(
-        self, entrance: Entrance, ovs_pool: OvsPool, lease: Lease, engine: Callable[[], Engine]
-    ) -> None:
-        self.entrance = entrance
-        self.ovs_pool = ovs_pool
-        self.lease = lease
-        self.engine = engine
+    entrance: Entrance
+    ovs_pool: OvsPool
+    lease: Lease
+    engine: Callable[[], Engine]
+    """Gives the container engine, started."""
 
 
 class Lab(Resource):
@@ -71,8 +63,6 @@ class Lab(Resource):
         name: the lab's name, for people.
         services: what the labs of a session share.
     """
-
-    requires = (PRIVILEGE,)
 
     def __init__(self, name: str, services: LabServices) -> None:
         self.name = name
@@ -151,24 +141,21 @@ class Lab(Resource):
             image: one of `infra_image`, or the name of one that the engine has.
             command: its first process; the image's by default.
             name: at most 15 characters; ``c1``, ``c2``, … by default.
-            network: None for the lab's links, which are there before its first process starts; or one of Docker's
-                networks: ``"bridge"``, ``"host"`` (the engine's own), ``"none"``.
+            network: one of Docker's: ``"bridge"``, ``"host"`` (the engine's own), ``"none"``; the lab's by default.
             router: whether it forwards between its links.
             wait: the conditions (`pytest_infra.ready`) after which it is ready.
             within: how long each may take.
             options: the rest, as `container.options.ContainerOptions` lists it: ``env``, ``memory``, ``volumes``, …
 
         Raises:
-            BadInput: the name cannot be used or is taken, or an option is unknown or cannot be used.
+            BadInput: the name is taken or cannot be used, or an option is unknown or cannot be used.
         """
         from .container.declare import declare
 
-        node = Router if router else Host
         chosen, line = self._name(name, "c"), caller_line()
-        host = node(chosen, lab=self, entrance=self._services.entrance, declared_at=line)
-        container = declare(
-            chosen, image, command, lab=self, host=host, network=network, wait=wait, within=within, line=line, **options
-        )
+        host = (Router if router else Host)(chosen, lab=self, entrance=self._services.entrance, declared_at=line)
+        options |= {"network": network, "wait": wait, "within": within, "line": line}
+        container = declare(chosen, image, command, lab=self, host=host, **options)
         self._new.append(host)
         self._new_containers.append(container)
         self.nodes[chosen] = container
@@ -247,10 +234,7 @@ class Lab(Resource):
             BadInput: an address, MAC address, MTU or name cannot be used or is taken, or an end is not of this lab.
         """
         for end in (a, b):
-            if self.nodes.get(end.name) is not end and self.switches.get(end.name) is not end:
-                raise BadInput(f"{end!r} is not a node of the lab {self.name}")
-            if outside := getattr(end, "docker_network", None):
-                raise BadInput(f"{end!r} is on Docker's network {outside!r}; a link needs one on the lab's, network=None")
+            self._check_mine(end)
         options = LinkOptions(ip, peer_ip, mtu, mac, peer_mac, name, peer_name)
         link = wire(a, b, options, macs=self._macs, plan=self._addresses, declared_at=caller_line())
         for port in link.ports:
@@ -258,6 +242,16 @@ class Lab(Resource):
         self.links.append(link)
         self._new_links.append(link)
         return link
+
+    def _check_mine(self, end: object) -> None:
+        name = getattr(end, "name", "")
+        if end is None or (end is not self.nodes.get(name) and end is not self.switches.get(name)):
+            raise BadInput(
+                f"{end!r} is not a node of the lab {self.name}; make one with its host, router, container, "
+                "bridge or ovs"
+            )
+        if outside := getattr(end, "docker_network", None):
+            raise BadInput(f"{end!r} is on Docker's network {outside!r}; a link needs one on the lab's, network=None")
 
     def _name(self, name: str | None, prefix: str) -> str:
         taken: dict[str, Host | Switch | Container] = {**self.nodes, **self.switches}
@@ -300,24 +294,15 @@ class Lab(Resource):
         After an error the whole lab has been undone, and cannot be used again.
         """
         self._alive()
-        if self._new or self._new_links:
-            try:
-                self._services.entrance.call(self._settle)
-            except BaseException as error:
-                self._failure = str(error) or type(error).__name__
-                self.stop()
-                raise
-        if self._new_containers:
-            self._start_containers()
-
-    def _start_containers(self) -> None:
-        """After the links: a container's first process finds its network as it will be."""
+        if not (self._new or self._new_links or self._new_containers):
+            return
         try:
-            while self._new_containers:
+            self._services.entrance.call(self._settle)
+            while self._new_containers:  # after the links: a container's first process finds its network as it will be
                 container = self._new_containers.pop(0)
                 self._stack.enter_context(container)
                 container.await_ready()
-            self._publish()
+                self._publish()
         except BaseException as error:
             self._failure = str(error) or type(error).__name__
             self.stop()

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from .core.errors import Unavailable
-from .fixtures import demand_run, infra, lab, lab_factory, netns, ovs_bridge
+from .fixtures import demand_run, infra, infra_container, infra_image, lab, lab_factory, netns, ovs_bridge
 
-__all__ = ["infra", "lab", "lab_factory", "netns", "ovs_bridge"]
+__all__ = ["infra", "infra_container", "infra_image", "lab", "lab_factory", "netns", "ovs_bridge"]
 
 _LACKS = "infra_lacks"
 _FALSE = ("", "0", "false", "no", "off")

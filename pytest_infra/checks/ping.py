@@ -70,12 +70,13 @@ class PingReport(Report):
         return tuple(answer for answer in self.answers if answer.negative)
 
     def __str__(self) -> str:
-        counts = [f"{self.sent} packets sent", f"{self.received} received"]
+        counts = [f"{_counted(self.sent, 'packet')} sent", f"{self.received} received"]
         if self.duplicates:
-            counts.append(f"{self.duplicates} duplicates")
+            counts.append(_counted(self.duplicates, "duplicate"))
         if self.errors:
-            counts.append(f"{len(self.errors)} errors")
-        lines = [f"ping {self.source} -> {self.destination} ({self.address}), {self.size} bytes of payload"]
+            counts.append(_counted(len(self.errors), "error"))
+        where = f" ({self.address})" if self.address != self.destination else ""
+        lines = [f"ping {self.source} -> {self.destination}{where}, {self.size} bytes of payload"]
         lines.append(", ".join([*counts, f"{100 * self.loss:.3g}% lost, {1000 * self.elapsed_s:.1f} ms"]))
         lines += [str(self.rtt)] if self.rtt else []
         return "\n".join([*lines, *summary(self.errors)])
@@ -87,6 +88,10 @@ class PingReport(Report):
     def to_dict(self) -> dict[str, object]:
         """The report in JSON types, with the figures worked out."""
         return {**super().to_dict(), **figures(self.answers)}
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def summary(errors: Sequence[Answer]) -> list[str]:

@@ -13,7 +13,9 @@ from typing import Any, ClassVar
 from ..core.node import Node
 from ..core.report import Report, explain
 from ..core.units import format_duration
+from ..core.wait import until
 from .answer import Answer
+from .arguments import seconds
 from .autopsy import Autopsy
 from .causes import autopsy_of
 from .graph import node_having
@@ -26,7 +28,11 @@ from .retrace import retrace
 from .serve import serving
 from .target import Ends, Family, Target, choose_ends
 
-__all__ = ["ReachReport", "assert_reachable", "measure_reach"]
+__all__ = ["ONE_TRY_S", "ReachReport", "assert_reachable", "measure_reach"]
+
+ONE_TRY_S = 1.0
+"""How long the answers of one try have, in seconds."""
+_LAST_TRY_S = 0.05  # a try that begins at the end of the time still has a chance
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,8 @@ class ReachReport(Report):
     delivered: bool | None
     """Whether a probe is known to have arrived, answered or not; None when nothing tells."""
     elapsed_s: float
+    tries: int = 1
+    """How often all probes were sent; the answers are those of the last time."""
     refused_by: str = ""
     """The node that has the address from which a refusal came, where it is one of the lab."""
     autopsy: Autopsy | None = None
@@ -79,7 +87,8 @@ class ReachReport(Report):
     def explain(self) -> str:
         """The verdict, what was measured and wanted, and where the autopsy found the cause."""
         noun = NOUNS[self.protocol] + ("s" if self.count != 1 else "")
-        measured = [f"{self.received} of {self.count} {noun} answered in {format_duration(self.elapsed_s)}"]
+        tries = f", at the last of {self.tries} tries" if self.tries > 1 else ""
+        measured = [f"{self.received} of {self.count} {noun} answered in {format_duration(self.elapsed_s)}{tries}"]
         measured += summary([answer for answer in self.answers if answer.negative])
         wanted = f"{self.count} of {self.count} within {format_duration(self.within_s)}"
         rows = [("measured", "\n".join(measured)), ("wanted", wanted)]
@@ -134,6 +143,27 @@ def _probe(ends: Ends, request: Request) -> ReachReport:
         delivered=delivered,
         elapsed_s=time.monotonic() - started,
     )
+
+
+def _persist(ends: Ends, request: Request, within_s: float) -> ReachReport:
+    """Probe again and again until it succeeds or the time is over.
+
+    The last try counts; but where it met with silence, the last one that was refused tells more: a kernel limits how
+    many ICMP errors it sends in a second (RFC 1812 section 4.3.2.8).
+    """
+    started = time.monotonic()
+    deadline = started + within_s
+    tries: list[ReachReport] = []
+
+    def settled() -> bool:
+        left_s = max(deadline - time.monotonic(), _LAST_TRY_S)
+        tries.append(_probe(ends, replace(request, within_s=min(request.within_s, left_s))))
+        return tries[-1].ok or time.monotonic() >= deadline
+
+    until(settled, within_s=within_s, what="an answer", every_s=0.002)
+    refused = [report for report in tries if report.failure.negative]
+    telling = tries[-1] if tries[-1].received or not refused else refused[-1]
+    return replace(telling, within_s=within_s, tries=len(tries), elapsed_s=time.monotonic() - started)
 
 
 def _echo(ends: Ends, request: Request) -> tuple[Answer, ...]:
@@ -200,13 +230,14 @@ def measure_reach(
     payload: bytes | None = None,
     family: Family | None = None,
     count: int = 1,
-    within: str | float = "1 s",
+    within: str | float | None = None,
     size: int = 56,
 ) -> ReachReport:
     """Probe `b` from `a` and report, with an autopsy where it failed; `assert_reachable` takes the same and judges."""
-    request = check_request(protocol, port, serve, payload, within, count=count, size=size)
+    patience_s = ONE_TRY_S if within is None else seconds("within", within)
+    request = check_request(protocol, port, serve, payload, min(patience_s, ONE_TRY_S), count=count, size=size)
     ends = choose_ends(a, b, family)
-    report = _probe(ends, request)
+    report = _probe(ends, request) if within is None else _persist(ends, request, patience_s)
     return report if report.ok else _explained(report, ends, request)
 
 
@@ -220,7 +251,7 @@ def assert_reachable(
     payload: bytes | None = None,
     family: Family | None = None,
     count: int = 1,
-    within: str | float = "1 s",
+    within: str | float | None = None,
     size: int = 56,
 ) -> ReachReport:
     """Check that packets from `a` reach `b` and that the answers come back.
@@ -232,7 +263,7 @@ def assert_reachable(
       sends it back. A server that stays silent cannot be told from a lost datagram: that fails; name a `payload`
       that the server answers, or test only the network with `serve`.
 
-    An ICMP error, a TCP reset or a refusal by the kernel of `a` fails the check at once, without waiting.
+    Without `within`, an ICMP error, a TCP reset or a refusal by the kernel of `a` fails the check at once.
 
     Args:
         a: the node to send from, or the node and the address to send from.
@@ -243,7 +274,8 @@ def assert_reachable(
         payload: the bytes of the UDP datagram; random ones when not given.
         family: ``"ipv4"``, ``"ipv6"``, or None for IPv4 where there is one.
         count: how many probes, all of which have to be answered.
-        within: the time that all answers have, ``"500 ms"`` or seconds as a number.
+        within: ``"5 s"`` or seconds as a number: try again until it succeeds, for so long at most; for a server that is
+            still starting, or a network that converges. Without it there is one try, whose answers have a second.
         size: bytes of payload of an echo request.
 
     Returns:

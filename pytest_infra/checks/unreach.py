@@ -20,7 +20,7 @@ from .probe_udp import UdpProbe
 from .request import NOUNS, Protocol, Request, check_request, service
 from .retrace import make_probe
 from .serve import serving
-from .target import Family, Target, choose_ends
+from .target import Ends, Family, Target, choose_ends
 
 __all__ = ["Proof", "UnreachableReport", "assert_unreachable", "measure_unreachable"]
 

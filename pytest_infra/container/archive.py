@@ -34,12 +34,12 @@ def tree_of(folder: str | os.PathLike[str]) -> dict[str, Path]:
 
 def _entries(tree: Tree) -> Iterator[tuple[str, str | bytes | Path]]:
     """The tree with its folders unrolled, in order."""
-    for name, source in sorted(tree.items()):
-        name = os.path.normpath(name).lstrip("/")
+    for path, source in sorted(tree.items()):
+        name = os.path.normpath(path).lstrip("/")
         yield name, source
         if isinstance(source, Path) and source.is_dir() and not source.is_symlink():
-            for path in sorted(source.rglob("*")):
-                yield f"{name}/{path.relative_to(source).as_posix()}", path
+            for inner in sorted(source.rglob("*")):
+                yield f"{name}/{inner.relative_to(source).as_posix()}", inner
 
 
 def fingerprint(tree: Tree, *further: object) -> str:

@@ -31,7 +31,10 @@ def remove_session(address: str, label: str) -> None:
     errors = []
     try:
         for method, items in (
-            (lambda name: client.remove_container(name, v=True, force=True), client.containers(all=True, filters=wanted)),
+            (
+                lambda name: client.remove_container(name, v=True, force=True),
+                client.containers(all=True, filters=wanted),
+            ),
             (client.remove_network, client.networks(filters=wanted)),
             (lambda name: client.remove_volume(name, force=True), client.volumes(filters=wanted)["Volumes"] or ()),
             (lambda name: client.remove_image(name, force=True), client.images(filters=wanted)),

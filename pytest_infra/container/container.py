@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import os
-import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from ..core import process
-from ..core.errors import BadInput, CommandFailed, InfraError, StartFailed, WaitTimeout
-from ..core.node import Address, Interface, Neighbour, Route
+from ..core.errors import CommandFailed, InfraError, StartFailed, WaitTimeout
 from ..core.process import Completed, Process
 from ..core.report import explain
 from ..core.resource import Artifact, Facts, Resource
 from ..core.wait import until
+from .content import Content
 from .engine import Engine, EngineError
 from .execute import ContainerProcess, Exec, check_found
 from .image import Image
+from .networked import Networked
 from .options import ContainerOptions
 from .ready import Condition
 from .requirement import DOCKER
@@ -48,7 +47,7 @@ class ContainerLab(Protocol):
         """End this process with the lab."""
 
 
-class Container(Resource):
+class Container(Networked, Content, Resource):
     """A container: a node like any other (it implements `core.node.Node`).
 
     Its network is a lab host's, in which links, addresses and routes are there before its first process starts, and
@@ -100,38 +99,6 @@ class Container(Resource):
 
     def __repr__(self) -> str:
         return f"<Container {self.name} of {self.image}>"
-
-    # -- what the lab plans with -------------------------------------------------------------------------------
-
-    @property
-    def ports(self) -> list[Any]:
-        """The interfaces that the lab gave it, in the order of their links."""
-        found: list[Any] = self._network.ports
-        return found
-
-    @property
-    def namespace(self) -> Any:
-        """Its network namespace."""
-        return self._network.namespace
-
-    @property
-    def forwards(self) -> bool:
-        """Whether it is a router."""
-        return bool(self._network.forwards)
-
-    @property
-    def auto_routes(self) -> bool:
-        """Whether the lab works out its routes."""
-        return bool(self._network.auto_routes)
-
-    @property
-    def planned_routes(self) -> Any:
-        """The routes that the lab gave it."""
-        return self._network.planned_routes
-
-    @planned_routes.setter
-    def planned_routes(self, routes: Any) -> None:
-        self._network.planned_routes = routes
 
     def observe(self) -> None:
         """Settle what the lab has declared."""
@@ -246,11 +213,6 @@ class Container(Resource):
         """What it is doing, as the engine has it now."""
         return read_state(self._inspect())
 
-    def _inspect(self) -> Mapping[str, Any]:
-        self._demand()
-        found: Mapping[str, Any] = self.engine.ask("inspect_container", self.id)
-        return found
-
     def _demand(self) -> None:
         if not self.id:
             self.observe()
@@ -268,7 +230,10 @@ class Container(Resource):
         return self.state.exit_code
 
     def shut_down(self, grace_s: float = 10.0) -> int:
-        """End its first process: SIGTERM (or the image's signal), after `grace_s` seconds SIGKILL; returns its status."""
+        """End its first process: SIGTERM (or the image's signal), and SIGKILL after `grace_s` seconds.
+
+        Returns its exit status.
+        """
         self._demand()
         self.engine.ask("stop", self.id, timeout=round(grace_s))
         return self.state.exit_code
@@ -399,111 +364,6 @@ class Container(Resource):
     def control_group(self) -> int:
         """The id of its first process, whose control groups are the container's."""
         return self.pid
-
-    # -- files, log, ports -------------------------------------------------------------------------------------
-
-    def logs(self, tail: int | None = None) -> str:
-        """What it has written to standard output and error, in this order of time; or only the last `tail` lines."""
-        self._demand()
-        content: bytes = self.engine.ask("logs", self.id, tail="all" if tail is None else tail)
-        return content.decode(errors="replace")
-
-    def read_file(self, path: str) -> bytes:
-        """The content of a file in the container; no tool is needed in it.
-
-        Raises:
-            BadInput: there is no such file, or it is a folder.
-        """
-        self._demand()
-        try:
-            chunks, _ = self.engine.ask("get_archive", self.id, path)
-            archive = b"".join(chunks)
-        except EngineError as error:
-            raise BadInput(f"no file {path!r} in the container {self.name}: {error}") from error
-        with tarfile.open(fileobj=io.BytesIO(archive)) as content:
-            file = content.extractfile(content.getmembers()[0])
-            if file is None:
-                raise BadInput(f"{path!r} in the container {self.name} is no file")
-            return file.read()
-
-    def write_file(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
-        """Write a file in the container, owned by root; its folder must be there."""
-        self._demand()
-        data = content.encode() if isinstance(content, str) else content
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w") as tar:
-            item = tarfile.TarInfo(os.path.basename(path))
-            item.size, item.mode = len(data), mode
-            tar.addfile(item, io.BytesIO(data))
-        self.engine.ask("put_archive", self.id, os.path.dirname(path) or "/", archive.getvalue())
-
-    def changes(self) -> dict[str, str]:
-        """What differs from its image: ``added``, ``changed`` or ``deleted``, by path."""
-        self._demand()
-        words = ("changed", "added", "deleted")
-        return {item["Path"]: words[item["Kind"]] for item in self.engine.ask("diff", self.id) or ()}
-
-    def commit(self, name: str, **config: Any) -> Image:
-        """Its files as a new layer on its image; the new image goes with the session.
-
-        Args:
-            name: for people.
-            config: as ``infra_image.from_tree`` takes it.
-        """
-        from .image import changes, repository
-
-        self._demand()
-        tag = self.id[:12]
-        lines = [*changes(config), *(f"LABEL {label}={value}" for label, value in self.engine.labels.items())]
-        self.engine.ask("commit", self.id, f"pytest-infra/{repository(name)}", tag, changes=lines)
-        return Image(self.engine, f"pytest-infra/{repository(name)}:{tag}")
-
-    def published(self, port: int | str) -> int:
-        """The port at which a published port of the container can be reached on the engine's own addresses.
-
-        Raises:
-            BadInput: it is not published.
-        """
-        key = str(port) if "/" in str(port) else f"{port}/tcp"
-        found = self._inspect()["NetworkSettings"]["Ports"] or {}
-        if not found.get(key):
-            raise BadInput(f"port {port} of {self.name} is not published; published are {', '.join(found) or 'none'}")
-        return int(found[key][0]["HostPort"])
-
-    # -- the network now ---------------------------------------------------------------------------------------
-
-    @property
-    def interfaces(self) -> dict[str, Interface]:
-        """The network interfaces now, by name."""
-        self._demand()
-        found: dict[str, Interface] = self._network.interfaces
-        return found
-
-    @property
-    def addresses(self) -> list[Address]:
-        """The IP addresses now."""
-        self._demand()
-        found: list[Address] = self._network.addresses
-        return found
-
-    @property
-    def routes(self) -> list[Route]:
-        """The routes of the main table now, IPv4 before IPv6."""
-        self._demand()
-        found: list[Route] = self._network.routes
-        return found
-
-    @property
-    def neighbours(self) -> list[Neighbour]:
-        """The ARP and neighbour discovery tables now."""
-        self._demand()
-        found: list[Neighbour] = self._network.neighbours
-        return found
-
-    @property
-    def sysctl(self) -> Any:
-        """The kernel settings of its network namespace, by dotted name."""
-        return self._network.sysctl
 
     def describe(self) -> Facts:
         """The container and its ports."""

@@ -170,7 +170,9 @@ class Engine(Resource):
             return os.open(f"{self.proc}/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             why = error.strerror or str(error)
-            raise InfraError(f"process {pid} of the engine at {self.address} cannot be entered from here: {why}") from None
+            raise InfraError(
+                f"process {pid} of the engine at {self.address} cannot be entered from here: {why}"
+            ) from None
 
     def kill_group(self, leader: int, number: int) -> None:
         """Send a signal to a process of the engine and those of its group; they may have ended."""

@@ -65,7 +65,13 @@ class Exec:
         self._outputs = [os.dup(stdout), os.dup(stderr)]
         try:
             self.id = self._call(
-                "exec_create", container, list(argv), stdin=stdin >= 0, environment=dict(env or {}), workdir=cwd, user=user
+                "exec_create",
+                container,
+                list(argv),
+                stdin=stdin >= 0,
+                environment=dict(env or {}),
+                workdir=cwd,
+                user=user,
             )["Id"]
             self._stream = self._call("exec_start", self.id, socket=True)
             self._channel: socket.socket = getattr(self._stream, "_sock", self._stream)

@@ -1,8 +1,8 @@
 """The process that keeps a session's private Docker engine up for as long as one process of the session uses it.
 
 The workers of a parallel test run share one engine, and any of them may be killed; so none of them owns it. Whoever
-needs the engine first starts this process, which binds a socket in the abstract namespace (unix(7)): of several that are
-started at once, one gets the name. Each user keeps a connection open; the kernel closes it when the user dies. With
+needs the engine first starts this process, which binds a socket in the abstract namespace (unix(7)): of several that
+are started at once, one gets the name. Each user keeps a connection open; the kernel closes it when the user dies. With
 the last connection the engine is taken down, and only then is that connection closed: so its user sees it go.
 """
 

@@ -223,9 +223,7 @@ class Images:
 
         return self._obtain(name, key, make)
 
-    def _obtain(
-        self, name: str, key: str, make: Callable[[str, Mapping[str, str]], None], keep: bool = False
-    ) -> Image:
+    def _obtain(self, name: str, key: str, make: Callable[[str, Mapping[str, str]], None], keep: bool = False) -> Image:
         """The image of this content: from the engine, from the cache, or made now; by one process at a time."""
         engine = self._engine()
         image = Image(engine, f"pytest-infra/{repository(name)}:{key[:16]}")
@@ -317,5 +315,5 @@ def _applets(tree: Tree) -> dict[str, str]:
     path = next((name for name in tree if os.path.basename(name) == "busybox"), None)
     if path is None:
         return {}
-    listed = subprocess.run([os.fspath(tree[path]), "--list"], capture_output=True, text=True, check=False)  # type: ignore[arg-type]
+    listed = subprocess.run([os.fspath(tree[path]), "--list"], capture_output=True, text=True, check=False)
     return {f"/bin/{name}": path for name in listed.stdout.split() if f"/bin/{name}" != path}

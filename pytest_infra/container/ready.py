@@ -39,7 +39,7 @@ class Condition:
 
     def look(self, node: ReadyNode) -> str:
         """What is missing now."""
-        raise AssertionError(f"{type(self).__name__} has no look")
+        raise AssertionError(f"{type(self).__name__} cannot look at {node}")
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,6 @@ def _listening() -> set[int]:
 def _get(number: int, path: str) -> str:
     """The status of a GET request to whoever listens on the port here, or what went wrong."""
     import http.client
-    import socket
 
     addresses = [address for address, found in _sockets() if found == number]
     if not addresses:
@@ -214,7 +213,7 @@ def _get(number: int, path: str) -> str:
         connection.request("GET", path)
         status = str(connection.getresponse().status)
         connection.close()
-    except (OSError, socket.timeout, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException) as error:
         return str(error) or type(error).__name__
     return status
 

@@ -25,11 +25,12 @@ __all__ = ["Guard"]
 
 _INIT = """
 mount -t proc proc /proc 2>/dev/null
-trap '' CHLD
+exec 3<&0
+cat <&3 >/dev/null &
 echo ready
-exec cat >/dev/null
+wait $!
 """
-# Ignoring SIGCHLD survives exec, and makes the kernel reap what the namespace's orphans leave.
+# A shell that waits for one child reaps any other too: also those that the namespace's processes leave behind.
 
 
 @lru_cache(maxsize=1)

@@ -1,14 +1,12 @@
-"""rtnetlink requests as bytes, and replies as data (rtnetlink(7)); the encoding itself is pyroute2's."""
+"""rtnetlink requests as bytes (rtnetlink(7)); the encoding itself is pyroute2's."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterable
 from functools import lru_cache
-from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
-from ..core.node import Address, Interface, IPAddress, IPInterface, IPNetwork, Neighbour, Route
+from ..core.node import IPAddress, IPInterface, IPNetwork
 
 __all__ = [
     "add_address",
@@ -24,11 +22,6 @@ __all__ = [
     "dump_neighbours",
     "dump_routes",
     "get_link",
-    "parse_addresses",
-    "parse_interfaces",
-    "parse_neighbours",
-    "parse_routes",
-    "pending_ipv6",
     "set_group",
     "set_link",
 ]
@@ -41,27 +34,31 @@ _MAIN_TABLE = 254
 _SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 _FAMILY = {4: 2, 6: 10}
 
-_OPERSTATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")
-_SCOPES = {0: "global", 200: "site", 253: "link", 254: "host"}
-_PROTOCOLS = {
-    0: "unspec",
-    1: "redirect",
-    2: "kernel",
-    3: "boot",
-    4: "static",
-    9: "ra",
-    16: "dhcp",
-    186: "bgp",
-    188: "ospf",
-}
-_ROUTE_KINDS = {1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast", 6: "blackhole",
-                7: "unreachable", 8: "prohibit", 9: "throw"}  # fmt: skip
-_NEIGHBOUR_STATES = {0x01: "INCOMPLETE", 0x02: "REACHABLE", 0x04: "STALE", 0x08: "DELAY", 0x10: "PROBE",
-                     0x20: "FAILED", 0x40: "NOARP", 0x80: "PERMANENT"}  # fmt: skip
+_Mark = int | str
+_INDEX_AT = 20  # where struct ifinfomsg and struct ifaddrmsg have the interface's index, behind the header
+
+# Encoding costs more than what the kernel does with the request, and lab after lab asks for the same with other
+# numbers. So what comes often is encoded once, and the numbers are filled in.
+_encoded_once = lru_cache(maxsize=1024)
 
 
-_encoded_once = lru_cache(maxsize=4096)
-"""Encoding costs more than what the kernel does with it, and lab after lab asks for the same."""
+def _packed(value: _Mark) -> bytes:
+    """An index, descriptor or MAC address as it stands in a message."""
+    return struct.pack("=I", value) if isinstance(value, int) else bytes.fromhex(value.replace(":", ""))
+
+
+def _filled(template: tuple[bytes, tuple[int, ...]], *values: _Mark) -> bytes:
+    data, places = template
+    message = bytearray(data)
+    for at, value in zip(places, values, strict=True):
+        packed = _packed(value)
+        message[at : at + len(packed)] = packed
+    return bytes(message)
+
+
+def _places(data: bytes, *marks: _Mark) -> tuple[bytes, tuple[int, ...]]:
+    """An encoded message, and where the marks stand in it."""
+    return data, tuple(data.index(_packed(mark)) for mark in marks)
 
 
 def _link_message() -> Any:
@@ -90,6 +87,15 @@ def add_veth(
     master: int = 0,
 ) -> bytes:
     """A veth pair (veth(4)): this end up, its peer made directly in the namespace behind `peer_fd`."""
+    template = _veth(name, peer_name, mtu, bool(master))
+    values = (index, peer_index, peer_fd, mac, peer_mac)
+    return _filled(template, *values, master) if master else _filled(template, *values)
+
+
+@_encoded_once
+def _veth(name: str, peer_name: str, mtu: int, with_master: bool) -> tuple[bytes, tuple[int, ...]]:
+    index, peer_index, peer_fd, master = (0x5EED0001, 0x5EED0002, 0x5EED0003, 0x5EED0004)
+    mac, peer_mac = "5e:ed:5e:ed:00:05", "5e:ed:5e:ed:00:06"
     message = _link_message()
     message["index"] = index
     message["flags"] = message["change"] = _IFF_UP
@@ -97,26 +103,36 @@ def add_veth(
     pair = {"attrs": [["VETH_INFO_PEER", {"index": peer_index, "attrs": peer}]]}
     kind = {"attrs": [["IFLA_INFO_KIND", "veth"], ["IFLA_INFO_DATA", pair]]}
     message["attrs"] = [["IFLA_IFNAME", name], ["IFLA_ADDRESS", mac], ["IFLA_MTU", mtu], ["IFLA_LINKINFO", kind]]
-    if master:
+    if with_master:
         message["attrs"].append(["IFLA_MASTER", master])
-    return _encode(message, 16, _CREATE | _EXCL)
+    marks = (index, peer_index, peer_fd, mac, peer_mac)
+    return _places(_encode(message, 16, _CREATE | _EXCL), *marks, *((master,) if with_master else ()))
 
 
 def add_bridge(name: str, *, index: int, mac: str) -> bytes:
     """A Linux bridge (ip-link(8)), up, without spanning tree."""
+    return _filled(_bridge(name), index, mac)
+
+
+@_encoded_once
+def _bridge(name: str) -> tuple[bytes, tuple[int, ...]]:
+    index, mac = 0x5EED0001, "5e:ed:5e:ed:00:05"
     message = _link_message()
     message["index"] = index
     message["flags"] = message["change"] = _IFF_UP
     kind = {"attrs": [["IFLA_INFO_KIND", "bridge"]]}
     message["attrs"] = [["IFLA_IFNAME", name], ["IFLA_ADDRESS", mac], ["IFLA_LINKINFO", kind]]
-    return _encode(message, 16, _CREATE | _EXCL)
+    return _places(_encode(message, 16, _CREATE | _EXCL), index, mac)
+
+
+def set_link(index: int, *, up: bool | None = None, mtu: int | None = None, master: int | None = None) -> bytes:
+    """Change an interface: administrative state, MTU in bytes, or the bridge it is a port of (0 for none)."""
+    return _filled((_set_link(up, mtu, master), (_INDEX_AT,)), index)
 
 
 @_encoded_once
-def set_link(index: int, *, up: bool | None = None, mtu: int | None = None, master: int | None = None) -> bytes:
-    """Change an interface: administrative state, MTU in bytes, or the bridge it is a port of (0 for none)."""
+def _set_link(up: bool | None, mtu: int | None, master: int | None) -> bytes:
     message = _link_message()
-    message["index"] = index
     if up is not None:
         message["flags"] = _IFF_UP if up else 0
         message["change"] = _IFF_UP
@@ -150,35 +166,41 @@ def delete_group(group: int) -> bytes:
     return _encode(message, 17, 0)
 
 
-@_encoded_once
 def get_link(index: int) -> bytes:
     """Ask for one interface; the kernel brings its carrier up to date first (linkwatch), which a dump does not."""
+    return _filled((_get_link(), (_INDEX_AT,)), index)
+
+
+@_encoded_once
+def _get_link() -> bytes:
     message = _link_message()
-    message["index"] = index
     message["attrs"] = [["IFLA_EXT_MASK", _SKIP_STATISTICS]]
     return _encode(message, 18, 0)
 
 
-def _address_message(index: int, ip: IPInterface) -> Any:
+def _address_message(ip: IPInterface) -> Any:
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
     message = ifaddrmsg()
     message["family"] = _FAMILY[ip.version]
     message["prefixlen"] = ip.network.prefixlen
-    message["index"] = index
     text = str(ip.ip)
     message["attrs"] = [["IFA_ADDRESS", text], ["IFA_LOCAL", text]]
     return message
 
 
-@_encoded_once
 def add_address(index: int, ip: IPInterface) -> bytes:
     """An address on an interface, IPv4 with its broadcast address.
 
     The flag IFA_F_NODAD is left out on purpose: with it nothing would tell when the address can be used, see
     `pending_ipv6`; it is the setting ``accept_dad`` that turns duplicate address detection off.
     """
-    message = _address_message(index, ip)
+    return _filled((_add_address(ip), (_INDEX_AT,)), index)
+
+
+@_encoded_once
+def _add_address(ip: IPInterface) -> bytes:
+    message = _address_message(ip)
     if ip.version == 4 and ip.network.prefixlen < 31:
         message["attrs"].append(["IFA_BROADCAST", str(ip.network.broadcast_address)])
     return _encode(message, 20, _CREATE | _REPLACE)
@@ -186,7 +208,9 @@ def add_address(index: int, ip: IPInterface) -> bytes:
 
 def delete_address(index: int, ip: IPInterface) -> bytes:
     """Take an address from an interface."""
-    return _encode(_address_message(index, ip), 21, 0)
+    message = _address_message(ip)
+    message["index"] = index
+    return _encode(message, 21, 0)
 
 
 def _route_message(destination: IPNetwork, gateway: IPAddress, index: int) -> Any:
@@ -248,124 +272,3 @@ def dump_neighbours() -> bytes:
     from pyroute2.netlink.rtnl.ndmsg import ndmsg
 
     return _encode(ndmsg(), 30, _DUMP)
-
-
-def _decode(kind: Any, replies: Iterable[bytes]) -> Iterable[Any]:
-    for reply in replies:
-        message = kind(reply)
-        message.decode()
-        yield message
-
-
-def parse_interfaces(replies: Iterable[bytes]) -> dict[str, Interface]:
-    """Replies to `get_link` and `dump_links` as interfaces, by name."""
-    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-
-    messages = list(_decode(ifinfmsg, replies))
-    names = {message["index"]: message.get_attr("IFLA_IFNAME") for message in messages}
-    found = {}
-    for message in messages:
-        info = message.get_attr("IFLA_LINKINFO")
-        operstate = message.get_attr("IFLA_OPERSTATE")
-        netnsid = message.get_attr("IFLA_LINK_NETNSID")
-        name = names[message["index"]]
-        found[name] = Interface(
-            name=name,
-            index=message["index"],
-            mac=(message.get_attr("IFLA_ADDRESS") or "").lower(),
-            mtu=message.get_attr("IFLA_MTU") or 0,
-            up=bool(message["flags"] & _IFF_UP),
-            carrier=bool(message["flags"] & _IFF_LOWER_UP),
-            operstate=operstate if isinstance(operstate, str) else _OPERSTATES[operstate or 0],
-            kind=(info.get_attr("IFLA_INFO_KIND") if info else None) or "",
-            master=names.get(message.get_attr("IFLA_MASTER"), "") or "",
-            namespace_id=-1 if netnsid is None else netnsid,
-            qdisc=message.get_attr("IFLA_QDISC") or "",
-        )
-    return found
-
-
-def parse_addresses(replies: Iterable[bytes], names: dict[int, str]) -> list[Address]:
-    """Replies to `dump_addresses`; `names` maps interface indices to names."""
-    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-
-    found = []
-    for message in _decode(ifaddrmsg, replies):
-        text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-        flags = message.get_attr("IFA_FLAGS") or message["flags"]
-        found.append(
-            Address(
-                interface=names.get(message["index"], str(message["index"])),
-                ip=ip_interface(f"{text}/{message['prefixlen']}"),
-                scope=_SCOPES.get(message["scope"], str(message["scope"])),
-                tentative=bool(flags & _IFA_F_TENTATIVE),
-                duplicate=bool(flags & _IFA_F_DADFAILED),
-            )
-        )
-    return found
-
-
-def pending_ipv6(replies: Iterable[bytes], indices: Collection[int]) -> bool:
-    """Whether a reply to `dump_addresses` has an IPv6 address of these interfaces that is not usable yet.
-
-    A new address is tentative until the kernel, in the background, has joined the multicast group by which others
-    resolve it (RFC 4291 section 2.7.1); a neighbour solicitation before that is lost, and comes again after a second.
-    """
-    for reply in replies:
-        family, _, flags, _, index = struct.unpack_from("=BBBBI", reply, 16)  # struct ifaddrmsg
-        tentative = flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED) == _IFA_F_TENTATIVE
-        if tentative and family == _FAMILY[6] and index in indices:
-            return True
-    return False
-
-
-def parse_routes(replies: Iterable[bytes], names: dict[int, str]) -> list[Route]:
-    """Replies to `dump_routes`: the routes of the main table, without the kernel's multicast ones."""
-    from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
-    found: list[Route] = []
-    for message in _decode(rtmsg, replies):
-        table = message.get_attr("RTA_TABLE") or message["table"]
-        if table != _MAIN_TABLE or message["type"] in (2, 3, 4, 5):
-            continue
-        found.extend(_routes_of(message, names))
-    return found
-
-
-def _routes_of(message: Any, names: dict[int, str]) -> Iterable[Route]:
-    destination = message.get_attr("RTA_DST") or ("0.0.0.0" if message["family"] == 2 else "::")  # noqa: S104
-    hops = message.get_attr("RTA_MULTIPATH") or [message]
-    for hop in hops:
-        gateway, source = hop.get_attr("RTA_GATEWAY"), message.get_attr("RTA_PREFSRC")
-        index = hop.get_attr("RTA_OIF") if hop is message else hop["oif"]
-        flags = hop["flags"]
-        yield Route(
-            destination=ip_network(f"{destination}/{message['dst_len']}"),
-            interface=names.get(index, "" if index is None else str(index)),
-            gateway=ip_address(gateway) if gateway else None,
-            source=ip_address(source) if source else None,
-            metric=message.get_attr("RTA_PRIORITY") or 0,
-            kind=_ROUTE_KINDS.get(message["type"], str(message["type"])),
-            protocol=_PROTOCOLS.get(message["proto"], str(message["proto"])),
-            linkdown=bool(flags & _RTNH_F_LINKDOWN),
-        )
-
-
-def parse_neighbours(replies: Iterable[bytes], names: dict[int, str]) -> list[Neighbour]:
-    """Replies to `dump_neighbours`, without the entries that need no resolving (multicast, loopback)."""
-    from pyroute2.netlink.rtnl.ndmsg import ndmsg
-
-    found = []
-    for message in _decode(ndmsg, replies):
-        ip = message.get_attr("NDA_DST")
-        if message["family"] not in (2, 10) or ip is None or message["state"] == 0x40:
-            continue
-        found.append(
-            Neighbour(
-                ip=ip_address(ip),
-                interface=names.get(message["ifindex"], str(message["ifindex"])),
-                mac=(message.get_attr("NDA_LLADDR") or "").lower(),
-                state=_NEIGHBOUR_STATES.get(message["state"], str(message["state"])),
-            )
-        )
-    return found

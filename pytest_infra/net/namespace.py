@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from itertools import count
 from typing import Any, TypeVar
 
 from ..core import linux
@@ -29,6 +30,9 @@ class Entrance(Resource):
     """
 
     requires = (PRIVILEGE,)
+
+    def __init__(self) -> None:
+        self._indices = count(_FIRST_INDEX)
 
     def _start(self, undo: ExitStack) -> None:
         self._worker = Worker("infra-entrance")
@@ -55,6 +59,14 @@ class Entrance(Resource):
         """Run `function` in the thread, in the network namespace behind `fd`."""
         value: T = self._worker.call_whole(self._within, fd, function, args)
         return value
+
+    def next_index(self) -> int:
+        """An interface index that no interface has in any namespace made here.
+
+        The two ends of a veth must not have the same one: the kernel would take each for a device without a link, and
+        report its carrier up to a second late (net/core/link_watch.c).
+        """
+        return next(self._indices)
 
     def make(self, setup: Callable[[], None]) -> int:
         """Make a network namespace, run `setup` in it, and return the descriptor that holds it."""
@@ -104,7 +116,6 @@ class NetNamespace(Resource):
         self._entrance = entrance
         self._sysctl = dict(sysctl or {})
         self._worker: Worker | None = None
-        self._last_index = _FIRST_INDEX
 
     def _start(self, undo: ExitStack) -> None:
         self.fd = self._entrance.make(self._write_sysctl)
@@ -126,9 +137,8 @@ class NetNamespace(Resource):
         self.fd = -1
 
     def next_index(self) -> int:
-        """An interface index that is free in this namespace, chosen here so that nothing needs to be read back."""
-        self._last_index += 1
-        return self._last_index
+        """An index for a new interface here, chosen by us so that nothing needs to be read back."""
+        return self._entrance.next_index()
 
     def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run `function` in a thread that lives in the namespace; the thread is made at the first call."""

@@ -67,7 +67,7 @@ class OvsBridge(Switch):
         self.private = private
         self._pool = pool
         self._lab = lab
-        self._made = False
+        self._change = 0
 
     def _start(self, undo: ExitStack) -> None:
         if self.private:
@@ -76,10 +76,11 @@ class OvsBridge(Switch):
             self.instance = self._pool.acquire(self._lab, self.datapath)
             undo.callback(self._pool.release, self.instance)
         self.namespace = self.instance.namespace
-        self._made = False
+        rows = make_bridge(self.name, self.instance.datapath_type)
+        self._change, _ = self.instance.send(rows)  # Open vSwitch makes it while the lab makes links
 
     def attach(self, ports: Sequence[Port]) -> None:
-        """Make the bridge, if it is not there yet, with these ports; or add the ports to it. One transaction.
+        """Add ports to the bridge, all in one transaction, and wait until they are there.
 
         A port's OpenFlow number is its place among the switch's ports: ``sw1-p1`` is port 1.
         """
@@ -88,12 +89,14 @@ class OvsBridge(Switch):
             for port in ports:
                 far = port.peer
                 set_transmit_checksum(partial(self._pool.entrance.within, far.node.namespace.fd), far.name, False)
-        if self._made:
-            self.instance.commit(*add_ports(self.name, numbers))
-        else:
-            self.instance.commit(*make_bridge(self.name, self.instance.datapath_type, numbers))
-            self._made = True
-        self._check([self.name, *numbers])
+        self._change, _ = self.instance.send(add_ports(self.name, numbers))
+        self._follow([self.name, *numbers])
+
+    def _follow(self, names: Sequence[str]) -> None:
+        """Wait until Open vSwitch has done what the database says."""
+        self.instance.follow(self._change)
+        self._change = 0
+        self._check(names)
 
     def _check(self, names: Sequence[str]) -> None:
         wanted = set(names)
@@ -110,8 +113,8 @@ class OvsBridge(Switch):
 
     def _settle(self) -> None:
         self.observe()
-        if not self._made:
-            self.attach(())
+        if self._change:
+            self._follow([self.name])
 
     def vsctl(self, argv: Sequence[str], *, check: bool = True, timeout_s: float = 30.0) -> Completed:
         """Run ``ovs-vsctl`` with these arguments on the lab's own database (ovs-vsctl(8)).

@@ -198,11 +198,16 @@ class OvsInstance(Resource):
         Raises:
             OvsError: the database refused it, or ovs-vswitchd does not follow.
         """
-        number, results = self._send(operations)
-        self._follow(number)
+        number, results = self.send(operations)
+        self.follow(number)
         return results
 
-    def _send(self, operations: Sequence[Operation]) -> tuple[int, list[dict[str, Any]]]:
+    def send(self, operations: Sequence[Operation]) -> tuple[int, list[dict[str, Any]]]:
+        """Change the database; returns the number of the change, for `follow`, and the operations' results.
+
+        Raises:
+            OvsError: the database refused it.
+        """
         count = {"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [["next_cfg", "+=", 1]]}
         read = {"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["next_cfg"]}
         *results, _, row = transact(self.database, *operations, count, read)
@@ -210,7 +215,12 @@ class OvsInstance(Resource):
             raise OvsError("the database has no row in the table Open_vSwitch: a test has deleted it")
         return row["rows"][0]["next_cfg"], results
 
-    def _follow(self, number: int, within_s: float = _ANSWER_S) -> None:
+    def follow(self, number: int, within_s: float = _ANSWER_S) -> None:
+        """Wait until ovs-vswitchd has done what a change says.
+
+        Raises:
+            OvsError: it does not follow.
+        """
         done = {
             "op": "wait",
             "table": "Open_vSwitch",
@@ -229,7 +239,7 @@ class OvsInstance(Resource):
 
     def warm_up(self) -> None:
         """Have ovs-vswitchd make its first bridge, which takes 0.1 s more than any later one, and take it away."""
-        self.commit(*make_bridge("warm-up", self.datapath_type, {}))
+        self.commit(*make_bridge("warm-up", self.datapath_type))
         self.reset()
 
     def reset(self) -> None:
@@ -257,9 +267,9 @@ class OvsInstance(Resource):
         read = {"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["other_config"]}
         clear = [{"op": "delete", "table": table, "where": []} for table in _ROOT_TABLES]
         pristine = {"op": "update", "table": "Open_vSwitch", "where": [], "row": _PRISTINE}
-        number, results = self._send([read, pristine, *clear])
+        number, results = self.send([read, pristine, *clear])
         until(self._no_interfaces, within_s=within_s, what="the lab's interfaces are gone")
-        self._follow(number, within_s)
+        self.follow(number, within_s)
         if settings := results[0]["rows"][0]["other_config"][1]:  # ["map", pairs]
             raise DirtyInstance(f"{self.name}: other_config {dict(settings)} may have had effects that stay")
         tables = [{"op": "select", "table": table, "where": [], "columns": ["_uuid"]} for table in _MUST_BE_EMPTY]

@@ -17,7 +17,7 @@ from .ovs_requirements import OVS
 
 __all__ = ["OvsPool"]
 
-_PATIENCE_S = 0.2  # as long as a new instance takes to start
+_PATIENCE_S = 0.2  # and at least as long as a new instance takes to start here
 _KEPT = 3  # of each datapath, where labs follow each other faster than instances are made as good as new
 
 
@@ -49,6 +49,7 @@ class OvsPool(Resource):
         self._seats: list[_Seat] = []
         self._threads: set[threading.Thread] = set()
         self._spares = 0
+        self._patience_s = _PATIENCE_S
         self._number = 0
         self.replaced: list[str] = []
         """Why instances were given up, oldest first."""
@@ -115,7 +116,7 @@ class OvsPool(Resource):
 
     def _take(self, owner: object, datapath: str) -> _Seat | None:
         """A free instance, waited for if one is about to be; None where one has to be started."""
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + self._patience_s
         with self._change:
             while True:
                 if seat := self._find(datapath, lambda seat: seat.owner is None and not seat.cleaning):
@@ -134,7 +135,10 @@ class OvsPool(Resource):
         with self._change:
             self._number += 1
             number = self._number
-        return OvsInstance(f"ovs{number}", self.entrance, datapath).start()
+        began_s = time.monotonic()
+        instance = OvsInstance(f"ovs{number}", self.entrance, datapath).start()
+        self._patience_s = max(_PATIENCE_S, time.monotonic() - began_s)
+        return instance
 
     def _start_spare(self, datapath: str) -> None:
         """Somebody waits for the only instance: have a second one ready next time."""

@@ -9,17 +9,17 @@ from .ovs_rpc import Operation, set_of, uuid
 __all__ = ["add_ports", "make_bridge"]
 
 
-def make_bridge(name: str, datapath_type: str, ports: Mapping[str, int]) -> list[Operation]:
-    """A bridge with its local interface and with ports that are interfaces of the kernel, by OpenFlow number."""
-    row = {"name": name, "datapath_type": datapath_type, "ports": _references([name, *ports])}
+def make_bridge(name: str, datapath_type: str) -> list[Operation]:
+    """A bridge with its local interface, which has the same name."""
+    row = {"name": name, "datapath_type": datapath_type, "ports": _references([name])}
     insert = {"op": "insert", "table": "Bridge", "uuid-name": "bridge", "row": row}
     mutation = ["bridges", "insert", set_of([uuid("bridge")])]
     register = {"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [mutation]}
-    return [*_rows(name, {"type": "internal"}), *_port_rows(ports), insert, register]
+    return [*_rows(name, {"type": "internal"}), insert, register]
 
 
 def add_ports(bridge: str, ports: Mapping[str, int]) -> list[Operation]:
-    """Further ports of a bridge that is there, by OpenFlow number."""
+    """Interfaces of the kernel as ports of a bridge, by OpenFlow number."""
     mutation = ["ports", "insert", _references(ports)]
     mutate = {"op": "mutate", "table": "Bridge", "where": [["name", "==", bridge]], "mutations": [mutation]}
     return [*_port_rows(ports), mutate]

@@ -14,7 +14,7 @@ from ..core.errors import BadInput
 from ..core.naming import SubnetPool
 from ..core.node import IPAddress, IPInterface, IPNetwork
 from .link import Link
-from .port import Port
+from .port import SMALLEST_MTU_IPV6, Port
 from .switch import Switch
 
 __all__ = ["AddressPlan", "Hop", "Segment", "check_overlaps", "plan_routes", "segments_of"]
@@ -119,7 +119,8 @@ class AddressPlan:
             networks = segment.networks() or self._new_networks(len(segment.ports))
             chosen = {network.version: network for network in reversed(networks)}
             for port in waiting:
-                port.planned = tuple(self._take(chosen[version], port) for version in sorted(chosen))
+                versions = [4] if port.mtu < SMALLEST_MTU_IPV6 else [4, 6]
+                port.planned = tuple(self._take(chosen[version], port) for version in versions if version in chosen)
 
     def _new_networks(self, ports: int) -> list[IPNetwork]:
         """The first subnets are of a length that people read easily, the others as small as they can be."""

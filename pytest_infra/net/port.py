@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ..core.node import Interface, IPInterface
-from . import messages
+from . import messages, replies
 from .namespace import NetNamespace
 
 if TYPE_CHECKING:
     from .link import Link
 
-__all__ = ["Port", "PortOwner"]
+__all__ = ["SMALLEST_MTU_IPV6", "Port", "PortOwner"]
+
+SMALLEST_MTU_IPV6 = 1280
+"""In bytes (RFC 8200 section 5)."""
 
 
 class PortOwner(Protocol):
@@ -82,8 +85,8 @@ class Port:
         """The interface as the kernel has it now."""
         self.node.observe()
         with self.node.namespace.netlink() as netlink:
-            replies = netlink.request([(messages.get_link(self.index), f"read {self}")])
-        return next(iter(messages.parse_interfaces(replies).values()))
+            found = netlink.request([(messages.get_link(self.index), f"read {self}")])
+        return next(iter(replies.parse_interfaces(found).values()))
 
     @property
     def carrier(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.node import Address, Interface, Neighbour, Route
-from . import messages
+from . import messages, replies
 from .netlink import NetlinkSocket
 
 __all__ = ["read_addresses", "read_interfaces", "read_neighbours", "read_routes"]
@@ -11,11 +11,11 @@ __all__ = ["read_addresses", "read_interfaces", "read_neighbours", "read_routes"
 
 def read_interfaces(netlink: NetlinkSocket, fresh: bool = True) -> dict[str, Interface]:
     """The interfaces by name; `fresh` brings their carrier states up to date first."""
-    found = messages.parse_interfaces(netlink.dump(messages.dump_links(), "list the interfaces"))
+    found = replies.parse_interfaces(netlink.dump(messages.dump_links(), "list the interfaces"))
     if not fresh:
         return found
     netlink.request([(messages.get_link(item.index), f"read {item.name}") for item in found.values()])
-    return messages.parse_interfaces(netlink.dump(messages.dump_links(), "list the interfaces"))
+    return replies.parse_interfaces(netlink.dump(messages.dump_links(), "list the interfaces"))
 
 
 def _names(netlink: NetlinkSocket) -> dict[int, str]:
@@ -25,17 +25,17 @@ def _names(netlink: NetlinkSocket) -> dict[int, str]:
 def read_addresses(netlink: NetlinkSocket) -> list[Address]:
     """The IP addresses."""
     names = _names(netlink)
-    return messages.parse_addresses(netlink.dump(messages.dump_addresses(), "list the addresses"), names)
+    return replies.parse_addresses(netlink.dump(messages.dump_addresses(), "list the addresses"), names)
 
 
 def read_routes(netlink: NetlinkSocket) -> list[Route]:
     """The routes of the main table, IPv4 before IPv6."""
     names = _names(netlink)
-    replies = [reply for version in (4, 6) for reply in netlink.dump(messages.dump_routes(version), "list the routes")]
-    return messages.parse_routes(replies, names)
+    found = [reply for version in (4, 6) for reply in netlink.dump(messages.dump_routes(version), "list the routes")]
+    return replies.parse_routes(found, names)
 
 
 def read_neighbours(netlink: NetlinkSocket) -> list[Neighbour]:
     """The neighbour table, ARP and neighbour discovery."""
     names = _names(netlink)
-    return messages.parse_neighbours(netlink.dump(messages.dump_neighbours(), "list the neighbours"), names)
+    return replies.parse_neighbours(netlink.dump(messages.dump_neighbours(), "list the neighbours"), names)

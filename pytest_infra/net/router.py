@@ -13,7 +13,7 @@ __all__ = ["Router"]
 class Router(Host):
     """A host that forwards IPv4 and IPv6 between its links; the lab works out its routes and those of its hosts.
 
-    The limits on how many ICMP errors it sends a second are off (icmp_ratelimit, RFC 1812 section 4.3.2.8), so that
+    The limits on how many ICMP errors it sends a second are off (RFC 1812 section 4.3.2.8), so that
     a traceroute gives the same answer however often it is asked.
     """
 
@@ -23,6 +23,6 @@ class Router(Host):
         **Host.sysctl_defaults,
         "net.ipv4.ip_forward": "1",
         "net.ipv6.conf.all.forwarding": "1",
-        "net.ipv4.icmp_ratelimit": "0",
+        "net.ipv4.icmp_ratemask": "0",  # icmp_ratelimit = 0 would use up the tokens of "net unreachable" as well
         "net.ipv6.icmp.ratelimit": "0",
     }

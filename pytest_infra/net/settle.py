@@ -17,7 +17,7 @@ from typing import Any
 
 from ..core.node import IPNetwork
 from ..core.wait import until
-from . import messages
+from . import messages, replies
 from .host import Host
 from .link import Link
 from .namespace import NetNamespace
@@ -94,7 +94,9 @@ def settle(
             batches.add(host.namespace, (messages.set_link(_LOOPBACK, up=True), f"set the loopback of {host.name} up"))
         for link in links:
             near, far = _near_and_far(link)
-            batches.add(far.node.namespace, (messages.set_link(far.index, up=True), _text("set up", far)), far.sync())
+            master = far.node.master_index() if isinstance(far.node, Switch) else None
+            request = messages.set_link(far.index, up=True, master=master or None), _text("set up", far)
+            batches.add(far.node.namespace, request, far.sync())
             for port in link.ports:
                 batches.add(port.node.namespace, *_addresses(port))
         for node, wanted in routes.items():
@@ -120,7 +122,7 @@ def _wait_for_ipv6(batches: Batches, ports: Iterable[Port]) -> None:
         what = f"the IPv6 addresses of {namespace.name} become usable"
 
         def usable(namespace: NetNamespace = namespace, mine: list[int] = mine, what: str = what) -> bool:
-            return not messages.pending_ipv6(batches.dump(namespace, request, what), mine)
+            return not replies.pending_ipv6(batches.dump(namespace, request, what), mine)
 
         until(usable, within_s=_IPV6_WITHIN_S, what=what, every_s=0.0002, at_most_every_s=0.005)
 
@@ -145,8 +147,6 @@ def _make(batches: Batches, near: Port, far: Port) -> None:
         master=near.node.master_index() if isinstance(near.node, Switch) else 0,
     )
     batches.add(near.node.namespace, (pair, _text("make", near)))
-    if isinstance(far.node, Switch) and (master := far.node.master_index()):
-        batches.add(far.node.namespace, (messages.set_link(far.index, master=master), _text("attach", far)))
 
 
 def _attach(links: Iterable[Link]) -> None:

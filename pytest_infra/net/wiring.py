@@ -11,12 +11,12 @@ from ..core.naming import MacPool, interface_name, ip_interface, mac_address, po
 from ..core.node import IPInterface
 from .link import Link
 from .plan import AddressPlan
-from .port import Port
+from .port import SMALLEST_MTU_IPV6, Port
 from .switch import Switch
 
 __all__ = ["LinkOptions", "wire"]
 
-_SMALLEST_MTU, _SMALLEST_MTU_IPV6, _LARGEST_MTU = 68, 1280, 65535
+_SMALLEST_MTU, _LARGEST_MTU = 68, 65535
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ def _addresses(node: Any, ip: str | Sequence[str] | None, mtu: int) -> tuple[IPI
         return None
     texts = [ip] if isinstance(ip, str) or not isinstance(ip, Sequence) else list(ip)
     addresses = tuple(ip_interface(text) for text in texts)
-    if mtu < _SMALLEST_MTU_IPV6 and any(address.version == 6 for address in addresses):
-        raise BadInput(f"IPv6 needs an MTU of at least {_SMALLEST_MTU_IPV6} bytes (RFC 8200); got {mtu}")
+    if mtu < SMALLEST_MTU_IPV6 and any(address.version == 6 for address in addresses):
+        raise BadInput(f"IPv6 needs an MTU of at least {SMALLEST_MTU_IPV6} bytes (RFC 8200); got {mtu}")
     return addresses
 
 

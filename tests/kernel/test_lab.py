@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_interface
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -160,7 +161,7 @@ def test_a_neighbour_that_does_not_answer_is_shown_as_such(lab, echo):
 
 def test_a_chain_of_three_routers_passes_packets_both_ways(lab, echo):
     nodes = [lab.host("a"), lab.router("r1"), lab.router("r2"), lab.router("r3"), lab.host("b")]
-    for one, other in zip(nodes, nodes[1:], strict=False):
+    for one, other in pairwise(nodes):
         lab.link(one, other)
     lab.up()
     for node in nodes:
@@ -296,9 +297,9 @@ def test_a_lab_that_has_ended_says_so(infra):
         lambda: a.call(int),
         lambda: a.interfaces,
         lambda: a.routes,
-        lambda: a.ports[0].down(),
+        a.ports[0].down,
         lambda: a.ports[0].carrier,
-        lambda: lab.links[0].up(),
+        lab.links[0].up,
         lab.up,
     ):
         with pytest.raises(StartFailed, match="the lab gone is not up: it has ended"):
@@ -308,9 +309,9 @@ def test_a_lab_that_has_ended_says_so(infra):
 def test_a_lab_that_was_never_started_says_so(infra):
     lab = infra.lab("cold")
     a = lab.host("a")
-    with pytest.raises(StartFailed, match="the lab cold is not up: it has ended, or was never started$"):
+    with pytest.raises(StartFailed, match=r"the lab cold is not up: it has ended, or was never started$"):
         a.run(["true"])
-    with pytest.raises(StartFailed, match="the lab cold is not up: it has ended, or was never started$"):
+    with pytest.raises(StartFailed, match=r"the lab cold is not up: it has ended, or was never started$"):
         lab.up()
 
 

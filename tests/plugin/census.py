@@ -83,7 +83,8 @@ def descendants() -> dict[int, str]:
 def files(folder: Path) -> set[str]:
     """Files and sockets of the suite's sessions, below any run directory and in the folder it was told of."""
     pids = {path.name for path in (folder / "pids").glob("*")}
-    bases = [Path("/run/pytest-infra"), *Path("/tmp").glob("pytest-infra*"), *Path("/run/user").glob("*/pytest-infra")]
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR", "/run/user"), "pytest-infra")
+    bases = [Path("/run/pytest-infra"), runtime, *Path("/tmp").glob("pytest-infra*")]
     leases = [path for base in bases if base.is_dir() for path in base.iterdir() if path.name.partition("-")[0] in pids]
     found = {f"file {path}" for lease in leases for path in (lease, *lease.rglob("*"))}
     found |= {f"leased folder {path}" for path in folder.glob("leased-*")}

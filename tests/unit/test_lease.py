@@ -124,7 +124,8 @@ def test_reaper_holds_no_output_open_and_ignores_the_terminals_signals(base: Pat
     assert process.stdin is not None
     assert process.stdout is not None
     folder = process.stdout.readline().strip()
-    (reaper,) = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
+    (reaper,) = [int(pid) for children in tasks for pid in children.read_text().split()]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(reaper, number)
     assert os.getsid(reaper) == reaper
@@ -146,8 +147,9 @@ def dead_lease(base: Path, *paths: Path) -> Path:
             lease.add("file", path=path)
         print(lease.folder)
         sys.stdout.flush()
-        children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
-        os.kill(int(children[0]), signal.SIGKILL)
+        for task in os.listdir("/proc/self/task"):
+            for child in open(f"/proc/self/task/{task}/children").read().split():
+                os.kill(int(child), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
     """
     process = in_python(code, base, *paths)

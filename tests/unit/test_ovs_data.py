@@ -79,20 +79,27 @@ def test_commands_that_leave_a_trace(command: str) -> None:
     assert not _leaves_no_trace(command.split())
 
 
-def test_a_bridge_with_ports_is_one_transaction() -> None:
-    rows = make_bridge("sw-1", "netdev", {"sw-1-p1": 1, "sw.1-p2": 2})
+def test_a_bridge_is_made_with_its_local_interface() -> None:
+    rows = make_bridge("sw-1", "netdev")
     assert [(row["op"], row["table"]) for row in rows] == [
-        *[("insert", "Interface"), ("insert", "Port")] * 3,
+        ("insert", "Interface"),
+        ("insert", "Port"),
         ("insert", "Bridge"),
         ("mutate", "Open_vSwitch"),
     ]
+    assert rows[0]["row"] == {"name": "sw-1", "type": "internal"}
+    assert rows[2]["row"]["datapath_type"] == "netdev"
+
+
+def test_ports_are_added_in_one_transaction() -> None:
+    rows = add_ports("sw1", {"sw-1-p1": 1, "sw.1-p2": 2})
+    assert [(row["op"], row["table"]) for row in rows] == [
+        *[("insert", "Interface"), ("insert", "Port")] * 2,
+        ("mutate", "Bridge"),
+    ]
+    assert rows[0]["row"] == {"name": "sw-1-p1", "ofport_request": 1}
     names = [row["uuid-name"] for row in rows if "uuid-name" in row]
     assert len(set(names)) == len(names)
     assert all(name.replace("_", "").isalnum() for name in names)
-    assert rows[2]["row"] == {"name": "sw-1-p1", "ofport_request": 1}
-
-
-def test_further_ports() -> None:
-    *_, mutate = add_ports("sw1", {"sw1-p3": 3})
-    assert mutate["where"] == [["name", "==", "sw1"]]
-    assert mutate["mutations"][0][:2] == ["ports", "insert"]
+    assert rows[-1]["where"] == [["name", "==", "sw1"]]
+    assert rows[-1]["mutations"][0][:2] == ["ports", "insert"]

@@ -8,7 +8,7 @@ autopsy a new cause, write a finder and put it into one of these lists.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -93,6 +93,7 @@ class _Examination:
         self._case = case
         self._deadline = time.monotonic() + _TIME_LIMIT_S
         self._fine: dict[str, list[str]] = {}
+        self._fine_back: dict[str, list[str]] = {}
         self.hops: list[Hop] = []
         self.on_the_way_back = False
         self.not_seen: list[str] = []
@@ -101,21 +102,21 @@ class _Examination:
         """The first cause: on the way there, at the destination, or on the way back."""
         case = self._case
         finders = () if _answered_by_destination(case) else HOP_FINDERS
-        finding = self._way(case.source, case.destination, case.address, finders)
+        finding = self._way(case.source, case.destination, case.address, finders, self._fine)
         finding = finding or self._end(END_FINDERS)
         if finding is None and case.answer.kind == "silence" and case.destination and case.source_address:
             there = self.hops
-            finding = self._way(case.destination, case.source, case.source_address, HOP_FINDERS, " on the way back")
+            finding = self._way(case.destination, case.source, case.source_address, HOP_FINDERS, self._fine_back)
             self.hops = self.hops if finding else there
             self.on_the_way_back = finding is not None
         return finding or self._end(LAST_FINDERS)
 
     def ruled_out(self) -> list[str]:
         """What was looked at and fine; places at which the same was looked at share a line."""
-        places: dict[tuple[str, ...], list[str]] = {}
-        for place, subjects in self._fine.items():
-            places.setdefault(tuple(subjects), []).append(place)
-        return [f"{', '.join(subjects)} of {_listed(names)}" for subjects, names in places.items()]
+        lines = _by_subjects(self._fine)
+        if self.on_the_way_back:
+            return lines + [f"on the way back: {line}" for line in _by_subjects(self._fine_back)]
+        return [*lines, "the same on the way back"] if self._fine_back else lines
 
     def guarded(self, what: str, function: Callable[..., T], *arguments: Any) -> T | None:
         """Call it; whatever goes wrong is noted: an autopsy must never hide the failure that it explains."""
@@ -126,18 +127,23 @@ class _Examination:
             return None
 
     def _way(
-        self, start: Node, target: Node | None, address: IPAddress, finders: Sequence[HopFinder], suffix: str = ""
+        self,
+        start: Node,
+        target: Node | None,
+        address: IPAddress,
+        finders: Sequence[HopFinder],
+        fine: dict[str, list[str]],
     ) -> Finding | None:
         """Follow a packet for `address` from `start`, and stop at the first cause."""
         self.hops = []
         hops = walk(self._case, start, target, address)
-        while (hop := self.guarded(f"the way from {start.name}{suffix}", next, hops, None)) is not None:
+        while (hop := self.guarded(f"the way from {start.name}", next, hops, None)) is not None:
             self.hops.append(hop)
             for finder in finders:
                 if time.monotonic() > self._deadline:
-                    self.not_seen.append(f"anything beyond {hop.node.name}{suffix}: {_TIME_LIMIT_S} s were over")
+                    self.not_seen.append(f"anything beyond {hop.node.name}: {_TIME_LIMIT_S} s were over")
                     return None
-                if finding := self._look(finder, hop, partial(finder.places, hop), suffix):
+                if finding := self._look(finder, hop, partial(finder.places, hop), fine):
                     return finding
         return None
 
@@ -145,22 +151,34 @@ class _Examination:
         case = self._case
         for finder in finders:
             if self.guarded(finder.subject, finder.applies, case) and (
-                finding := self._look(finder, case, lambda: (case.name,))
+                finding := self._look(finder, case, lambda: (case.name,), self._fine)
             ):
                 return finding
         return None
 
     def _look(
-        self, finder: HopFinder | EndFinder, argument: Any, places: Callable[[], Sequence[str]], suffix: str = ""
+        self,
+        finder: HopFinder | EndFinder,
+        argument: Any,
+        places: Callable[[], Sequence[str]],
+        fine: dict[str, list[str]],
     ) -> Finding | None:
         before = len(self.not_seen)
-        where = [place + suffix for place in self.guarded(finder.subject, places) or ()]
+        where = self.guarded(finder.subject, places) or ()
         finding = self.guarded(f"{finder.subject} of {_listed(where)}", finder.find, argument)
         if finding is None and len(self.not_seen) == before and finder.subject:
             for place in where:
-                fine = self._fine.setdefault(place, [])
-                fine += [finder.subject] if finder.subject not in fine else []
+                fine.setdefault(place, []).append(finder.subject)
         return finding
+
+
+def _by_subjects(fine: Mapping[str, Sequence[str]]) -> list[str]:
+    """A line for each set of subjects, in the order of the finders: ``interface, carrier of a and b``."""
+    order = list(dict.fromkeys(finder.subject for finder in (*HOP_FINDERS, *END_FINDERS)))
+    places: dict[tuple[str, ...], list[str]] = {}
+    for place, subjects in fine.items():
+        places.setdefault(tuple(sorted(set(subjects), key=order.index)), []).append(place)
+    return [f"{', '.join(subjects)} of {_listed(names)}" for subjects, names in places.items()]
 
 
 def _listed(names: Sequence[str]) -> str:

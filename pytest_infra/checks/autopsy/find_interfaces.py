@@ -48,8 +48,8 @@ def _no_carrier(case: Case, port: NodePort) -> Finding | None:
     peer = port.peer
     if other := _down(case, peer):
         return Finding(
-            "no-carrier",
-            peer.node.name,
+            other.kind,
+            other.node,
             f"{other.cause}, so {spot(port)} has no carrier",
             other.next,
             mark=other.mark,

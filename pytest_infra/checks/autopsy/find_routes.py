@@ -23,8 +23,8 @@ def _route(hop: Hop) -> Finding | None:
         return Finding(
             "no-route",
             name,
-            f"{name} has no route to {hop.address}; its routes lead to {_destinations(hop)}",
-            f"give {name} a route to {hop.address}: ip route add …, in {name}",
+            f"{name} has no route to {hop.address}; {_destinations(hop)}",
+            f"add one: ip route add {hop.address} …, in {name}",
             mark="NO ROUTE",
         )
     if route.kind in _REFUSALS:
@@ -35,21 +35,12 @@ def _route(hop: Hop) -> Finding | None:
             f"remove it: ip route del {route.kind} {route.destination}, in {name}",
             mark=f"{route.kind.upper()} ROUTE",
         )
-    if route.linkdown:
-        return Finding(
-            "route-linkdown",
-            name,
-            f"{name} does not use its route {_words(route)}: {route.interface} has no carrier",
-            f"bring the link of {name}:{route.interface} up",
-            mark="NO CARRIER",
-            port=f"{name}:{route.interface}",
-        )
     return None
 
 
 def _destinations(hop: Hop) -> str:
     mine = [str(route.destination) for route in hop.view.routes if route.destination.version == hop.address.version]
-    return ", ".join(dict.fromkeys(mine)) or "nowhere"
+    return f"its routes lead to {', '.join(dict.fromkeys(mine))}" if mine else "it has no routes at all"
 
 
 def _words(route: Route) -> str:

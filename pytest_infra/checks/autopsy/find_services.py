@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from .finding import Case, EndFinder, Finding
 
 __all__ = ["ECHO_IGNORED", "LISTENER", "REJECTED"]
@@ -21,11 +23,11 @@ def _listener(case: Case) -> Finding | None:
     mine = [item for item in case.view(case.destination).listening if item.protocol == case.protocol]
     on_port = [item for item in mine if item.port == case.port]
     if not on_port:
-        others = ", ".join(sorted({str(item) for item in mine})) or "none"
+        others = ", ".join(sorted({str(item) for item in mine}))
         return Finding(
             "port-closed",
             name,
-            f"nothing listens on {_service(case)} of {name}; its {case.protocol.upper()} ports are {others}",
+            f"nothing listens on {_service(case)} of {name}" + (f", only on {others}" if others else ""),
             f"start the server in {name} and wait until it listens, or use serve=True to test only the network",
             mark="PORT CLOSED",
         )
@@ -65,6 +67,14 @@ def _rejected(case: Case) -> Finding | None:
             error.sender,
             f"a packet filter or a policy rejects it: {error}",
             f"look at the rules of the node that has {error.sender}: nft list ruleset",
+        )
+    if case.answer.kind == "local" and case.answer.errno == errno.EPERM:
+        return Finding(
+            "rejected",
+            case.source.name,
+            f"the kernel of {case.source.name} does not let it out: a packet filter on its output",
+            f"look at the rules in {case.source.name}: nft list ruleset",
+            mark="FILTERED",
         )
     port_answer = case.answer.kind == "reset" or (error is not None and error.port_unreachable)
     if not port_answer or case.protocol == "icmp":

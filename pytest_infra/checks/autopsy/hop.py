@@ -60,7 +60,8 @@ class Hop:
         plan = self.plan
         if self.route is None or self.route.kind != "unicast" or not self.route.interface:
             return plan.near if plan else None
-        if plan and self.route.interface != plan.near.name and _on_link(plan.near, self.address):
+        own = _own_subnet_bits(plan.near, self.address) if plan else 0
+        if plan and self.route.interface != plan.near.name and self.route.destination.prefixlen < own:
             return plan.near  # the kernel has lost the route of its own subnet and takes one that is less exact
         return next((port for port in self.node.ports if port.name == self.route.interface), None)
 
@@ -82,8 +83,8 @@ class Hop:
                 return wire
         if meant:
             return meant[0]
-        same_port = self.plan is not None and self.plan.near is self.port
-        return self.plan if same_port and (self.route is None or self.route.gateway is None) else None
+        refused = self.route is None or self.route.kind != "unicast"
+        return self.plan if refused and self.plan is not None and self.plan.near is self.port else None
 
     @property
     def far(self) -> NodePort | None:
@@ -151,8 +152,10 @@ def _share_subnet(wire: Wire, version: int) -> bool:
     return any(ip.network in near for ip in wire.far.addresses)
 
 
-def _on_link(port: NodePort, address: IPAddress) -> bool:
-    return any(address in ip.network for ip in port.addresses if ip.version == address.version)
+def _own_subnet_bits(port: NodePort, address: IPAddress) -> int:
+    """The prefix length of the port's planned subnet that has the address; 0 for none."""
+    networks = [ip.network for ip in port.addresses if ip.version == address.version]
+    return max((network.prefixlen for network in networks if address in network), default=0)
 
 
 def _has_planned(port: NodePort, address: IPAddress) -> bool:

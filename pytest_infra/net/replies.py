@@ -1,0 +1,175 @@
+"""rtnetlink replies as data (rtnetlink(7)); the decoding itself is pyroute2's."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Iterable
+from ipaddress import ip_address, ip_interface, ip_network
+from socket import AF_INET6
+from typing import Any
+
+from ..core.node import Address, Interface, Neighbour, Route
+
+__all__ = [
+    "parse_addresses",
+    "parse_interfaces",
+    "parse_neighbours",
+    "parse_routes",
+    "pending_ipv6",
+]
+
+_IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
+_IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x08, 0x40
+_RTNH_F_LINKDOWN = 0x10
+_MAIN_TABLE = 254
+
+_OPERSTATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")
+_SCOPES = {0: "global", 200: "site", 253: "link", 254: "host"}
+_PROTOCOLS = {
+    0: "unspec",
+    1: "redirect",
+    2: "kernel",
+    3: "boot",
+    4: "static",
+    9: "ra",
+    16: "dhcp",
+    186: "bgp",
+    188: "ospf",
+}
+_ROUTE_KINDS = {1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast", 6: "blackhole",
+                7: "unreachable", 8: "prohibit", 9: "throw"}  # fmt: skip
+_NEIGHBOUR_STATES = {0x01: "INCOMPLETE", 0x02: "REACHABLE", 0x04: "STALE", 0x08: "DELAY", 0x10: "PROBE",
+                     0x20: "FAILED", 0x40: "NOARP", 0x80: "PERMANENT"}  # fmt: skip
+
+
+def _decode(kind: Any, replies: Iterable[bytes]) -> Iterable[Any]:
+    for reply in replies:
+        message = kind(reply)
+        message.decode()
+        yield message
+
+
+def parse_interfaces(replies: Iterable[bytes]) -> dict[str, Interface]:
+    """Replies to `get_link` and `dump_links` as interfaces, by name."""
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+    messages = list(_decode(ifinfmsg, replies))
+    names = {message["index"]: message.get_attr("IFLA_IFNAME") for message in messages}
+    found = {}
+    for message in messages:
+        info = message.get_attr("IFLA_LINKINFO")
+        kind = (info.get_attr("IFLA_INFO_KIND") if info else None) or ""
+        netnsid = message.get_attr("IFLA_LINK_NETNSID")
+        name = names[message["index"]]
+        found[name] = Interface(
+            name=name,
+            index=message["index"],
+            mac=(message.get_attr("IFLA_ADDRESS") or "").lower(),
+            mtu=message.get_attr("IFLA_MTU") or 0,
+            up=bool(message["flags"] & _IFF_UP),
+            carrier=bool(message["flags"] & _IFF_LOWER_UP),
+            operstate=_operstate(message, kind),
+            kind=kind,
+            master=names.get(message.get_attr("IFLA_MASTER"), "") or "",
+            namespace_id=-1 if netnsid is None else netnsid,
+            qdisc=message.get_attr("IFLA_QDISC") or "",
+        )
+    return found
+
+
+def _operstate(message: Any, kind: str) -> str:
+    """The state as RFC 2863 has it: an interface that is up over a peer that is not is LOWERLAYERDOWN.
+
+    So says the kernel of a veth, except that those since 6.2 say DOWN when the peer is in another namespace.
+    """
+    raw = message.get_attr("IFLA_OPERSTATE")
+    state: str = raw if isinstance(raw, str) else _OPERSTATES[raw or 0]
+    if state == "DOWN" and kind == "veth" and message["flags"] & _IFF_UP:
+        return "LOWERLAYERDOWN"
+    return state
+
+
+def parse_addresses(replies: Iterable[bytes], names: dict[int, str]) -> list[Address]:
+    """Replies to `dump_addresses`; `names` maps interface indices to names."""
+    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+
+    found = []
+    for message in _decode(ifaddrmsg, replies):
+        text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+        flags = message.get_attr("IFA_FLAGS") or message["flags"]
+        found.append(
+            Address(
+                interface=names.get(message["index"], str(message["index"])),
+                ip=ip_interface(f"{text}/{message['prefixlen']}"),
+                scope=_SCOPES.get(message["scope"], str(message["scope"])),
+                tentative=bool(flags & _IFA_F_TENTATIVE),
+                duplicate=bool(flags & _IFA_F_DADFAILED),
+            )
+        )
+    return found
+
+
+def pending_ipv6(replies: Iterable[bytes], indices: Collection[int]) -> bool:
+    """Whether a reply to `dump_addresses` has an IPv6 address of these interfaces that is not usable yet.
+
+    A new address is tentative until the kernel, in the background, has joined the multicast group by which others
+    resolve it (RFC 4291 section 2.7.1); a neighbour solicitation before that is lost, and comes again after a second.
+    """
+    for reply in replies:
+        family, _, flags, _, index = struct.unpack_from("=BBBBI", reply, 16)  # struct ifaddrmsg
+        tentative = flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED) == _IFA_F_TENTATIVE
+        if tentative and family == AF_INET6 and index in indices:
+            return True
+    return False
+
+
+def parse_routes(replies: Iterable[bytes], names: dict[int, str]) -> list[Route]:
+    """Replies to `dump_routes`: the routes of the main table, without the kernel's multicast ones."""
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+    found: list[Route] = []
+    for message in _decode(rtmsg, replies):
+        table = message.get_attr("RTA_TABLE") or message["table"]
+        if table != _MAIN_TABLE or message["type"] in (2, 3, 4, 5):
+            continue
+        found.extend(_routes_of(message, names))
+    return found
+
+
+def _routes_of(message: Any, names: dict[int, str]) -> Iterable[Route]:
+    destination = message.get_attr("RTA_DST") or ("0.0.0.0" if message["family"] == 2 else "::")  # noqa: S104
+    hops = message.get_attr("RTA_MULTIPATH") or [message]
+    for hop in hops:
+        gateway, source = hop.get_attr("RTA_GATEWAY"), message.get_attr("RTA_PREFSRC")
+        index = hop.get_attr("RTA_OIF") if hop is message else hop["oif"]
+        flags = hop["flags"]
+        yield Route(
+            destination=ip_network(f"{destination}/{message['dst_len']}"),
+            interface=names.get(index, "" if index is None else str(index)),
+            gateway=ip_address(gateway) if gateway else None,
+            source=ip_address(source) if source else None,
+            metric=message.get_attr("RTA_PRIORITY") or 0,
+            kind=_ROUTE_KINDS.get(message["type"], str(message["type"])),
+            protocol=_PROTOCOLS.get(message["proto"], str(message["proto"])),
+            linkdown=bool(flags & _RTNH_F_LINKDOWN),
+        )
+
+
+def parse_neighbours(replies: Iterable[bytes], names: dict[int, str]) -> list[Neighbour]:
+    """Replies to `dump_neighbours`, without the entries that need no resolving (multicast, loopback)."""
+    from pyroute2.netlink.rtnl.ndmsg import ndmsg
+
+    found = []
+    for message in _decode(ndmsg, replies):
+        ip = message.get_attr("NDA_DST")
+        if message["family"] not in (2, 10) or ip is None or message["state"] == 0x40:
+            continue
+        found.append(
+            Neighbour(
+                ip=ip_address(ip),
+                interface=names.get(message["ifindex"], str(message["ifindex"])),
+                mac=(message.get_attr("NDA_LLADDR") or "").lower(),
+                state=_NEIGHBOUR_STATES.get(message["state"], str(message["state"])),
+            )
+        )
+    return found
