@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .core.caller import caller_line
 from .core.errors import BadInput, InfraError, StartFailed, Unavailable
 from .core.guard import Guard
-from .core.lease import Lease
 from .core.naming import MacPool, interface_name, node_name
 from .core.process import Process
 from .core.resource import Facts, Resource
@@ -19,13 +17,13 @@ from .net.bridge import LinuxBridge
 from .net.host import Host
 from .net.isolated import IsolatedHost, check_isolation
 from .net.link import Link
-from .net.namespace import Entrance
 from .net.plan import AddressPlan, plan_routes, segments_of
 from .net.port import Port
 from .net.router import Router
 from .net.settle import restore, settle
 from .net.switch import Switch
 from .net.wiring import LinkOptions, wire
+from .services import LabServices
 
 if TYPE_CHECKING:
     from .container.container import Container
@@ -33,23 +31,11 @@ if TYPE_CHECKING:
     from .container.image import Image
     from .container.ready import Condition
     from .net.ovs import OvsBridge
-    from .net.ovs_pool import OvsPool
 
-__all__ = ["Lab", "LabServices"]
+__all__ = ["Lab"]
 
 H = TypeVar("H", bound=Host)
 S = TypeVar("S", bound=Switch)
-
-
-@dataclass(frozen=True)
-class LabServices:
-    """What the labs of a session share."""
-
-    entrance: Entrance
-    ovs_pool: OvsPool
-    lease: Lease
-    engine: Callable[[], Engine]
-    """Gives the container engine, started."""
 
 
 class Lab(Resource):
@@ -102,8 +88,7 @@ class Lab(Resource):
             BadInput: the name cannot be used or is taken, or an unknown isolation.
         """
         isolate = check_isolation(isolate)
-        options: dict[str, Any] = {"lab": self, "entrance": self._services.entrance, "auto_routes": routes}
-        options |= {"declared_at": caller_line()}
+        options = self._of_hosts(routes)
         chosen = self._name(name, "h")
         host = IsolatedHost(chosen, isolate=isolate, **options) if isolate else Host(chosen, **options)
         return self._add_node(host)
@@ -114,14 +99,7 @@ class Lab(Resource):
         Raises:
             BadInput: the name cannot be used or is taken.
         """
-        router = Router(
-            self._name(name, "r"),
-            lab=self,
-            entrance=self._services.entrance,
-            auto_routes=routes,
-            declared_at=caller_line(),
-        )
-        return self._add_node(router)
+        return self._add_node(Router(self._name(name, "r"), **self._of_hosts(routes)))
 
     def container(
         self,
@@ -152,9 +130,9 @@ class Lab(Resource):
         """
         from .container.declare import declare
 
-        chosen, line = self._name(name, "c"), caller_line()
-        host = (Router if router else Host)(chosen, lab=self, entrance=self._services.entrance, declared_at=line)
-        options |= {"network": network, "wait": wait, "within": within, "line": line}
+        chosen = self._name(name, "c")
+        host = (Router if router else Host)(chosen, **self._of_hosts())
+        options |= {"network": network, "wait": wait, "within": within}
         container = declare(chosen, image, command, lab=self, host=host, **options)
         self._new.append(host)
         self._new_containers.append(container)
@@ -270,6 +248,10 @@ class Lab(Resource):
         if interface_name(chosen) == "lo":
             raise BadInput("a switch cannot be called 'lo': its device has its name, and that one is the loopback")
         return chosen
+
+    def _of_hosts(self, routes: bool = True) -> dict[str, Any]:
+        services, line = self._services, caller_line()
+        return {"lab": self, "entrance": services.entrance, "auto_routes": routes, "declared_at": line}
 
     def _add_node(self, node: H) -> H:
         self.nodes[node.name] = node

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from .core.lease import Lease
 from .core.requirement import PRIVILEGE
 from .core.resource import Resource
-from .lab import Lab, LabServices
+from .lab import Lab
 from .net.machine import Machine
 from .net.namespace import Entrance
+from .services import LabServices
 
 if TYPE_CHECKING:
     from .container.engine import Engine

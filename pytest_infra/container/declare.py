@@ -25,7 +25,6 @@ def declare(
     network: str | None,
     wait: Condition | Sequence[Condition],
     within: str | float,
-    line: str,
     **options: Any,
 ) -> Container:
     """Make the container, which is not started yet.
@@ -55,5 +54,5 @@ def declare(
         docker_network=network,
         ready=conditions,
         within_s=duration_s(within),
-        declared_at=line,
+        declared_at=host.declared_at,
     )

@@ -19,7 +19,7 @@ from ..core.requirement import PRIVILEGE
 from ..core.resource import Facts, Resource
 from ..core.wait import until
 from ..core.worker import Worker
-from .requirement import DOCKERD
+from .requirement import dockerd
 
 __all__ = ["JOINS", "MACHINE_PROC", "RUNTIME", "SOCKET", "Dockerd", "remove_groups"]
 
@@ -51,7 +51,7 @@ _START_S = 60.0
 class Dockerd(Resource):
     """A private Docker daemon."""
 
-    requires = (PRIVILEGE, DOCKERD)
+    requires = (PRIVILEGE,)
 
     def _start(self, undo: ExitStack) -> None:
         lease = undo.enter_context(Lease())
@@ -65,7 +65,7 @@ class Dockerd(Resource):
         undo.callback(os.close, network)
         self.guard = undo.enter_context(Guard("infra-dockerd", private=("/run",), machine_proc=MACHINE_PROC))
         self._prepare()
-        argv = [DOCKERD.path(), "--data-root", data, "--exec-root", "/run/docker", "--host", f"unix://{SOCKET}"]
+        argv = [dockerd().path(), "--data-root", data, "--exec-root", "/run/docker", "--host", f"unix://{SOCKET}"]
         argv += ["--pidfile", "/run/docker.pid", "--cgroup-parent", group, "--exec-opt", "native.cgroupdriver=cgroupfs"]
         argv += ["--add-runtime", f"{RUNTIME}={_RUNTIME_PROGRAM}", "--log-level", "warn"]
         popen = lambda argv, **options: self.guard.popen(argv, (network,), **options)  # noqa: E731

@@ -18,7 +18,7 @@ from ..core.selfrun import module_argv
 from ..core.wait import until
 from .dockerd import JOINS, MACHINE_PROC, RUNTIME, SOCKET
 from .holder import connection_name, same_user
-from .requirement import DOCKER, engine_addresses
+from .requirement import DOCKER, dockerd, engine_addresses
 
 __all__ = ["SESSION_LABEL", "Engine", "EngineError"]
 
@@ -72,9 +72,7 @@ class Engine(Resource):
         self.version = str(self.ask("version")["Version"])
 
     def _start_private(self, undo: ExitStack) -> None:
-        from .requirement import DOCKERD
-
-        DOCKERD.demand()
+        dockerd().demand()
         greeting = until(
             lambda: self._join_session(undo), within_s=_START_S, what="the session's private Docker engine"
         )

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from ..core.linux import in_child_user_namespace
 from ..core.requirement import Absent, Command, Present, PythonModule, Requirement
 
-__all__ = ["DOCKER", "DOCKERD", "DOCKER_PYTHON", "DockerEngine", "engine_addresses"]
+__all__ = ["DOCKER", "DockerEngine", "dockerd", "engine_addresses"]
 
 _PACKAGES = {"apt": "docker.io", "dnf": "moby-engine", "pacman": "docker", "apk": "docker"}
 
-DOCKERD = Command("dockerd", purpose="a private Docker engine where none answers", packages=_PACKAGES)
-DOCKER_PYTHON = PythonModule(
-    "docker-python", module="docker", extra="docker", purpose="the client of the Docker Engine API"
-)
+
+def dockerd() -> Command:
+    """The daemon's program, which is needed only where no engine answers."""
+    return Command("docker", program="dockerd", packages=_PACKAGES)
 
 
 def engine_addresses() -> list[str]:
@@ -33,14 +33,15 @@ class DockerEngine(Requirement):
 
     def probe(self) -> Present | Absent:
         """Look for the client, a socket, and the daemon's program; nothing is started."""
-        if isinstance(client := DOCKER_PYTHON.probe(), Absent):
+        client = PythonModule("docker", extra="docker").probe()
+        if isinstance(client, Absent):
             return client
         if addresses := engine_addresses():
             return Present(addresses[0])
         if os.geteuid() != 0 or in_child_user_namespace():
             why = "no engine answers, and a private one needs root"
             return Absent(why, "run as root, or set DOCKER_HOST to an engine that you may use")
-        if isinstance(daemon := DOCKERD.probe(), Absent):
+        if isinstance(daemon := dockerd().probe(), Absent):
             return Absent(f"no engine answers and {daemon.why}", daemon.remedy)
         return Present("private dockerd")
 

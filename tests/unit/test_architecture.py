@@ -22,6 +22,7 @@ LAYERS = (
     {"net", "container", "cgroup", "vm", "dpdk", "gpu"},
     {"packet"},
     {"checks"},
+    {"services"},
     {"lab"},
     {"session"},
     {"reporting", "fixtures", "testinfra", "doctor"},
