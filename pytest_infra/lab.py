@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +13,7 @@ from .core.guard import Guard
 from .core.naming import MacPool, interface_name, node_name
 from .core.process import Process
 from .core.resource import Facts, Resource
+from .net.borrowed import BorrowedHost
 from .net.bridge import LinuxBridge
 from .net.host import Host
 from .net.isolated import IsolatedHost, check_isolation
@@ -138,6 +139,12 @@ class Lab(Resource):
         self._new_containers.append(container)
         self.nodes[chosen] = container
         return container
+
+    def docker_host(self, name: str | None = None) -> BorrowedHost:
+        """The network of the container engine, where it publishes ports, as a host. No link can end there."""
+        open_namespace: Callable[[], int] = lambda: self.engine().network()  # noqa: E731
+        host = BorrowedHost(self._name(name, "docker"), namespace=open_namespace, **self._of_hosts(routes=False))
+        return self._add_node(host)
 
     def bridge(self, name: str | None = None) -> LinuxBridge:
         """Declare a switch that is a Linux bridge.

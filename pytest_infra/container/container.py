@@ -23,6 +23,7 @@ from .options import ContainerOptions
 from .ready import Condition
 from .requirement import DOCKER
 from .state import State, hint, read_state
+from .volume import Volume
 
 __all__ = ["Container", "ContainerLab"]
 
@@ -120,13 +121,13 @@ class Container(Networked, Content, Resource):
         self._look_again()
 
     def _create(self, engine: Engine) -> str:
-        labels = {**engine.labels, "pytest-infra.lab": self._lab.name, "pytest-infra.node": self.name}
+        labels = {**self._scope(engine), "pytest-infra.node": self.name}
         network = engine.joining_options() if self.docker_network is None else {"network_mode": self.docker_network}
         config = self.options.config()
         if self.docker_network != "host":
             config["hostname"] = self.options.hostname or self.name
         runtime = network.get("runtime")
-        host_config = {**self.options.host_config(engine.labels), **network}
+        host_config = {**self.options.host_config(self._scope(engine)), **network}
         return str(
             engine.ask(
                 "create_container",
@@ -139,10 +140,17 @@ class Container(Networked, Content, Resource):
             )["Id"]
         )
 
+    def _scope(self, engine: Engine) -> dict[str, str]:
+        return {**engine.labels, "pytest-infra.lab": self._lab.name}
+
     def _remove(self, engine: Engine) -> None:
         container, self.id = self.id, ""
         with suppress(EngineError):  # it has gone, or its engine has
             engine.ask("remove_container", container, v=True, force=True)
+        for mount in self.options.volumes.values():
+            with suppress(EngineError):  # another container has it
+                if isinstance(mount, Volume):
+                    engine.ask("remove_volume", mount.full_name(self._scope(engine)))
 
     def _look_again(self) -> None:
         """Take hold of the namespaces of the first process that it has now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import weakref
@@ -227,6 +228,20 @@ class Engine(Resource):
         if not self.private:
             raise BadInput(f"the engine at {self.address} cannot put a container into a network namespace of a lab")
         return {"network_mode": "none", "runtime": RUNTIME}
+
+    def network(self) -> int:
+        """A new descriptor of the network namespace that the engine runs in, where it publishes ports.
+
+        Raises:
+            InfraError: it is not on this machine.
+        """
+        kind, _, path = self.address.partition("://")
+        if kind != "unix":
+            raise InfraError(f"the engine at {self.address} is not on this machine")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as channel:
+            channel.connect(path)
+            pid, _, _ = struct.unpack("3i", channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     def describe(self) -> Facts:
         """Where it is, and its version."""

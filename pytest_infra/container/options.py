@@ -106,8 +106,8 @@ class ContainerOptions:
         if self.memory is not None and size_bytes(self.memory) < 6 << 20:
             raise BadInput(f"memory {self.memory!r} is too little: Docker needs at least 6 MiB")
 
-    def host_config(self, labels: dict[str, str]) -> dict[str, Any]:
-        """The part that concerns the machine: limits, mounts, restarts, the log."""
+    def host_config(self, scope: Mapping[str, str]) -> dict[str, Any]:
+        """The part that concerns the machine: limits, mounts, restarts, the log; `scope` tells volumes apart."""
         bounds: dict[str, Any] = {}
         if self.memory is not None:
             bounds["mem_limit"] = bounds["memswap_limit"] = size_bytes(self.memory)
@@ -120,7 +120,7 @@ class ContainerOptions:
         half = max(1, size_bytes(self.log_limit) // 2)
         return {
             **{key: value for key, value in bounds.items() if value is not None},
-            "mounts": [mount.to_api(target, labels) for target, mount in self.volumes.items()],
+            "mounts": [mount.to_api(target, scope) for target, mount in self.volumes.items()],
             "port_bindings": {str(port): None for port in self.ports},
             "restart_policy": {"Name": name, "MaximumRetryCount": int(count or 0)},
             "log_config": {"type": "json-file", "config": {"max-size": f"{half}b", "max-file": "2"}},
