@@ -41,6 +41,7 @@ def test_a_router_that_does_not_forward_is_named(chain):
         assert_reachable(a, b, family="ipv4")
 
 
+@pytest.mark.infra_requires("ip")
 def test_a_lost_route_is_named(chain):
     a, r1, *_, b = chain
     r1.run(["ip", "route", "del", str(b.ports[0].addresses[0].network)])

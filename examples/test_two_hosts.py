@@ -91,6 +91,7 @@ def test_a_pulled_plug_is_named(two):
         assert_reachable(two.a, two.b)
 
 
+@pytest.mark.infra_requires("ip")
 def test_a_command_runs_in_a_host(two):
     done = two.a.run(["ip", "-brief", "-4", "address", "show", "eth0"])
     assert "192.168.1.10/24" in done.stdout

@@ -28,7 +28,7 @@ __all__ = [
     "table",
 ]
 
-_NOT_DOMAINS = ("plugin", "fixtures", "testinfra", "cli", "doctor", "__main__")
+_NOT_DOMAINS = ("plugin", "fixtures", "cli", "doctor", "__main__")
 
 _MANAGERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "apt": (("apt-get", "update"), ("apt-get", "install", "--yes", "--no-install-recommends")),
@@ -148,7 +148,8 @@ def doctor(write: Callable[[str], object], names: Sequence[str] = ()) -> int:
     for name, state, text in rows:
         write(f"{name:<{width}}  {state}  {text}".rstrip() + "\n")
     if missing:
-        write(f"{len(missing)} of {len(rows)} missing; tests that need them are skipped, with this reason\n")
+        absent = sum(state == "missing" for _, state, _ in rows)
+        write(f"{absent} of {len(rows)} missing; tests that need them are skipped, with this reason\n")
     return 1 if missing else 0
 
 
@@ -182,6 +183,9 @@ def install(missing: Sequence[Requirement], write: Callable[[str], object]) -> i
     for command in commands:
         write(f"+ {shlex.join(command)}\n")
         sys.stdout.flush()
+        if find_program(command[0]) is None:
+            write(f"there is no {command[0]}: run this as root\n")
+            return 127
         done = subprocess.run(command, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, check=False)
         if done.returncode != 0:
             write(f"{shlex.join(command)}: exit status {done.returncode}\n")

@@ -12,8 +12,11 @@ import pytest
 from .core.errors import Unavailable
 
 if TYPE_CHECKING:
+    import testinfra.host
+
     from .container.container import Container
     from .container.image import Images
+    from .core.node import Node
     from .lab import Lab
     from .net.host import Host
     from .net.ovs import OvsBridge
@@ -24,6 +27,7 @@ __all__ = [
     "demand_run",
     "infra",
     "infra_container",
+    "infra_host",
     "infra_image",
     "lab",
     "lab_factory",
@@ -120,3 +124,12 @@ def infra_container(lab: Lab) -> Callable[..., Container]:
 def infra_image(infra: Infra) -> Images:
     """Images without a registry: from folders, archives, programs of this machine, Dockerfiles; each built once."""
     return infra.images
+
+
+@pytest.fixture(scope="session")
+def infra_host(infra: Infra) -> Callable[[Node], testinfra.host.Host]:
+    """``infra_host(node)``: a testinfra ``Host`` of any node: files, processes, sockets, users … as seen inside."""
+    del infra  # only so that a test which uses this is one of ours
+    from .testinfra import host_of
+
+    return host_of

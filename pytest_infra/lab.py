@@ -8,12 +8,12 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .core.caller import caller_line
-from .core.errors import BadInput, InfraError, StartFailed, Unavailable
+from .core.errors import BadInput, InfraError, StartFailed, Unavailable, reason
 from .core.guard import Guard
 from .core.naming import MacPool, interface_name, node_name
 from .core.process import Process
 from .core.resource import Facts, Resource
-from .net.borrowed import BorrowedHost
+from .lab_containers import LabContainers
 from .net.bridge import LinuxBridge
 from .net.host import Host
 from .net.isolated import IsolatedHost, check_isolation
@@ -21,16 +21,13 @@ from .net.link import Link
 from .net.plan import AddressPlan, plan_routes, segments_of
 from .net.port import Port
 from .net.router import Router
-from .net.settle import restore, settle
+from .net.settle import forget_unresolved, restore, settle
 from .net.switch import Switch
 from .net.wiring import LinkOptions, wire
 from .services import LabServices
 
 if TYPE_CHECKING:
     from .container.container import Container
-    from .container.engine import Engine
-    from .container.image import Image
-    from .container.ready import Condition
     from .net.ovs import OvsBridge
 
 __all__ = ["Lab"]
@@ -39,7 +36,7 @@ H = TypeVar("H", bound=Host)
 S = TypeVar("S", bound=Switch)
 
 
-class Lab(Resource):
+class Lab(LabContainers, Resource):
     """Hosts, switches, routers and the links between them.
 
     What is declared is recorded at once and made at the first observation: a check, a command, a property that
@@ -72,7 +69,12 @@ class Lab(Resource):
     def _start(self, undo: ExitStack) -> None:
         self._stack = undo
         self._entry: int | None = None
+        self._services.labs.add(self)
+        undo.callback(self._services.labs.discard, self)
         undo.callback(self._withdraw)
+
+    def _as_a_whole(self, function: Callable[[], None]) -> None:
+        self._services.entrance.call(function)  # one after the other with whatever else is made or ended
 
     # -- declaring ---------------------------------------------------------------------------------------------
 
@@ -101,50 +103,6 @@ class Lab(Resource):
             BadInput: the name cannot be used or is taken.
         """
         return self._add_node(Router(self._name(name, "r"), **self._of_hosts(routes)))
-
-    def container(
-        self,
-        image: Image | str,
-        command: Sequence[str] | None = None,
-        *,
-        name: str | None = None,
-        network: str | None = None,
-        router: bool = False,
-        wait: Condition | Sequence[Condition] = (),
-        within: str | float = "30 s",
-        **options: Any,
-    ) -> Container:
-        """Declare a container: a node like any other. Containers are started in the order of their declaration.
-
-        Args:
-            image: one of `infra_image`, or the name of one that the engine has.
-            command: its first process; the image's by default.
-            name: at most 15 characters; ``c1``, ``c2``, … by default.
-            network: one of Docker's: ``"bridge"``, ``"host"`` (the engine's own), ``"none"``; the lab's by default.
-            router: whether it forwards between its links.
-            wait: the conditions (`pytest_infra.ready`) after which it is ready.
-            within: how long each may take.
-            options: the rest, as `container.options.ContainerOptions` lists it: ``env``, ``memory``, ``volumes``, …
-
-        Raises:
-            BadInput: the name is taken or cannot be used, or an option is unknown or cannot be used.
-        """
-        from .container.declare import declare
-
-        chosen = self._name(name, "c")
-        host = (Router if router else Host)(chosen, **self._of_hosts())
-        options |= {"network": network, "wait": wait, "within": within}
-        container = declare(chosen, image, command, lab=self, host=host, **options)
-        self._new.append(host)
-        self._new_containers.append(container)
-        self.nodes[chosen] = container
-        return container
-
-    def docker_host(self, name: str | None = None) -> BorrowedHost:
-        """The network of the container engine, where it publishes ports, as a host. No link can end there."""
-        open_namespace: Callable[[], int] = lambda: self.engine().network()  # noqa: E731
-        host = BorrowedHost(self._name(name, "docker"), namespace=open_namespace, **self._of_hosts(routes=False))
-        return self._add_node(host)
 
     def bridge(self, name: str | None = None) -> LinuxBridge:
         """Declare a switch that is a Linux bridge.
@@ -313,7 +271,7 @@ class Lab(Resource):
             self._publish()
             del self._new[: len(new)], self._new_links[: len(links)]
         except OSError as error:
-            raise StartFailed(f"the lab {self.name} could not be made: {error}") from error
+            raise StartFailed(f"the lab {self.name} could not be made: {reason(error)}") from error
         finally:
             self._settling = False
 
@@ -333,6 +291,10 @@ class Lab(Resource):
 
     def _restore(self, port: Port) -> None:
         restore(port)
+        mine = {port, port.peer, *getattr(port.node, "ports", ()), *getattr(port.peer.node, "ports", ())}
+        for segment in segments_of(self.links):
+            if mine.intersection(segment.ports):
+                forget_unresolved(segment.ports)
 
     def _publish(self) -> None:
         """Tell ``pytest-infra shell`` how to enter the nodes, and what the guard shows of their processes."""
@@ -365,12 +327,14 @@ class Lab(Resource):
 
     def adopt(self, child: Process) -> Process:
         """End a process with the lab, and return it."""
-        self._stack.callback(child.close)
+        self._services.entrance.call(self._adopt, child)
         return child
 
-    def engine(self) -> Engine:
-        """The session's container engine, started."""
-        return self._services.engine()
+    def _adopt(self, child: Process) -> None:
+        if not self.started:
+            child.close()
+        self._alive()
+        self._stack.callback(child.close)
 
     def node(self, name: str) -> Host | Container:
         """The host or router of that name.

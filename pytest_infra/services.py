@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .core.errors import Unavailable
 from .core.lease import Lease
+from .core.resource import Resource
 from .net.namespace import Entrance
 
 if TYPE_CHECKING:
@@ -33,3 +34,5 @@ class LabServices:
     """Tells others which labs are up."""
     engine: Callable[[], Engine] = _no_engine
     """Gives the container engine, started."""
+    labs: set[Resource] = field(default_factory=set)
+    """Those that are up."""

@@ -43,9 +43,14 @@ class Infra(Resource):
         entrance = undo.enter_context(Entrance())
         self._machine = Machine()
         self._engine: Engine | None = None
-        self._until_end = undo
+        undo.callback(self._end_engine)
         ovs_pool = undo.enter_context(self._ovs_pool(entrance))
         self._services = LabServices(entrance, ovs_pool, self.lease, self.engine)
+        undo.callback(self._end_labs)
+
+    def _end_labs(self) -> None:
+        for lab in tuple(self._services.labs):
+            lab.stop()
 
     @staticmethod
     def _ovs_pool(entrance: Entrance) -> OvsPool:
@@ -65,18 +70,18 @@ class Infra(Resource):
         if self._engine is None:
             label = os.path.basename(self.lease.folder)
             engine = Engine(os.environ.get("PYTEST_XDIST_TESTRUNUID") or label, label).start()
-            entry = self.lease.add("docker", address=engine.address, label=f"{SESSION_LABEL}={label}")
-            self._until_end.callback(engine.stop)
-            self._until_end.callback(self._clear_engine, engine, entry)
+            self._engine_entry = self.lease.add("docker", address=engine.address, label=f"{SESSION_LABEL}={label}")
             self._engine = engine
         return self._engine
 
-    def _clear_engine(self, engine: Engine, entry: int) -> None:
-        from .container.clean import remove_session
-        from .container.engine import SESSION_LABEL
-
-        remove_session(engine.address, f"{SESSION_LABEL}={engine.labels[SESSION_LABEL]}")
-        self.lease.done(entry)
+    def _end_engine(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            try:
+                engine.remove_mine()
+                self.lease.done(self._engine_entry)
+            finally:
+                engine.stop()
 
     @property
     def images(self) -> Images:

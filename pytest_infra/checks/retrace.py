@@ -18,7 +18,7 @@ from .target import Ends
 
 __all__ = ["make_probe", "retrace"]
 
-_AT_MOST_S = 0.2
+_AT_MOST_S = 0.5
 
 
 def make_probe(
@@ -35,7 +35,7 @@ def make_probe(
 
 
 def retrace(ends: Ends, request: Request) -> Outcome:
-    """Send one more probe and follow it, for a fifth of a second at most; it never raises.
+    """Send one more probe and follow it, for half a second at most; it never raises.
 
     A server's own UDP port gets no second datagram: the server might act on it.
     """
@@ -50,6 +50,6 @@ def retrace(ends: Ends, request: Request) -> Outcome:
             by_kernel = request.protocol != "udp"
             follow = stack.enter_context(Follow(ends, probe, kernel_answers=by_kernel, served=request.serve))
             probe.send()
-            return follow.run(time.monotonic() + min(_AT_MOST_S, request.within_s))
+            return follow.run(time.monotonic() + _AT_MOST_S)
     except (InfraError, OSError) as error:
         return Outcome("unproven", why=str(error))

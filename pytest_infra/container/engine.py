@@ -17,6 +17,7 @@ from ..core.errors import BadInput, InfraError, StartFailed, Unavailable
 from ..core.resource import Facts, Resource
 from ..core.selfrun import module_argv
 from ..core.wait import until
+from .clean import remove_session
 from .dockerd import JOINS, MACHINE_PROC, RUNTIME, SOCKET
 from .holder import connection_name, same_user
 from .requirement import DOCKER, dockerd, engine_addresses
@@ -242,6 +243,11 @@ class Engine(Resource):
             channel.connect(path)
             pid, _, _ = struct.unpack("3i", channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         return os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def remove_mine(self) -> None:
+        """Remove what this process has made on it: containers, networks, volumes, images."""
+        ((name, value),) = self.labels.items()
+        remove_session(self.address, f"{name}={value}")
 
     def describe(self) -> Facts:
         """Where it is, and its version."""

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import errno
+
 __all__ = [
     "BadInput",
     "CheckFailed",
@@ -15,6 +17,7 @@ __all__ = [
     "StartFailed",
     "Unavailable",
     "WaitTimeout",
+    "reason",
 ]
 
 
@@ -111,3 +114,10 @@ class CheckFailed(AssertionError):
     """A check was carried out and failed; the text says what was measured and wanted, and why."""
 
     __module__ = "pytest_infra"
+
+
+def reason(error: BaseException) -> str:
+    """The text of an error, with what cures it where only the process's limits are in the way (getrlimit(2))."""
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        return f"{error}; this process may have no more: raise its limit with 'ulimit -n' before it starts"
+    return str(error)

@@ -16,13 +16,15 @@ from functools import lru_cache
 from typing import Any
 
 from . import linux
-from .errors import StartFailed
+from .errors import CleanupFailed, StartFailed
+from .process import await_end
 from .requirement import PRIVILEGE
 from .resource import Resource
 from .worker import Worker
 
 __all__ = ["Guard"]
 
+_END_S = 10.0
 _INIT = """
 mount -t proc proc /proc 2>/dev/null
 exec 3<&0
@@ -66,6 +68,7 @@ class Guard(Resource):
         self.name = name
         self.private = tuple(private)
         self._machine_proc = machine_proc
+        self._children: set[subprocess.Popen[bytes]] = set()
 
     def _start(self, undo: ExitStack) -> None:
         self._spawner = Worker(f"{self.name}-spawner", self._enter)
@@ -104,8 +107,12 @@ class Guard(Resource):
         )
 
     def _kill(self) -> None:
-        self._init.kill()  # the kernel kills the rest of the namespace before this can be reaped
-        self._init.wait()
+        """Kill the first process: the kernel kills the others, and lets it be reaped when all of them have been."""
+        self._init.kill()
+        for child in (*self._children, self._init):
+            if not await_end(child.pid, _END_S):
+                raise CleanupFailed(f"{self.name}: process {child.pid} has been killed and does not end")
+            child.wait()
 
     @property
     def pid(self) -> int:
@@ -124,10 +131,20 @@ class Guard(Resource):
         """
         options.setdefault("cwd", os.getcwd())
         options.setdefault("start_new_session", True)
-        return self._spawner.call_whole(self._popen, argv, enter, options)
+        return self._spawner.call_whole(self._enter_and_popen, argv, enter, options)
 
-    @staticmethod
-    def _popen(argv: Sequence[str], enter: Sequence[int], options: dict[str, Any]) -> subprocess.Popen[bytes]:
+    def _enter_and_popen(
+        self, argv: Sequence[str], enter: Sequence[int], options: dict[str, Any]
+    ) -> subprocess.Popen[bytes]:
         for fd in enter:
             linux.setns(fd)
-        return subprocess.Popen(argv, **options)
+        return self.popen_here(argv, **options)
+
+    def popen_here(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        """Start a process from the calling thread, which lives in the guard's PID namespace or in one below it."""
+        for child in tuple(self._children):
+            if child.returncode is not None:
+                self._children.discard(child)
+        child = subprocess.Popen(argv, **options)
+        self._children.add(child)
+        return child

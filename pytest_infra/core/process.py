@@ -20,7 +20,7 @@ from typing import Any
 from .errors import BadInput, CommandFailed, InfraError
 from .wait import until
 
-__all__ = ["Completed", "Popen", "Process", "check_argv", "run", "spawn"]
+__all__ = ["Completed", "Popen", "Process", "await_end", "check_argv", "run", "spawn"]
 
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
@@ -85,6 +85,20 @@ def _memory_file(undo: ExitStack, name: str, content: str | bytes = b"") -> int:
             file.write(content.encode() if isinstance(content, str) else content)
         os.lseek(fd, 0, os.SEEK_SET)
     return fd
+
+
+def await_end(pid: int, within_s: float) -> bool:
+    """Wait until a child of this process has ended, and leave it to be reaped; whether it has ended."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:  # another thread has reaped it
+        return True
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(max(0.0, within_s) * 1000))
+    finally:
+        os.close(pidfd)
 
 
 class Process:
@@ -208,17 +222,7 @@ class Process:
             os.killpg(self._popen.pid, number)
 
     def _await_end(self, within_s: float) -> None:
-        """Wait until it has ended, and leave it to be reaped."""
-        try:
-            pidfd = os.pidfd_open(self._popen.pid)
-        except ProcessLookupError:  # another thread has reaped it
-            return
-        try:
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            poll.poll(max(0.0, within_s) * 1000)
-        finally:
-            os.close(pidfd)
+        await_end(self.pid, within_s)
 
     def __enter__(self) -> Process:
         return self

@@ -6,14 +6,34 @@ from .requirement import Command
 
 __all__ = ["PROGRAMS"]
 
-_NAMES = ("curl", "dnsmasq", "ethtool", "haproxy", "iperf3", "keepalived", "nft", "nginx", "socat", "tcpdump", "wget")
-_PACKAGE = {"nft": "nftables"}
-_DEBIAN = {"dnsmasq": "dnsmasq-base", "nginx": "nginx-light"}
+_NAMES = [
+    "curl",
+    "dnsmasq",
+    "ethtool",
+    "haproxy",
+    "ip",
+    "iperf3",
+    "keepalived",
+    "nft",
+    "nginx",
+    "ping",
+    "socat",
+    "tcpdump",
+    "wget",
+]
+_PACKAGE = {"ip": "iproute2", "nft": "nftables", "ping": "iputils"}
+_DEBIAN = {"dnsmasq": "dnsmasq-base", "nginx": "nginx-light", "ping": "iputils-ping"}
+_FEDORA = {"ip": "iproute"}
 
 
 def _packages(name: str) -> dict[str, str]:
     package = _PACKAGE.get(name, name)
-    return {"apt": _DEBIAN.get(name, package), "dnf": package, "pacman": package, "apk": package}
+    return {
+        "apt": _DEBIAN.get(name, package),
+        "dnf": _FEDORA.get(name, package),
+        "pacman": package,
+        "apk": package,
+    }
 
 
 PROGRAMS = {name: Command(name, purpose="a program that tests run", packages=_packages(name)) for name in _NAMES}

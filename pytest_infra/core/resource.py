@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from .errors import InfraError, StartFailed
+from .errors import InfraError, StartFailed, reason
 from .requirement import Requirement
 from .worker import whole
 
@@ -71,7 +71,7 @@ class Resource:
             for requirement in self.requires:
                 requirement.demand()
             try:
-                whole(self.__begin)
+                self._as_a_whole(self.__begin)
             except BaseException:
                 self.stop()
                 raise
@@ -85,22 +85,30 @@ class Resource:
             undo.close()
             if isinstance(error, InfraError) or not isinstance(error, Exception):
                 raise
-            raise StartFailed(f"{type(self).__name__} could not be started: {error}") from error
+            raise StartFailed(f"{type(self).__name__} could not be started: {reason(error)}") from error
         self._process = os.getpid()
         self._undo = undo
 
     def stop(self) -> None:
         """Undo all of it, in reverse order; a second call does nothing, nor does one in a forked process."""
-        if self._undo is not None:
-            whole(self.__end)
+        if self._undo is not None and self._process == os.getpid():
+            self._as_a_whole(self.__end)
 
     def __end(self) -> None:
         undo, self._undo = self._undo, None
-        if undo is not None and self._process == os.getpid():
+        if undo is not None:
             undo.close()
 
+    def _as_a_whole(self, function: Callable[[], None]) -> None:
+        """How the steps of starting and stopping are run: out of the reach of interrupts."""
+        whole(function)
+
     def __enter__(self: R) -> R:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:  # also an interrupt between the end of start and the body of the with statement
+            self.stop()
+            raise
 
     def __exit__(self, *exc: object) -> None:
         self.stop()

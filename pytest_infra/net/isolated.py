@@ -6,7 +6,6 @@ import array
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -130,6 +129,7 @@ class IsolatedHost(Host):
 
     def _popen(self) -> process.Popen:
         self.observe()
+        guard = self._lab.guard()
         ways = [
             f"--{kind}=/proc/{self._holder}/ns/{file}"
             for kind, file in _A_PROGRAM_ENTERS.items()
@@ -138,7 +138,7 @@ class IsolatedHost(Host):
 
         def popen(argv: Sequence[str], **options: Any) -> Any:
             command = [NSENTER.path(), *ways, "--", *argv] if ways else argv
-            return self._spawner.call_whole(subprocess.Popen, command, **options)
+            return self._spawner.call_whole(guard.popen_here, command, **options)
 
         return popen
 

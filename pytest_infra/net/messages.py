@@ -16,6 +16,7 @@ __all__ = [
     "delete_address",
     "delete_group",
     "delete_link",
+    "delete_neighbour",
     "delete_route",
     "dump_addresses",
     "dump_links",
@@ -264,6 +265,17 @@ def dump_routes(version: int) -> bytes:
     message = rtmsg()
     message["family"] = _FAMILY[version]
     return _encode(message, 26, _DUMP)
+
+
+def delete_neighbour(index: int, ip: IPAddress) -> bytes:
+    """Forget an entry of the ARP or neighbour discovery table."""
+    from pyroute2.netlink.rtnl.ndmsg import ndmsg
+
+    message = ndmsg()
+    message["family"] = _FAMILY[ip.version]
+    message["ifindex"] = index
+    message["attrs"] = [["NDA_DST", str(ip)]]
+    return _encode(message, 29, 0)
 
 
 @_encoded_once

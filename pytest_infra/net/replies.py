@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from socket import AF_INET6
 from typing import Any
 
-from ..core.node import Address, Interface, Neighbour, Route
+from ..core.node import Address, Interface, IPAddress, Neighbour, Route
 
 __all__ = [
     "parse_addresses",
@@ -16,12 +16,14 @@ __all__ = [
     "parse_neighbours",
     "parse_routes",
     "pending_ipv6",
+    "unresolved",
 ]
 
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
 _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x08, 0x40
 _RTNH_F_LINKDOWN = 0x10
 _MAIN_TABLE = 254
+_NUD_INCOMPLETE, _NUD_FAILED = 0x01, 0x20
 
 _OPERSTATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")
 _SCOPES = {0: "global", 200: "site", 253: "link", 254: "host"}
@@ -153,6 +155,18 @@ def _routes_of(message: Any, names: dict[int, str]) -> Iterable[Route]:
             protocol=_PROTOCOLS.get(message["proto"], str(message["proto"])),
             linkdown=bool(flags & _RTNH_F_LINKDOWN),
         )
+
+
+def unresolved(replies: Iterable[bytes], index: int) -> list[IPAddress]:
+    """The neighbours on one interface that did not answer, or have not yet."""
+    from pyroute2.netlink.rtnl.ndmsg import ndmsg
+
+    waiting = []
+    for reply in replies:
+        _, ifindex, state = struct.unpack_from("=B3xiH", reply, 16)  # struct ndmsg
+        if ifindex == index and state & (_NUD_INCOMPLETE | _NUD_FAILED):
+            waiting.append(reply)
+    return [ip_address(message.get_attr("NDA_DST")) for message in _decode(ndmsg, waiting)]
 
 
 def parse_neighbours(replies: Iterable[bytes], names: dict[int, str]) -> list[Neighbour]:

@@ -26,7 +26,7 @@ from .plan import Hop
 from .port import Port
 from .switch import Switch
 
-__all__ = ["Batches", "restore", "settle"]
+__all__ = ["Batches", "forget_unresolved", "restore", "settle"]
 
 _LOOPBACK = 1
 _MOST_SOCKETS = 256  # open at the same time
@@ -192,6 +192,19 @@ def _drop_old_routes(node: Any, wanted: dict[IPNetwork, Hop]) -> None:
 def _route(network: IPNetwork, hop: Hop) -> Request:
     what = f"add the route to {network} by {hop.gateway} to {hop.port.node.name}"
     return messages.add_route(network, hop.gateway, hop.port.index), what
+
+
+def forget_unresolved(ports: Iterable[Port]) -> None:
+    """Forget neighbours that could not be resolved, whose next try the kernel puts off for up to a second."""
+    for port in ports:
+        with port.node.namespace.netlink() as netlink:
+            found = netlink.dump(messages.dump_neighbours(), f"list the neighbours of {port.node.name}")
+            for ip in replies.unresolved(found, port.index):
+                try:
+                    netlink.request([(messages.delete_neighbour(port.index, ip), f"forget {ip} in {port.node.name}")])
+                except NetlinkError as error:
+                    if error.errno != errno.ENOENT:  # the kernel has forgotten it meanwhile
+                        raise
 
 
 def restore(port: Port) -> None:

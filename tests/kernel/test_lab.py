@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_infra.core.errors import BadInput, StartFailed
+from pytest_infra.session import Infra
 
 
 def routes_of(node: Any) -> dict[str, str]:
@@ -321,6 +322,14 @@ def test_ending_a_lab_twice_is_fine(infra):
     lab.up()
     lab.stop()
     lab.stop()
+
+
+def test_a_lab_that_nobody_ends_ends_with_the_session(infra, nothing_left):
+    with Infra() as session:
+        lab = session.lab().start()
+        lab.host("a").run(["true"])
+    assert not lab.started
+    nothing_left()
 
 
 def test_two_labs_have_the_same_names_and_addresses_and_never_meet(infra, echo):

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from pytest_infra import assert_reachable, ping
 from pytest_infra.core.errors import BadInput
 
 
@@ -239,3 +240,23 @@ def test_a_link_to_itself_or_to_something_else_is_refused(lab):
         lab.link(a, a)
     with pytest.raises(BadInput, match="'b' is not a node of the lab"):
         lab.link(a, "b")
+
+
+@pytest.mark.parametrize("switch", [False, True], ids=["wire", "bridge"])
+def test_a_neighbour_that_was_looked_for_in_vain_is_asked_again_at_once(lab, switch):
+    a, b = lab.host("a"), lab.host("b")
+    if switch:
+        sw = lab.bridge("sw")
+        lab.link(a, sw)
+        cut = lab.link(b, sw)
+    else:
+        cut = lab.link(a, b)
+    targets = [str(ip.ip) for ip in b.ports[0].addresses]
+    cut.b.down()
+    for target in targets:
+        ping(a, target, within="50 ms")
+    assert [item for item in a.neighbours if item.state in ("INCOMPLETE", "FAILED")]
+    cut.b.up()
+    assert not [item for item in a.neighbours if item.state in ("INCOMPLETE", "FAILED")]
+    assert_reachable(a, b, family="ipv4")
+    assert_reachable(a, b, family="ipv6")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pytest_infra.core import requirement
 from pytest_infra.core.errors import BadInput, CommandFailed, Unavailable
 from pytest_infra.core.requirement import Absent
 from pytest_infra.lab import Lab
@@ -283,3 +284,22 @@ def test_the_kernel_datapath_works_or_says_what_is_missing(session: Infra) -> No
         else:
             with pytest.raises(Unavailable, match=r"ovs-kernel .*no generic netlink family ovs_datapath; modprobe"):
                 two_hosts(lab, datapath="system")
+
+
+def carrier_without_open_vswitch(infra: Infra) -> bool:
+    try:
+        with infra, infra.lab() as lab:
+            lab.link(lab.host("a"), lab.bridge("sw1"))
+            return lab.node("a").interfaces["eth0"].carrier
+    except Unavailable as error:  # would be a skip
+        pytest.fail(str(error))
+
+
+def test_labs_without_open_vswitch_do_not_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = requirement.find_program
+    monkeypatch.setattr(requirement, "find_program", lambda name, *more: None if "ovs" in name else find(name, *more))
+    assert carrier_without_open_vswitch(Infra())
+    with Infra() as infra, infra.lab() as lab:
+        lab.ovs("sw1")
+        with pytest.raises(Unavailable, match="ovs"):
+            lab.up()

@@ -23,6 +23,7 @@ LAYERS = (
     {"packet"},
     {"checks"},
     {"services"},
+    {"lab_containers"},
     {"lab"},
     {"session"},
     {"reporting", "fixtures", "testinfra", "doctor"},

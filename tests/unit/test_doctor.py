@@ -56,6 +56,13 @@ def test_install_shows_each_command_first_and_stops_at_the_first_failure(monkeyp
     ]
 
 
+def test_install_without_sudo_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "install_commands", lambda _: ([["no-sudo-here", "apt-get", "update"]], []))
+    said: list[str] = []
+    assert doctor.install([OVS], said.append) == 127
+    assert said == ["+ no-sudo-here apt-get update\n", "there is no no-sudo-here: run this as root\n"]
+
+
 class Thing(Requirement):
     """A requirement whose answer the test chooses."""
 
@@ -66,10 +73,11 @@ class Thing(Requirement):
 
 
 def test_table_and_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    there, gone = Thing("there", purpose="standing on"), Thing("gone")
+    there, gone, also = Thing("there", purpose="standing on"), Thing("gone"), Thing("gone")
     object.__setattr__(gone, "found", Absent("it left", "call it back"))
-    monkeypatch.setattr(doctor, "requirements", lambda: {"there": (there,), "gone": (there, gone)})
     said: list[str] = []
+    object.__setattr__(also, "found", Absent("it left too"))
+    monkeypatch.setattr(doctor, "requirements", lambda: {"there": (there,), "gone": (there, gone, also)})
     assert doctor.doctor(said.append) == 1
     assert "".join(said) == (
         "there  present  standing on\n"
