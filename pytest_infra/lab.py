@@ -13,6 +13,7 @@ from .core.guard import Guard
 from .core.naming import MacPool, interface_name, node_name
 from .core.process import Process
 from .core.resource import Facts, Resource
+from .core.units import duration_s
 from .lab_containers import LabContainers
 from .net.bridge import LinuxBridge
 from .net.host import Host
@@ -20,6 +21,7 @@ from .net.isolated import IsolatedHost, check_isolation
 from .net.link import Link
 from .net.plan import AddressPlan, plan_routes, segments_of
 from .net.port import Port
+from .net.rootfs import RootedHost, check_layers
 from .net.router import Router
 from .net.settle import forget_unresolved, restore, settle
 from .net.switch import Switch
@@ -78,23 +80,40 @@ class Lab(LabContainers, Resource):
 
     # -- declaring ---------------------------------------------------------------------------------------------
 
-    def host(self, name: str | None = None, *, isolate: Iterable[str] = (), routes: bool = True) -> Host:
+    def host(
+        self,
+        name: str | None = None,
+        *,
+        isolate: Iterable[str] = (),
+        rootfs: str | os.PathLike[str] | None = None,
+        layers: Sequence[str | os.PathLike[str]] = (),
+        clock_offset: str | float = 0,
+        routes: bool = True,
+    ) -> Host:
         """Declare a host.
 
         Args:
             name: at most 15 characters; ``h1``, ``h2``, … by default.
             isolate: what it has of its own besides its network: ``mount``, ``pid``, ``uts``, ``ipc``, ``user``,
                 ``cgroup``, ``time`` (namespaces(7)).
+            rootfs: the folder that is its root file system, ``"/"`` for the machine's; it is not written to.
+            layers: folders laid over it, the last one on top (overlayfs). See `net.rootfs.RootedHost`.
+            clock_offset: how far its monotonic clock is ahead, in whole seconds or as ``"2 h"`` (time_namespaces(7)).
             routes: whether the lab works out its routes.
 
         Raises:
-            BadInput: the name cannot be used or is taken, or an unknown isolation.
+            BadInput: the name cannot be used or is taken, an unknown isolation, or no such folder.
         """
-        isolate = check_isolation(isolate)
-        options = self._of_hosts(routes)
+        isolate, lowers = check_isolation(isolate), check_layers(rootfs, layers)
+        options = {**self._of_hosts(routes), "isolate": isolate}
+        if offset_s := round(duration_s(clock_offset)):
+            options |= {"clock_offset_s": offset_s, "isolate": tuple(dict.fromkeys([*isolate, "time"]))}
         chosen = self._name(name, "h")
-        host = IsolatedHost(chosen, isolate=isolate, **options) if isolate else Host(chosen, **options)
-        return self._add_node(host)
+        if lowers:
+            return self._add_node(RootedHost(chosen, lowers=lowers, **options))
+        if options["isolate"]:
+            return self._add_node(IsolatedHost(chosen, **options))
+        return self._add_node(Host(chosen, **self._of_hosts(routes)))
 
     def router(self, name: str | None = None, *, routes: bool = True) -> Router:
         """Declare a router: a host that forwards between its links. The lab works out the routes of all.
