@@ -58,12 +58,14 @@ class LabContainers:
             BadInput: the name is taken or cannot be used, or an option is unknown or cannot be used.
         """
         from .container.declare import declare
+        from .container.sandbox import Sandbox
 
         chosen = self._name(name, "c")
         host = (Router if router else Host)(chosen, **self._of_hosts())
         options |= {"network": network, "wait": wait, "within": within}
-        container = declare(chosen, image, command, lab=cast("Any", self), host=host, **options)
-        self._new.append(host)
+        sandbox = Sandbox(host, self, wanted=network is None)
+        container = declare(chosen, image, command, lab=cast("Any", self), host=host, sandbox=sandbox, **options)
+        self._new += [host, sandbox]
         self._new_containers.append(container)
         self.nodes[chosen] = container
         return container

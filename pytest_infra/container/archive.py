@@ -14,7 +14,7 @@ from pathlib import Path
 from ..core.errors import BadInput
 from ..core.requirement import find_program
 
-__all__ = ["Tree", "fingerprint", "pack", "program_tree", "tree_of"]
+__all__ = ["Tree", "fingerprint", "names_in", "pack", "program_tree", "tree_of"]
 
 Tree = Mapping[str, "str | bytes | Path"]
 """What an archive holds: the path in it, and a file or folder (a `Path`), or a file's content (text or bytes)."""
@@ -29,7 +29,12 @@ def tree_of(folder: str | os.PathLike[str]) -> dict[str, Path]:
     top = Path(folder)
     if not top.is_dir():
         raise BadInput(f"no folder {os.fspath(folder)!r}")
-    return {path.relative_to(top).as_posix(): path for path in sorted(top.rglob("*"))}
+    return {path.name: path for path in sorted(top.iterdir())}
+
+
+def names_in(tree: Tree) -> list[str]:
+    """The paths of all files and folders that an archive of the tree has."""
+    return [name for name, _ in _entries(tree)]
 
 
 def _entries(tree: Tree) -> Iterator[tuple[str, str | bytes | Path]]:

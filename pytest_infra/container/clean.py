@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from ..core.errors import InfraError
+from .requirement import answers
 
 __all__ = ["remove_session"]
 
@@ -22,6 +23,9 @@ def remove_session(address: str, label: str) -> None:
     import docker
     import requests
 
+    kind, _, path = address.partition("://")
+    if kind == "unix" and not answers(path):
+        return
     try:
         client = docker.APIClient(base_url=address, version="1.40", timeout=30)
         client.ping()

@@ -22,6 +22,7 @@ from .networked import Networked
 from .options import ContainerOptions
 from .ready import Condition
 from .requirement import DOCKER
+from .sandbox import Sandbox
 from .state import State, hint, read_state
 from .volume import Volume
 
@@ -61,6 +62,7 @@ class Container(Networked, Content, Resource):
         options: the rest.
         lab: what it needs of its lab.
         network: the host whose network namespace it lives in.
+        sandbox: how it gets there.
         docker_network: the name of Docker's network (``bridge``, ``host``, ``none`` …) instead; None for the lab's.
         ready: what to wait for when it starts.
         within_s: for how long, seconds.
@@ -79,6 +81,7 @@ class Container(Networked, Content, Resource):
         *,
         lab: ContainerLab,
         network: Any,
+        sandbox: Sandbox,
         docker_network: str | None,
         ready: Sequence[Condition],
         within_s: float,
@@ -94,6 +97,7 @@ class Container(Networked, Content, Resource):
         """The engine's id of it, while it is up."""
         self._lab = lab
         self._network = network
+        self._sandbox = sandbox
         self._ready = tuple(ready)
         self._within_s = within_s
         self._held: dict[str, int] = {}
@@ -113,7 +117,7 @@ class Container(Networked, Content, Resource):
         try:
             self.id = self._create(engine)
             undo.callback(self._remove, engine)
-            if self.docker_network is None:
+            if self.docker_network is None and engine.private:
                 undo.callback(engine.join(self.id, self.namespace.fd))
             engine.ask("start", self.id)
         except EngineError as error:
@@ -122,9 +126,10 @@ class Container(Networked, Content, Resource):
 
     def _create(self, engine: Engine) -> str:
         labels = {**self._scope(engine), "pytest-infra.node": self.name}
-        network = engine.joining_options() if self.docker_network is None else {"network_mode": self.docker_network}
+        outside = self.docker_network
+        network = self._sandbox.network(engine) if outside is None else {"network_mode": outside}
         config = self.options.config()
-        if self.docker_network != "host":
+        if not str(network["network_mode"]).startswith(("host", "container:")):  # their name is not its own
             config["hostname"] = self.options.hostname or self.name
         runtime = network.get("runtime")
         host_config = {**self.options.host_config(self._scope(engine)), **network}
@@ -158,14 +163,14 @@ class Container(Networked, Content, Resource):
         pid = self.state.pid
         with suppress(InfraError):  # it has ended already
             if self.docker_network is not None and pid:
-                fd = self.engine.namespace(pid, "net")
+                fd = self.engine.namespace(pid, "net", self.id)
                 try:
                     if self.docker_network != "host":
                         self.namespace.replace(fd)
                 finally:
                     os.close(fd)
             for kind in _HELD if pid else ():
-                self._held[kind] = self.engine.namespace(pid, kind)
+                self._held[kind] = self.engine.namespace(pid, kind, self.id)
 
     def _let_go(self) -> None:
         while self._held:

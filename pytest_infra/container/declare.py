@@ -11,6 +11,7 @@ from .container import Container, ContainerLab
 from .image import Image
 from .options import container_options
 from .ready import Condition
+from .sandbox import Sandbox
 
 __all__ = ["declare"]
 
@@ -22,6 +23,7 @@ def declare(
     *,
     lab: ContainerLab,
     host: Any,
+    sandbox: Sandbox,
     network: str | None,
     wait: Condition | Sequence[Condition],
     within: str | float,
@@ -51,6 +53,7 @@ def declare(
         chosen,
         lab=lab,
         network=host,
+        sandbox=sandbox,
         docker_network=network,
         ready=conditions,
         within_s=duration_s(within),

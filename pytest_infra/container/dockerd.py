@@ -19,7 +19,7 @@ from ..core.requirement import PRIVILEGE
 from ..core.resource import Facts, Resource
 from ..core.wait import until
 from ..core.worker import Worker
-from .requirement import dockerd
+from .requirement import answers, dockerd
 
 __all__ = ["JOINS", "MACHINE_PROC", "RUNTIME", "SOCKET", "Dockerd", "remove_groups"]
 
@@ -73,7 +73,7 @@ class Dockerd(Resource):
         undo.callback(self.process.close)  # before the guard: its first process ends only when this one is reaped
         socket_path = self.guard.root + SOCKET
         until(
-            lambda: _answers(socket_path) or not self.process.running,
+            lambda: answers(socket_path) or not self.process.running,
             within_s=_START_S,
             what="an answer of the private Docker daemon",
             last_words=self._log,
@@ -114,20 +114,6 @@ def _unshare_network() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
         fcntl.ioctl(channel, 0x8914, struct.pack("16sH14x", b"lo", 1))  # SIOCSIFFLAGS, IFF_UP (netdevice(7))
     return linux.open_namespace("net")
-
-
-def _answers(path: str) -> bool:
-    """Whether the Docker Engine API answers at a socket."""
-    import socket
-
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as channel:
-        channel.settimeout(5)
-        try:
-            channel.connect(path)
-            channel.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
-            return b" 200 " in channel.recv(64)
-        except OSError:
-            return False
 
 
 def remove_groups(group: str) -> None:

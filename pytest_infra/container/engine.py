@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
-from ..core.errors import BadInput, InfraError, StartFailed, Unavailable
+from ..core.errors import InfraError, StartFailed, Unavailable
 from ..core.resource import Facts, Resource
 from ..core.selfrun import module_argv
 from ..core.wait import until
 from .clean import remove_session
 from .dockerd import JOINS, MACHINE_PROC, RUNTIME, SOCKET
 from .holder import connection_name, same_user
-from .requirement import DOCKER, dockerd, engine_addresses
+from .requirement import DOCKER, answers, dockerd, engine_addresses
 
 __all__ = ["SESSION_LABEL", "Engine", "EngineError"]
 
@@ -64,6 +64,9 @@ class Engine(Resource):
         addresses = engine_addresses()
         for address in addresses:
             self.address = address
+            kind, _, path = address.partition("://")
+            if kind == "unix" and not answers(path):  # the client leaks a socket when it cannot connect
+                continue
             with suppress(EngineError):
                 self.ask("ping")
                 break
@@ -160,13 +163,16 @@ class Engine(Resource):
 
     # -- processes and namespaces ------------------------------------------------------------------------------
 
-    def namespace(self, pid: int, kind: str) -> int:
-        """A new descriptor of a namespace of a process of the engine.
+    def namespace(self, pid: int, kind: str, container: str) -> int:
+        """A new descriptor of a namespace of the first process of a container.
 
         Raises:
-            InfraError: its processes cannot be seen from here.
+            InfraError: the engine's processes cannot be seen from here.
         """
         try:
+            with open(f"{self.proc}/{pid}/cgroup", encoding="utf-8") as groups:
+                if not self.private and container not in groups.read():
+                    raise ProcessLookupError(0, "another process has that number here")
             return os.open(f"{self.proc}/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             why = error.strerror or str(error)
@@ -221,13 +227,7 @@ class Engine(Resource):
         return undo
 
     def joining_options(self) -> Mapping[str, Any]:
-        """What a container must be made with so that it can `join` a network namespace.
-
-        Raises:
-            BadInput: this engine cannot do that.
-        """
-        if not self.private:
-            raise BadInput(f"the engine at {self.address} cannot put a container into a network namespace of a lab")
+        """What a container of a private engine must be made with so that it can `join` a network namespace."""
         return {"network_mode": "none", "runtime": RUNTIME}
 
     def network(self) -> int:

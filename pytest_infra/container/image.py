@@ -15,7 +15,7 @@ from typing import Any
 
 from ..core.errors import BadInput
 from ..core.lock import exclusive
-from .archive import Tree, fingerprint, pack, program_tree, tree_of
+from .archive import Tree, fingerprint, names_in, pack, program_tree, tree_of
 from .engine import Engine, EngineError
 
 __all__ = ["CONTENT_LABEL", "Image", "Images", "Layer", "changes", "repository"]
@@ -192,8 +192,8 @@ class Images:
             EngineError: a step failed; the text has the end of its output.
         """
         tree: Tree = context if isinstance(context, Mapping) else tree_of(context)
-        if dockerfile not in tree:
-            raise BadInput(f"no {dockerfile!r} in the build context; there are {', '.join(sorted(tree)) or 'no files'}")
+        if dockerfile not in (names := names_in(tree)):
+            raise BadInput(f"no {dockerfile!r} in the build context; there are {', '.join(names) or 'no files'}")
         key = fingerprint(tree, dockerfile, sorted((args or {}).items()))
 
         def make(tag: str, labels: Mapping[str, str]) -> None:

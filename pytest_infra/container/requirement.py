@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..core.linux import in_child_user_namespace
 from ..core.requirement import Absent, Command, Present, PythonModule, Requirement
 
-__all__ = ["DOCKER", "DockerEngine", "dockerd", "engine_addresses"]
+__all__ = ["DOCKER", "DockerEngine", "answers", "dockerd", "engine_addresses"]
 
 _PACKAGES = {"apt": "docker.io", "dnf": "moby-engine", "pacman": "docker", "apk": "docker"}
 
@@ -19,12 +19,31 @@ def dockerd() -> Command:
 
 
 def engine_addresses() -> list[str]:
-    """Where an engine may answer: what DOCKER_HOST says and nothing else, or the usual sockets that are there."""
+    """Where an engine may answer: what DOCKER_HOST says and nothing else, or the usual sockets that are there.
+
+    With PYTEST_INFRA_ENGINE=private there is none, and the session starts its own.
+    """
+    if os.environ.get("PYTEST_INFRA_ENGINE") == "private":
+        return []
     if host := os.environ.get("DOCKER_HOST"):
         return [host]
     runtime = os.environ.get("XDG_RUNTIME_DIR", "/run/nowhere")
     sockets = ("/run/docker.sock", "/run/podman/podman.sock", f"{runtime}/docker.sock", f"{runtime}/podman/podman.sock")
     return [f"unix://{path}" for path in sockets if os.access(path, os.R_OK | os.W_OK)]
+
+
+def answers(path: str) -> bool:
+    """Whether the Docker Engine API answers at a socket."""
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as channel:
+        channel.settimeout(5)
+        try:
+            channel.connect(path)
+            channel.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+            return b" 200 " in channel.recv(64)
+        except OSError:
+            return False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ __all__ = ["PROGRAMS"]
 _NAMES = [
     "curl",
     "dnsmasq",
+    "docker-registry",
     "ethtool",
     "haproxy",
     "ip",
