@@ -18,6 +18,7 @@ _NAMES = [
     "nft",
     "nginx",
     "ping",
+    "redis-server",
     "socat",
     "tcpdump",
     "wget",
