@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import BadInput
+from ..core.errors import BadInput, StartFailed, Unavailable
+from ..core.linux import in_child_user_namespace
 from ..core.process import Completed, Process
 from .isolated import IsolatedHost
 
@@ -47,6 +50,15 @@ class RootedHost(IsolatedHost):
         super().__init__(name, isolate=tuple(dict.fromkeys(["mount", *isolate])), **options)
         self.lowers = tuple(lowers)
         self._setup += [f"lower={folder}" for folder in lowers]
+
+    def _start(self, undo: ExitStack) -> None:
+        try:
+            super()._start(undo)
+        except StartFailed as error:
+            if in_child_user_namespace() and os.strerror(errno.EINVAL) in str(error):
+                why = f"without root, a folder with mounts below it cannot be a layer: one of {', '.join(self.lowers)}"
+                raise Unavailable("rootfs", why, "run as root, or use folders without mounts below") from error
+            raise
 
     @property
     def root(self) -> Path:
