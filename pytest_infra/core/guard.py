@@ -73,15 +73,15 @@ class Guard(Resource):
     def _start(self, undo: ExitStack) -> None:
         self._spawner = Worker(f"{self.name}-spawner", self._enter)
         undo.callback(self._spawner.stop)
-        waiting, lifeline = os.pipe()
-        _lifelines().add(lifeline)
-        undo.callback(_cut, lifeline)
+        waiting, lifeline = os.pipe2(os.O_CLOEXEC)
         try:
+            _lifelines().add(lifeline)
+            undo.callback(_cut, lifeline)
             self._init = self._spawner.call(self._start_init, waiting)
         finally:
             os.close(waiting)
-        undo.callback(self._kill)
         with self._init.stdout as stdout:  # type: ignore[union-attr]
+            undo.callback(self._kill)
             if stdout.readline() != b"ready\n":
                 raise StartFailed(f"{self.name}: the first process of a PID namespace did not come up")
 
@@ -129,7 +129,8 @@ class Guard(Resource):
 
         `options` are those of `subprocess.Popen`. The process is a child of this one, in a session of its own.
         """
-        options.setdefault("cwd", os.getcwd())
+        if "cwd" not in options:
+            options["cwd"] = os.getcwd()
         options.setdefault("start_new_session", True)
         return self._spawner.call_whole(self._enter_and_popen, argv, enter, options)
 

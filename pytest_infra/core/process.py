@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
 
-from .errors import BadInput, CommandFailed, InfraError
+from .errors import BadInput, CommandFailed, InfraError, reason
 from .wait import until
 
 __all__ = ["Completed", "Popen", "Process", "await_end", "check_argv", "run", "spawn"]
 
+_LONGEST_POLL_MS = 2**31 - 1
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 Popen = Callable[..., "subprocess.Popen[bytes]"]
@@ -76,6 +76,14 @@ def _environment(env: Mapping[str, str] | None) -> dict[str, str]:
     return {**os.environ, "PATH": path, **(env or {})}
 
 
+def _folder(cwd: str | os.PathLike[str] | None) -> str:
+    """The folder to run in, from the root: the thread that starts a process may have another present folder."""
+    try:
+        return os.path.abspath(os.fspath(cwd)) if cwd is not None else os.getcwd()
+    except FileNotFoundError:
+        raise BadInput("the present folder is gone; name an absolute one with cwd=") from None
+
+
 def _memory_file(undo: ExitStack, name: str, content: str | bytes = b"") -> int:
     """A descriptor of a file in memory, at its beginning; a child may inherit it, a program started beside it not."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC)
@@ -96,7 +104,7 @@ def await_end(pid: int, within_s: float) -> bool:
     try:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        return bool(poll.poll(max(0.0, within_s) * 1000))
+        return bool(poll.poll(min(max(0.0, within_s) * 1000, _LONGEST_POLL_MS)))
     finally:
         os.close(pidfd)
 
@@ -116,25 +124,33 @@ class Process:
     ) -> None:
         self.argv = check_argv(argv)
         self.where = where
-        self._cwd = os.getcwd() if cwd is None else os.fspath(cwd)
+        self._cwd = _folder(cwd)
         self._began_s = time.monotonic()
+        try:
+            self._start(popen, input, _environment(env))
+        except OSError as error:
+            raise self._not_started(error) from (None if isinstance(error, FileNotFoundError) else error)
+        except ValueError as error:  # a NUL, a variable's name with "=", half a surrogate pair
+            if isinstance(error, BadInput):
+                raise
+            what = f"{self.argv[0]!r} cannot be given these arguments, variables and folder"
+            raise BadInput(f"{what}: {error}") from error
+
+    def _start(self, popen: Popen, input: str | bytes | None, env: dict[str, str]) -> None:
         with ExitStack() as only_now, ExitStack() as undo:
             stdin = subprocess.DEVNULL if input is None else _memory_file(only_now, "stdin", input)
             self._out, self._err = _memory_file(undo, "stdout"), _memory_file(undo, "stderr")
-            options = {"stdin": stdin, "stdout": self._out, "stderr": self._err, "start_new_session": True}
-            self._popen = self._start(popen, env=_environment(env), cwd=self._cwd, **options)
+            files = {"stdin": stdin, "stdout": self._out, "stderr": self._err}
+            self._popen = popen(self.argv, **files, env=env, cwd=self._cwd, start_new_session=True)
             self._files = undo.pop_all()
 
-    def _start(self, popen: Popen, **options: Any) -> subprocess.Popen[bytes]:
-        try:
-            return popen(self.argv, **options)
-        except OSError as error:
-            if error.filename == self._cwd and self._cwd != self.argv[0]:
-                raise BadInput(f"no folder {self._cwd!r} to run {self.argv[0]!r} in: {error.strerror}") from error
-            if isinstance(error, FileNotFoundError):
-                raise CommandFailed(self.argv, self.where, 127, reason=f"no program {self.argv[0]!r} there") from error
-            reason = f"cannot be started: {error.strerror}"
-            raise CommandFailed(self.argv, self.where, 126, reason=reason) from error
+    def _not_started(self, error: OSError) -> InfraError:
+        program = self.argv[0]
+        if error.filename == self._cwd and self._cwd != program:
+            return BadInput(f"no folder {self._cwd!r} to run {program!r} in: {error.strerror}")
+        if isinstance(error, FileNotFoundError):
+            return CommandFailed(self.argv, self.where, 127, reason=f"no program {program!r} there")
+        return CommandFailed(self.argv, self.where, 126, reason=f"cannot be started: {reason(error)}")
 
     def __repr__(self) -> str:
         state = "running" if self.running else f"ended with {self.returncode}"
@@ -195,7 +211,12 @@ class Process:
                 raise self._failed(self.returncode, f"ended with {self.returncode} before it wrote {text!r}")
             return ""
 
-        return until(look, within_s=within_s, what=f"{text!r} in the output of {shlex.join(self.argv)!r}")
+        what = f"{text!r} in the output of {shlex.join(self.argv)!r} in {self.where}"
+        return until(look, within_s=within_s, what=what, last_words=self._last_lines)
+
+    def _last_lines(self) -> str:
+        lines = (self.stdout + "\n" + self.stderr).strip().splitlines()[-10:]
+        return "\n  ".join(["it wrote", *lines]) if lines else "it wrote nothing"
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the process and every other one in its group; one that has ended gets none."""
@@ -270,9 +291,11 @@ def run(
         kind: the class of the process, for one that is no child of this one.
 
     Raises:
-        BadInput: `argv` is a string, empty, or not made of strings.
+        BadInput: `argv` is a string, empty, or not made of strings, or another argument cannot be used.
         CommandFailed: another exit status than 0 (with `check`), no such program, or out of time.
     """
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not timeout_s > 0:
+        raise BadInput(f"timeout_s {timeout_s!r} cannot be used; a number of seconds above 0 is wanted")
     process = kind(argv, where=where, popen=popen, input=input, env=env, cwd=cwd)
     try:
         try:

@@ -42,6 +42,8 @@ def check_isolation(kinds: Iterable[str]) -> tuple[str, ...]:
     Raises:
         BadInput: one of them is unknown.
     """
+    if not isinstance(kinds, Iterable):
+        raise BadInput(f"isolate is a list of {', '.join(ISOLATIONS)}; got {kinds!r}")
     chosen = tuple(dict.fromkeys([kinds] if isinstance(kinds, str) else kinds))
     for kind in chosen:
         if kind not in ISOLATIONS:
@@ -68,9 +70,9 @@ class IsolatedHost(Host):
     def _start(self, undo: ExitStack) -> None:
         super()._start(undo)
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        undo.callback(mine.close)
         kinds = [*self._kinds, *(["net"] if "user" in self._kinds else [])]  # its root may configure its network
         with theirs:
+            undo.callback(mine.close)
             argv = [sys.executable, "-I", "-S", pause.__file__, str(theirs.fileno()), ",".join(kinds), ",".join(_HELD)]
             argv += self._setup
             holder = self._lab.guard().popen(argv, (self.namespace.fd,), pass_fds=(theirs.fileno(),), stdin=-3, cwd="/")
@@ -88,15 +90,14 @@ class IsolatedHost(Host):
         """Answer what the holder asks, until it has sent its namespaces and where it sees itself in /proc."""
         while True:
             try:
-                data, ancillary, _, _ = channel.recvmsg(4096, socket.CMSG_SPACE(4 * len(ISOLATIONS) + 12))
+                room = socket.CMSG_SPACE(4 * len(ISOLATIONS) + 12)
+                data, ancillary, _, _ = channel.recvmsg(4096, room, socket.MSG_CMSG_CLOEXEC)
             except TimeoutError:
                 raise self._refused(f"no answer within {_ANSWER_S:g} s") from None
             fds = array.array("i")
             for _, _, content in ancillary:
                 fds.frombytes(content)
-            for fd in fds:
-                undo.callback(os.close, fd)
-                os.set_inheritable(fd, False)
+            undo.callback(_close_all, fds)
             if data == b"U":
                 _write_maps(pid)
                 channel.send(b"u")
@@ -144,6 +145,11 @@ class IsolatedHost(Host):
             return self._spawner.call_whole(guard.popen_here, command, **options)
 
         return popen
+
+
+def _close_all(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _write_maps(pid: int) -> None:

@@ -45,11 +45,13 @@ class Entrance(Resource):
         machine = linux.open_namespace("net")
         try:
             linux.setns(machine, linux.CLONE_NEWNET)
-        except PermissionError:
+            return machine
+        except BaseException as error:
             os.close(machine)
-            linux.unshare(linux.CLONE_NEWNET)
-            return linux.open_namespace("net")
-        return machine
+            if not isinstance(error, PermissionError):
+                raise
+        linux.unshare(linux.CLONE_NEWNET)
+        return linux.open_namespace("net")
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function` in the thread, in no node's network namespace."""
@@ -164,7 +166,11 @@ class NetNamespace(Resource):
         self._entrance.within(fd, self._write_sysctl)
         os.dup2(fd, self.fd, inheritable=False)
 
+    def within(self, function: Callable[..., T], *args: Any) -> T:
+        """Run `function`, which ends at once, in the namespace; unlike `call`, it does not wait for other calls."""
+        self._check_open()
+        return self._entrance.within(self.fd, function, *args)
+
     def netlink(self) -> NetlinkSocket:
         """A new rtnetlink socket in the namespace."""
-        self._check_open()
-        return self._entrance.within(self.fd, NetlinkSocket)
+        return self.within(NetlinkSocket)
