@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from containers import containers
 from labs import Ours, first_ping_s, make
 from measure import Row, progress, rest, seconds
 
@@ -305,4 +306,5 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "first-ping": first_pings,
     "ovs": ovs,
     "import": imports,
+    "containers": lambda settings: containers(settings.runs),
 }

@@ -66,6 +66,13 @@ if TYPE_CHECKING:
     from .checks.usage import (
         measure_usage,
     )
+    from .container import (
+        Bind,
+        Health,
+        Tmpfs,
+        Volume,
+        ready,
+    )
     from .core.errors import (
         BadInput,
         CheckFailed,
@@ -95,17 +102,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BadInput",
+    "Bind",
     "CheckFailed",
     "CleanupFailed",
     "CommandFailed",
     "Group",
+    "Health",
     "Inconclusive",
     "Infra",
     "InfraError",
     "IoMax",
     "Lab",
     "StartFailed",
+    "Tmpfs",
     "Unavailable",
+    "Volume",
     "WaitTimeout",
     "__version__",
     "assert_accounted",
@@ -135,6 +146,7 @@ __all__ = [
     "measure_usage",
     "memory_pressure",
     "ping",
+    "ready",
     "traceroute",
     "until",
     "workload",
@@ -182,6 +194,13 @@ _MODULES = {
     ),
     "checks.survive": ("assert_survives",),
     "checks.usage": ("measure_usage",),
+    "container": (
+        "Bind",
+        "Health",
+        "Tmpfs",
+        "Volume",
+        "ready",
+    ),
     "core.errors": (
         "BadInput",
         "CheckFailed",

@@ -16,9 +16,30 @@ from typing import Any
 import pytest
 
 from .core.errors import CheckFailed, InfraError, Unavailable
-from .fixtures import demand_run, infra, infra_cgroup, lab, lab_factory, netns, ovs_bridge
+from .fixtures import (
+    demand_run,
+    infra,
+    infra_cgroup,
+    infra_container,
+    infra_host,
+    infra_image,
+    lab,
+    lab_factory,
+    netns,
+    ovs_bridge,
+)
 
-__all__ = ["infra", "infra_cgroup", "lab", "lab_factory", "netns", "ovs_bridge"]
+__all__ = [
+    "infra",
+    "infra_cgroup",
+    "infra_container",
+    "infra_host",
+    "infra_image",
+    "lab",
+    "lab_factory",
+    "netns",
+    "ovs_bridge",
+]
 
 _LACKS = "infra_lacks"
 _FALSE = ("", "0", "false", "no", "off")
@@ -135,6 +156,10 @@ def pytest_configure(config: pytest.Config) -> None:
         _check_pause(config)
     if settings.enabled:
         config.add_cleanup(_end_in_order())
+        if "testinfra" in sys.modules:
+            from .testinfra import register
+
+            register()
         if not hasattr(config, "workerinput"):
             _check_required(settings)
         elif sys.platform == "linux":

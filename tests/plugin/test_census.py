@@ -38,7 +38,20 @@ def pytest_configure(config):
         (FOLDER / "pytest").write_text(str(os.getpid()))
 
 @pytest.fixture
-def daemons_lab(infra, lab):
+def containers(infra, lab):
+    from pytest_infra import Volume
+    from pytest_infra.container.requirement import DOCKER
+    if not DOCKER.probe():
+        return
+    image = infra.images.scratch(["busybox"])
+    web = lab.container(image, ["httpd", "-f"], name="web", volumes={"/v": Volume("v")}, memory="32 MiB")
+    lab.container(image, ["sleep", "600"], name="bridged", network="bridge", ports=[80], restart="always")
+    lab.link(web, lab.host())
+    lab.up()
+    web.spawn(["sleep", "600"])
+
+@pytest.fixture
+def daemons_lab(infra, lab, containers):
     a, b, c = lab.host("a"), lab.router("b"), lab.host("c", isolate=["pid", "mount"])
     sw1, sw2 = lab.ovs("sw1"), lab.bridge("sw2")
     lab.link(a, sw1)

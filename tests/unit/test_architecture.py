@@ -23,6 +23,8 @@ LAYERS = (
     {"packet"},
     {"checks"},
     {"faults"},
+    {"services"},
+    {"lab_containers"},
     {"lab"},
     {"session"},
     {"reporting", "fixtures", "testinfra", "doctor"},
