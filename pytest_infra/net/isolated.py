@@ -137,6 +137,9 @@ class IsolatedHost(Host):
             if kind in self._kinds
         ]
 
+        if ways and linux.in_child_user_namespace():
+            ways.append("--preserve-credentials")  # the id that is mapped is one's own already
+
         def popen(argv: Sequence[str], **options: Any) -> Any:
             command = [NSENTER.path(), *ways, "--", *argv] if ways else argv
             return start(command, **options)
