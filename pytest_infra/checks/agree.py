@@ -11,7 +11,7 @@ from ..core.report import Report, explain
 from ..packet.classifier import DEFAULT, Classifier, Verdict
 from ..packet.compare import differences, why_not
 from ..packet.device import Device, Judge
-from ..packet.edges import edges
+from ..packet.edge_packets import edges
 from ..packet.packet import Packet
 from ..packet.strategies import near, policies
 from .classify import evidence_rows
@@ -62,7 +62,9 @@ class AgreeReport(Report):
 
     def explain(self) -> str:
         """The smallest packet (and rules) about which they differ."""
-        asked = f"{self.packets} packets" + (f" and {self.policies} policies" if self.policies else "")
+        asked = f"{self.packets} packet{'s' if self.packets != 1 else ''}" + (
+            f" and {self.policies} policies" if self.policies else ""
+        )
         if self.disagreement is None:
             return f"{self.device} and {self.model} agree about {asked}"
         found = self.disagreement
@@ -199,7 +201,7 @@ def assert_installs(
 ) -> AgreeReport:
     """Check that a device does what it is told: random rules are installed, and packets at their edges are asked about.
 
-    Of every rule all edges are tried (`packet.edges`), and some random packets besides.
+    Of every rule all edges are tried (`packet.edge_packets`), and some random packets besides.
 
     Args:
         device: what is tested; its rules are replaced.

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from ..core.errors import BadInput
 from ..core.report import Report, explain
-from ..packet.malformed import FAULTS, Malformed, spoil
 from ..packet.packet import Packet
 from ..packet.probe import SentinelLost
 from ..packet.probed import Probed
+from ..packet.spoilt import FAULTS, Malformed, spoil
 
 __all__ = ["Leak", "SurviveReport", "assert_survives"]
 

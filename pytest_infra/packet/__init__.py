@@ -9,26 +9,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .audit import audit
+    from .auditing import audit
+    from .capture import Capture
     from .classifier import DEFAULT, Classifier, Verdict
     from .dropper import Red, TailDrop, Wred
-    from .edges import edges
+    from .edge_packets import edges
     from .install_acl import RteAcl
     from .install_nft import NftIngress
     from .install_ovs import OvsFlows
-    from .malformed import malformed
     from .meter import Arrival, Colour, OvsMeter, SrTcm, TrTcm2698, TrTcm4115
     from .meter_ovs import OvsMeterDevice
     from .packet import Packet
     from .probe import Bench, Fate
     from .probed import External, Probed
     from .rule import Rule
+    from .spoilt import malformed
     from .strategies import near, policies
 
 __all__ = [
     "DEFAULT",
     "Arrival",
     "Bench",
+    "Capture",
     "Classifier",
     "Colour",
     "External",
@@ -56,7 +58,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "audit": ("audit",),
+    "auditing": ("audit",),
+    "capture": ("Capture",),
     "classifier": (
         "DEFAULT",
         "Classifier",
@@ -67,11 +70,11 @@ _MODULES = {
         "TailDrop",
         "Wred",
     ),
-    "edges": ("edges",),
+    "edge_packets": ("edges",),
     "install_acl": ("RteAcl",),
     "install_nft": ("NftIngress",),
     "install_ovs": ("OvsFlows",),
-    "malformed": ("malformed",),
+    "spoilt": ("malformed",),
     "meter": (
         "Arrival",
         "Colour",

@@ -72,10 +72,14 @@ class Ring:
 
     def drain(self) -> Iterator[bytes]:
         """The frames that have arrived since the last call."""
+        yield from (frame for _, frame in self.timed())
+
+    def timed(self) -> Iterator[tuple[int, bytes]]:
+        """The frames that have arrived since the last call, with the kernel's time of arrival in nanoseconds."""
         memory = self._memory
         while True:
             at = self._place * self._size
-            status, _, captured, start, _, _, _, tci, tpid = _HEADER.unpack_from(memory, at)
+            status, _, captured, start, _, seconds, ns, tci, tpid = _HEADER.unpack_from(memory, at)
             if not status & _USER:
                 return
             frame = memory[at + start : at + start + captured]
@@ -84,7 +88,7 @@ class Ring:
             if status & _VLAN_VALID:
                 kind = tpid if status & _VLAN_TPID_VALID else 0x8100
                 frame = frame[:12] + struct.pack("!HH", kind, tci) + frame[12:]
-            yield frame
+            yield seconds * 10**9 + ns, frame
 
     def lost(self) -> int:
         """How many frames did not fit into the ring since the last call."""

@@ -15,7 +15,7 @@ from ..core.errors import BadInput
 from ..core.requirement import PythonModule
 from .box import Box
 from .classifier import Classifier
-from .edges import values_on_edges
+from .edge_packets import values_on_edges
 from .fields import FIELDS, FLAGS, IPV4, IPV6, PORT_PROTOCOLS
 from .packet import Packet
 from .rule import Rule

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_infra.core.errors import CheckFailed
-from pytest_infra.packet.audit import audit
+from pytest_infra.packet.auditing import audit
 from pytest_infra.packet.box import contains, covers, intersection, subtract, witness
 from pytest_infra.packet.classifier import Classifier
 from pytest_infra.packet.packet import Packet

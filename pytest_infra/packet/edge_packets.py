@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from .audit import packet_in, within_ports
+from .auditing import packet_in, within_ports
 from .box import Box, witness
 from .classifier import Classifier
 from .fields import FIELDS, IPV4, IPV6
