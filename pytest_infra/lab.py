@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .core.caller import caller_line
@@ -19,6 +22,7 @@ from .net.host import Host
 from .net.isolated import IsolatedHost, check_isolation
 from .net.link import Link
 from .net.namespace import Entrance
+from .net.netlink import NetlinkError
 from .net.plan import AddressPlan, plan_routes, segments_of
 from .net.port import Port
 from .net.router import Router
@@ -72,17 +76,22 @@ class Lab(Resource):
         self.links: list[Link] = []
         self._services = services
         self._macs = MacPool(name.encode())
-        self._addresses = AddressPlan(name.encode())
+        self._addresses = AddressPlan(name.encode(), ipv6=os.path.exists("/proc/net/if_inet6"))
+        self._numbers: defaultdict[str, count[int]] = defaultdict(lambda: count(1))
         self._new: list[Host | Switch] = []
         self._new_links: list[Link] = []
         self._guard: Guard | None = None
         self._failure = ""
+        self._began = False
         self._settling = False
 
     def __repr__(self) -> str:
         return f"<Lab {self.name}: {len(self.nodes)} nodes, {len(self.switches)} switches, {len(self.links)} links>"
 
     def _start(self, undo: ExitStack) -> None:
+        if self._began:
+            raise StartFailed(f"the lab {self.name} has ended, and cannot be used again; make another one")
+        self._began = True
         self._stack = undo
         self._entry: int | None = None
         self._services.labs.add(self)
@@ -218,16 +227,16 @@ class Lab(Resource):
             )
 
     def _name(self, name: str | None, prefix: str) -> str:
-        taken: dict[str, Host | Switch] = {**self.nodes, **self.switches}
         if name is None:
-            number = 1
-            while (chosen := f"{prefix}{number}") in taken:
-                number += 1
-            return chosen
+            free = (chosen for number in self._numbers[prefix] if not self._named(chosen := f"{prefix}{number}"))
+            return next(free)
         node_name(name)
-        if name in taken:
-            raise BadInput(f"the name {name!r} is taken in this lab (declared at {taken[name].declared_at})")
+        if taken := self._named(name):
+            raise BadInput(f"the name {name!r} is taken in this lab (declared at {taken.declared_at})")
         return name
+
+    def _named(self, name: str) -> Host | Switch | None:
+        return self.nodes.get(name) or self.switches.get(name)
 
     def _switch_name(self, name: str | None) -> str:
         chosen = self._name(name, "sw")
@@ -282,7 +291,7 @@ class Lab(Resource):
             self._publish()
             del self._new[: len(new)], self._new_links[: len(links)]
         except OSError as error:
-            raise StartFailed(f"the lab {self.name} could not be made: {reason(error)}") from error
+            raise _failed(f"the lab {self.name}", error) from error
         finally:
             self._settling = False
 
@@ -293,11 +302,11 @@ class Lab(Resource):
             raise
         except InfraError as error:
             what = f"{resource.kind} {resource.name}, declared at {resource.declared_at}"
-            raise StartFailed(f"{what}, could not be made: {error}") from error
+            raise _failed(f"{what},", error) from error
 
     def _alive(self) -> None:
         if not self.started:
-            why = self._failure or "it has ended, or was never started"
+            why = self._failure or "it has ended, or was never started: use it in a with statement"
             raise StartFailed(f"the lab {self.name} is not up: {why}")
 
     def _restore(self, port: Port) -> None:
@@ -368,3 +377,10 @@ class Lab(Resource):
             "switches": [switch.describe() for switch in self.switches.values()],
             "links": [{"a": str(link.a), "b": str(link.b), "declared_at": link.declared_at} for link in self.links],
         }
+
+
+def _failed(what: str, error: Exception) -> InfraError:
+    """The error of something that could not be made; what the kernel does not have at all is a lack of the machine."""
+    if isinstance(error, NetlinkError) and error.errno == errno.EOPNOTSUPP:
+        return Unavailable("kernel", f"it lacks what {what} needs: {error}", "use a kernel that has it")
+    return StartFailed(f"{what} could not be made: {reason(error)}")

@@ -42,6 +42,8 @@ def check_isolation(kinds: Iterable[str]) -> tuple[str, ...]:
     Raises:
         BadInput: one of them is unknown.
     """
+    if not isinstance(kinds, Iterable):
+        raise BadInput(f"isolate is a list of {', '.join(ISOLATIONS)}; got {kinds!r}")
     chosen = tuple(dict.fromkeys([kinds] if isinstance(kinds, str) else kinds))
     for kind in chosen:
         if kind not in ISOLATIONS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ..core.node import Interface
 from ..core.resource import Facts, Resource
@@ -40,6 +40,10 @@ class Switch(Resource):
         self.observe()
         with self.namespace.netlink() as netlink:
             return read_interfaces(netlink)
+
+    def siblings(self) -> Iterable[Switch]:
+        """The switches of the lab whose ports are in the same namespace as this one's, this one among them."""
+        return (self,)
 
     def master_index(self) -> int:
         """The interface index of the bridge that new ports are made ports of at once; 0 where `attach` does it."""

@@ -50,9 +50,17 @@ def test_list_and_shell(pytester: pytest.Pytester) -> None:
             assert "sw1-p1" in inside
             assert command("shell", "test_demo", "a", "--", "sh", "-c", "exit 7").returncode == 7
 
+        def test_a_large_lab_is_one_short_line(lab):
+            for _ in range(25):
+                lab.host()
+            lab.up()
+            names = ", ".join(f"h{number}" for number in range(1, 21))
+            assert f"  lab {lab.name}: {names} … (25 in all)\\n" in command("list").stdout
+
         def test_inside_is_what_commands_of_the_node_see(lab):
             a = lab.host("a")
             marker = a.spawn(["sleep", "1234"])
+            assert command("shell", lab.name, "a", "--", "pwd").stdout == os.getcwd() + "\\n"
             found = command("shell", lab.name, "a", "--", "cat", *(f"/proc/{number}/cmdline" for number in range(2, 6)))
             assert "sleep\\x001234" in found.stdout, found
 
@@ -136,14 +144,13 @@ def test_version_and_usage(pytester: pytest.Pytester) -> None:
 def test_clean_removes_what_a_dead_session_left(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     code = """
         import os, signal, sys
+        import psutil
         from pytest_infra.core.lease import Lease
-        from pytest_infra.core import rundir
         lease = Lease().start()
         lease.add("directory", path=os.path.abspath("left"))
         os.mkdir("left")
-        for task in os.listdir("/proc/self/task"):
-            for child in open(f"/proc/self/task/{task}/children").read().split():
-                os.kill(int(child), signal.SIGKILL)
+        for child in psutil.Process().children():
+            child.kill()
         print(lease.folder, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -184,6 +191,7 @@ def test_pause_waits_with_the_lab_up(pytester: pytest.Pytester) -> None:
             character = process.stdout.read(1)
             assert character, seen
             seen += character
+        assert "AssertionError: wanted" in seen
         commands = re.findall(r"^  (pytest-infra shell .*)$", seen, re.MULTILINE)
         assert commands == ["pytest-infra shell test_fails a", "pytest-infra shell test_fails b"]
         inside = [sys.executable, "-m", "pytest_infra", *shlex.split(commands[0])[1:], "--", "cat", "/proc/net/dev"]
