@@ -16,6 +16,7 @@ from pathlib import Path
 from containers import containers
 from labs import Ours, first_ping_s, make
 from measure import Row, progress, rest, seconds
+from packets import packet_rates
 
 from pytest_infra import Infra
 
@@ -306,5 +307,9 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "first-ping": first_pings,
     "ovs": ovs,
     "import": imports,
+<<<<<<< HEAD
     "containers": lambda settings: containers(settings.runs),
+=======
+    "packets": lambda settings: packet_rates(min(settings.runs, 5)),
+>>>>>>> packet
 }

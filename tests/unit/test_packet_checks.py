@@ -253,6 +253,6 @@ def test_a_mutation_is_found_within_500_packets_and_made_small(name):
         assert_installs(Told(MUTATIONS[name]), policies_from=few, examples=300, seed=1)
     text = str(error.value)
     found = next(line for line in text.splitlines() if "searched" in line)
-    assert int(found.split("found within ")[1].split(" packets")[0]) <= 500, found
+    assert int(found.split("found within ")[1].split(" packet")[0]) <= 500, found
     assert text.count("Packet(") == 1
     assert text.count("Rule(") == (2 if name == "priorities are lost" else 1), text
