@@ -307,9 +307,6 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "first-ping": first_pings,
     "ovs": ovs,
     "import": imports,
-<<<<<<< HEAD
     "containers": lambda settings: containers(settings.runs),
-=======
     "packets": lambda settings: packet_rates(min(settings.runs, 5)),
->>>>>>> packet
 }
