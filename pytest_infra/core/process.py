@@ -6,6 +6,7 @@ that keeps its parent's output open delays nobody, and what has been written so 
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import shlex
@@ -99,7 +100,10 @@ def await_end(pid: int, within_s: float) -> bool:
     """Wait until a child of this process has ended, and leave it to be reaped; whether it has ended."""
     try:
         pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:  # another thread has reaped it
+    except OSError as error:
+        # It has been reaped. EINVAL: and its number still names its group or session, whose others live on.
+        if error.errno not in (errno.ESRCH, errno.EINVAL):
+            raise
         return True
     try:
         poll = select.poll()

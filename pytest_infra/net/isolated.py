@@ -140,6 +140,9 @@ class IsolatedHost(Host):
             if kind in self._kinds
         ]
 
+        if ways and linux.in_child_user_namespace():
+            ways.append("--preserve-credentials")  # the id that is mapped is one's own already
+
         def popen(argv: Sequence[str], **options: Any) -> Any:
             command = [NSENTER.path(), *ways, "--", *argv] if ways else argv
             return self._spawner.call_whole(guard.popen_here, command, **options)

@@ -52,10 +52,11 @@ from pytest_infra.session import Infra
 PACKAGE = os.path.dirname(pytest_infra.__file__)
 
 
-def way_here() -> tuple[str, ...]:
+def way_here(name: str) -> tuple[str, ...]:
     """The lines of the package that lead to a step; none where the standard library takes it on the way of another."""
     frame: FrameType | None = sys._getframe(3)
-    while frame is not None and frame.f_code.co_filename in (contextlib.__file__, subprocess.__file__):
+    passed = {"after a registration": contextlib.__file__, "Popen._execute_child": subprocess.__file__}.get(name)
+    while frame is not None and frame.f_code.co_filename == passed:
         frame = frame.f_back
     lines: list[str] = []
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
@@ -88,7 +89,7 @@ class Faults:
         patch.setattr(ExitStack, "_push_exit_callback", self._failing_after(ExitStack._push_exit_callback))
 
     def _strikes(self, name: str) -> bool:
-        if not self.active or not (way := way_here()):
+        if not self.active or not (way := way_here(name)):
             return False
         self.steps.append((name, *way))
         if len(self.steps) == self._number:
