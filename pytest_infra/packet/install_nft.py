@@ -18,7 +18,11 @@ from .rule import Rule
 
 __all__ = ["NFT", "NftIngress", "nft_script"]
 
-NFT = Command("nft", purpose="nftables rules", packages={"apt": "nftables", "dnf": "nftables", "pacman": "nftables"})
+NFT = Command(
+    "nft",
+    purpose="nftables rules",
+    packages={"apt": "nftables", "dnf": "nftables", "pacman": "nftables", "apk": "nftables"},
+)
 
 _TABLE = "infra"
 _ICMP = {IPV4: "icmp", IPV6: "icmpv6"}
