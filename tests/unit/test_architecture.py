@@ -26,7 +26,8 @@ LAYERS = (
     {"lab_containers"},
     {"lab"},
     {"session"},
-    {"reporting", "fixtures", "testinfra", "doctor"},
+    {"reporting", "testinfra", "doctor"},
+    {"fixtures"},
     {"plugin", "cli"},
     {"__main__"},
 )
