@@ -276,15 +276,21 @@ class Lab(LabContainers, LabGroups):
             return
         try:
             self._services.entrance.call(self._settle)
-            while self._new_containers:  # after the links: a container's first process finds its network as it will be
-                container = self._new_containers.pop(0)
-                self._stack.enter_context(container)
-                container.await_ready()
-                self._publish()
+            self._start_containers()
         except BaseException as error:
             self._failure = str(error) or type(error).__name__
             self.stop()
             raise
+
+    def _start_containers(self) -> None:
+        """After the links: a container's first process finds its network as it will be."""
+        try:
+            while self._new_containers:
+                container = self._stack.enter_context(self._new_containers.pop(0))
+                container.await_ready()
+                self._publish()
+        except OSError as error:
+            raise _failed(f"the lab {self.name}", error) from error
 
     def _settle(self) -> None:
         """Runs in the entrance's thread, which takes one lab, and one test thread, after the other."""

@@ -34,7 +34,7 @@ exec /bin/sh -c "$0"
 """
 # A node without a mount namespace of its own sees the machine's /sys, and so the machine's interfaces, in it.
 
-Runner = Callable[[Sequence[str], float], Completed]
+_Runner = Callable[[Sequence[str], float], Completed]
 _TIMEOUT_S = 60.0
 
 
@@ -75,7 +75,7 @@ def _inside(node: Any, argv: Sequence[str]) -> Sequence[str]:
     return ["unshare", "--mount", "--propagation", "slave", "/bin/sh", "-c", _OWN_SYS, argv[-1]]
 
 
-def _in_shell(name: str) -> Runner:
+def _in_shell(name: str) -> _Runner:
     """Runs commands in a node of a lab of any session of this user, as ``pytest-infra shell`` does."""
     node, at, lab = name.partition("@")
     if not (node and at and lab):
@@ -97,7 +97,7 @@ def _backend_class() -> Any:
 
         NAME = "infra"
 
-        def __init__(self, name: str, run: Runner | None = None, **options: Any) -> None:
+        def __init__(self, name: str, run: _Runner | None = None, **options: Any) -> None:
             options.pop("timeout", None)
             super().__init__(name, **options)
             self._encoding = "utf-8"  # else testinfra runs Python in the node to ask

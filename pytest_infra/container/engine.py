@@ -132,9 +132,11 @@ class Engine(Resource):
         import docker
 
         try:
-            return docker.APIClient(base_url=self.address, version=_API_VERSION, timeout=120)
+            client = docker.APIClient(base_url=self.address, version=_API_VERSION, timeout=120)
         except docker.errors.DockerException as error:
             raise EngineError(f"the engine at {self.address}: {error}") from error
+        client.headers["Connection"] = "close"  # the client keeps a connection for each path that it has asked for
+        return client
 
     def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the client.
