@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from pytest_infra import CheckFailed, assert_classified, assert_metered, assert_shaped, assert_shares
+from pytest_infra import CheckFailed, assert_classified, assert_link_shares, assert_metered, assert_shaped
 from pytest_infra.checks.schedule import Departure
 from pytest_infra.packet import Arrival, Capture, Classifier, OvsFlows, OvsMeter, OvsMeterDevice, Packet, Rule, SrTcm
 from pytest_infra.packet.wire import decode
@@ -107,10 +107,10 @@ def departures(lab, gold, silver):
 
 def test_the_scheduler_gives_three_to_one_and_no_more_than_the_rate(lab):
     left = departures(lab, gold=3, silver=1)
-    assert_shares(left, {"gold": 3, "silver": 1}, tolerance=0.05)
+    assert_link_shares(left, {"gold": 3, "silver": 1}, tolerance=0.05)
     assert_shaped(left, rate="20 Mbit/s", burst=40_000, tolerance=0.1)
 
 
 def test_equal_shares_are_not_three_to_one(lab):
     with pytest.raises(CheckFailed, match=r"gets .* instead of"):
-        assert_shares(departures(lab, gold=1, silver=1), {"gold": 3, "silver": 1})
+        assert_link_shares(departures(lab, gold=1, silver=1), {"gold": 3, "silver": 1})

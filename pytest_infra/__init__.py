@@ -56,9 +56,13 @@ if TYPE_CHECKING:
         assert_policed,
     )
     from .checks.schedule import (
+        assert_link_shares,
         assert_priority,
         assert_shaped,
+    )
+    from .checks.shares import (
         assert_shares,
+        measure_shares,
     )
     from .checks.survive import (
         assert_survives,
@@ -128,6 +132,7 @@ __all__ = [
     "assert_flow_order",
     "assert_installs",
     "assert_limited",
+    "assert_link_shares",
     "assert_metered",
     "assert_not_throttled",
     "assert_oom_killed",
@@ -143,6 +148,7 @@ __all__ = [
     "fill_disk",
     "frozen",
     "kill",
+    "measure_shares",
     "measure_usage",
     "memory_pressure",
     "ping",
@@ -187,11 +193,8 @@ _MODULES = {
         "assert_metered",
         "assert_policed",
     ),
-    "checks.schedule": (
-        "assert_priority",
-        "assert_shaped",
-        "assert_shares",
-    ),
+    "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
+    "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),
     "checks.usage": ("measure_usage",),
     "container": (

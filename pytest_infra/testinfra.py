@@ -20,7 +20,7 @@ from .core.requirement import PythonModule
 if TYPE_CHECKING:
     import testinfra.host
 
-__all__ = ["TESTINFRA", "Runner", "host_of", "register"]
+__all__ = ["TESTINFRA", "host_of", "register"]
 
 TESTINFRA = PythonModule(
     "testinfra", module="testinfra", extra="testinfra", purpose="infra_host: files, services, users of a node"

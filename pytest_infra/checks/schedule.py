@@ -1,4 +1,4 @@
-"""`assert_shares`, `assert_priority`, `assert_shaped`: what a scheduler gives to each class."""
+"""`assert_link_shares`, `assert_priority`, `assert_shaped`: what a scheduler gives to each class."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..core.units import format_duration, format_rate, rate_bps, size_bytes
 
 __all__ = [
     "Departure",
+    "LinkSharesReport",
     "PriorityReport",
     "ShapeReport",
-    "SharesReport",
+    "assert_link_shares",
     "assert_priority",
     "assert_shaped",
-    "assert_shares",
 ]
 
 _NS = 10**9
@@ -36,7 +36,7 @@ class Departure:
 
 
 @dataclass(frozen=True)
-class SharesReport(Report):
+class LinkSharesReport(Report):
     """The part of the bytes that each class got while all of them had something to send."""
 
     kind: ClassVar[str] = "shares"
@@ -65,9 +65,9 @@ class SharesReport(Report):
         )
 
 
-def assert_shares(
+def assert_link_shares(
     departures: Sequence[Departure], shares: Mapping[str, float], *, tolerance: float = 0.05
-) -> SharesReport:
+) -> LinkSharesReport:
     """Check the shares of classes that all had something to send all the time (WRR, DRR, HTB).
 
     Args:
@@ -92,7 +92,7 @@ def assert_shares(
         raise BadInput(f"{len(departures)} frames are too few to tell shares within {tolerance:.1%}; measure longer")
     whole = sum(shares.values())
     got, wanted = {n: c / total for n, c in counts.items()}, {n: w / whole for n, w in shares.items()}
-    report = SharesReport(got, wanted, tolerance, total)
+    report = LinkSharesReport(got, wanted, tolerance, total)
     report.demand()
     return report
 

@@ -95,10 +95,12 @@ class Exec:
     def _read(self) -> None:
         """Sort the frames into the two files until the command has ended, even if a child of it holds its output."""
         idle_s = _IDLE_S
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
         try:
             with suppress(OSError, EngineError):
                 while True:
-                    if select.select([self._channel], [], [], idle_s)[0]:
+                    if poll.poll(idle_s * 1000):
                         if not self._take_frame():
                             break
                     elif self._ended_with():

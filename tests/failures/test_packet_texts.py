@@ -12,7 +12,7 @@ from pytest_infra.checks.balance import Delivery, assert_flow_affinity, assert_f
 from pytest_infra.checks.classify import assert_classified, assert_dropped
 from pytest_infra.checks.drop_curve import assert_drop_curve
 from pytest_infra.checks.meter import Passage, assert_metered, assert_policed
-from pytest_infra.checks.schedule import Departure, assert_priority, assert_shaped, assert_shares
+from pytest_infra.checks.schedule import Departure, assert_link_shares, assert_priority, assert_shaped
 from pytest_infra.checks.survive import Leak, SurviveReport
 from pytest_infra.core.errors import CheckFailed
 from pytest_infra.packet.auditing import audit
@@ -89,7 +89,7 @@ FAILURES = {
     "an overtaken packet": lambda: assert_flow_order([FLOWS[80], FLOWS[0], *FLOWS[1:80]]),
     "an idle worker": lambda: assert_spread(FLOWS, ["w0", "w1", "w2", "w3", "w4"]),
     "an uneven spread": lambda: assert_spread(FLOWS, {"w0": 9, "w1": 1, "w2": 1, "w3": 1}),
-    "shares": lambda: assert_shares(EVEN, {"gold": 3, "silver": 1}),
+    "shares": lambda: assert_link_shares(EVEN, {"gold": 3, "silver": 1}),
     "priority": lambda: assert_priority(EVEN[:5], ["gold", "silver"]),
     "a shaper": lambda: assert_shaped(EVEN, rate="4 Mbit/s", burst=3000),
     "a malformed frame that is forwarded": lambda: SurviveReport(

@@ -40,10 +40,12 @@ def _echo(address: str, within_s: float) -> float | None:
         request = struct.pack("!BBH", kind, 0, 0) + mark
         if not six:
             request = struct.pack("!BBH", kind, 0, _checksum(request)) + mark
+        poll = select.poll()
+        poll.register(channel, select.POLLIN)
         began = time.perf_counter()
         channel.sendto(request, (address, 0))
         while (left_s := began + within_s - time.perf_counter()) > 0:
-            if select.select([channel], [], [], left_s)[0]:
+            if poll.poll(left_s * 1000):
                 reply = channel.recv(2048)
                 if reply[at] == answer and reply[at + 4 : at + 8] == mark:
                     return time.perf_counter() - began

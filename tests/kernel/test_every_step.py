@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 import pytest_infra
+from pytest_infra.cgroup.group import Group
 from pytest_infra.container.container import Container
 from pytest_infra.container.dockerd import Dockerd
 from pytest_infra.container.engine import Engine
@@ -44,9 +45,15 @@ from pytest_infra.net.netlink import NetlinkError, NetlinkSocket
 from pytest_infra.net.ovs import OvsBridge
 from pytest_infra.net.ovs_instance import OvsInstance
 from pytest_infra.net.ovs_pool import OvsPool
+from pytest_infra.net.port import Port
 from pytest_infra.net.rootfs import RootedHost
 from pytest_infra.net.router import Router
 from pytest_infra.net.switch import Switch
+from pytest_infra.packet.capture import Capture
+from pytest_infra.packet.install_acl import RteAcl
+from pytest_infra.packet.meter_ovs import OvsMeterDevice, _VirtualOvs
+from pytest_infra.packet.probe import Bench
+from pytest_infra.packet.probed import External, Probed
 from pytest_infra.session import Infra
 
 PACKAGE = os.path.dirname(pytest_infra.__file__)
@@ -174,6 +181,28 @@ def in_lab(declare: Callable[[Lab], object]) -> Recipe:
     return recipe
 
 
+def on_a_wire(make: Callable[[Lab], Resource]) -> Recipe:
+    """Begins a resource of its own beside a lab that is up."""
+
+    def recipe(infra: Infra) -> tuple[Step, Step]:
+        lab = infra.lab().start()
+        lab.link(lab.host("a"), lab.host("b"), ip=[], peer_ip=[])
+        lab.up()
+        resource = make(lab)
+
+        def end() -> None:
+            resource.stop()
+            lab.stop()
+
+        return (lambda: resource.start() and None), end
+
+    return recipe
+
+
+def wires(lab: Lab) -> dict[str, Port]:
+    return {"p1": lab.nodes["a"].ports[0], "p2": lab.nodes["b"].ports[0]}
+
+
 def whole_lab(lab: Lab) -> None:
     sw, r = lab.bridge(), lab.router()
     a, b, far = lab.host("a"), lab.host("b", isolate=["pid", "user", "mount"]), lab.host("far")
@@ -236,6 +265,13 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     Sandbox: [in_lab(lambda lab: lab.container(busybox(lab), ["sleep", "60"]))],
     Engine: [plainly(lambda infra: Engine(os.urandom(4).hex(), "s"))],
     Dockerd: [plainly(lambda infra: Dockerd())],
+    Group: [plainly(lambda infra: Group("x", lease=infra.lease, pids_max=10))],
+    Capture: [on_a_wire(lambda lab: Capture(lab.nodes["a"].ports[0]))],
+    Bench: [on_a_wire(lambda lab: Bench(wires(lab), None, quiet_s=0.1))],
+    Probed: [on_a_wire(lambda lab: Probed(External("device", wires(lab), quiet_s=0.1)))],
+    RteAcl: [plainly(lambda infra: RteAcl())],
+    _VirtualOvs: [plainly(lambda infra: _VirtualOvs("test", entrance(infra)))],
+    OvsMeterDevice: [plainly(lambda infra: OvsMeterDevice())],
 }
 
 
@@ -250,7 +286,7 @@ def resources() -> list[type[Resource]]:
                 yield child
                 yield from below(child)
 
-    return list(dict.fromkeys(below(Resource)))
+    return [kind for kind in dict.fromkeys(below(Resource)) if kind in RECIPES or "_start" in vars(kind)]
 
 
 def lab_is_up(end: Step) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pytest_infra.checks.balance import Delivery, assert_flow_affinity, assert_flow_order, assert_spread
 from pytest_infra.checks.drop_curve import assert_drop_curve
 from pytest_infra.checks.meter import Passage, assert_metered, assert_policed
-from pytest_infra.checks.schedule import Departure, assert_priority, assert_shaped, assert_shares
+from pytest_infra.checks.schedule import Departure, assert_link_shares, assert_priority, assert_shaped
 from pytest_infra.core.errors import BadInput, CheckFailed
 from pytest_infra.packet.dropper import Red, TailDrop, Wred
 from pytest_infra.packet.meter import Arrival, Colour, OvsMeter
@@ -103,9 +103,9 @@ def test_a_dropper_with_another_curve_fails(other):
         (lambda: assert_spread([], ["a", "b"]), "0 flows are too few"),
         (lambda: assert_spread([], ["a"]), "at least two"),
         (lambda: assert_spread([Delivery("f", 0, "w")], ["a", "b"]), "went to 'w'; the workers are a, b"),
-        (lambda: assert_shares([], {"a": 1}), "at least two classes"),
-        (lambda: assert_shares([], {"a": 1, "b": 1}), "too few"),
-        (lambda: assert_shares([Departure(0, 1, "c")], {"a": 1, "b": 1}), "class 'c' left"),
+        (lambda: assert_link_shares([], {"a": 1}), "at least two classes"),
+        (lambda: assert_link_shares([], {"a": 1, "b": 1}), "too few"),
+        (lambda: assert_link_shares([Departure(0, 1, "c")], {"a": 1, "b": 1}), "class 'c' left"),
         (lambda: assert_priority([Departure(0, 1, "a")], ["a", "b"]), "fewer than two classes"),
         (lambda: assert_priority([Departure(0, 1, "c")], ["a", "b"]), "class c left"),
         (lambda: assert_shaped([], rate=1, burst=1), "at two times at least"),
@@ -165,9 +165,9 @@ def test_an_uneven_spread_fails_and_chance_does_not():
 
 def test_shares():
     gold = [Departure(n, 1000, "silver" if n % 4 == 3 else "gold") for n in range(400)]
-    assert assert_shares(gold, {"gold": 3, "silver": 1}, tolerance=0.01).got["gold"] == 0.75
+    assert assert_link_shares(gold, {"gold": 3, "silver": 1}, tolerance=0.01).got["gold"] == 0.75
     with pytest.raises(CheckFailed, match=r"class gold gets 75.0% of the bytes instead of 50.0%"):
-        assert_shares(gold, {"gold": 1, "silver": 1})
+        assert_link_shares(gold, {"gold": 1, "silver": 1})
 
 
 def test_priority():
