@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .cgroup.lab_groups import LabGroups
 from .core.caller import caller_line
-from .core.errors import BadInput, InfraError, StartFailed, Unavailable, reason
+from .core.errors import BadInput, InfraError, StartFailed, Unavailable
 from .core.guard import Guard
 from .core.naming import MacPool, interface_name, node_name
 from .core.process import Process
@@ -23,12 +22,11 @@ from .net.bridge import LinuxBridge
 from .net.host import Host
 from .net.isolated import IsolatedHost, check_isolation
 from .net.link import Link
-from .net.netlink import NetlinkError
 from .net.plan import AddressPlan, plan_routes, segments_of
 from .net.port import Port
 from .net.rootfs import RootedHost, check_layers
 from .net.router import Router
-from .net.settle import forget_unresolved, restore, settle
+from .net.settle import forget_unresolved, not_made, restore, settle
 from .net.switch import Switch
 from .net.wiring import LinkOptions, wire
 from .services import LabServices
@@ -290,7 +288,7 @@ class Lab(LabContainers, LabGroups):
                 container.await_ready()
                 self._publish()
         except OSError as error:
-            raise _failed(f"the lab {self.name}", error) from error
+            raise not_made(f"the lab {self.name}", error) from error
 
     def _settle(self) -> None:
         """Runs in the entrance's thread, which takes one lab, and one test thread, after the other."""
@@ -308,7 +306,7 @@ class Lab(LabContainers, LabGroups):
             self._publish()
             del self._new[: len(new)], self._new_links[: len(links)]
         except OSError as error:
-            raise _failed(f"the lab {self.name}", error) from error
+            raise not_made(f"the lab {self.name}", error) from error
         finally:
             self._settling = False
 
@@ -319,7 +317,7 @@ class Lab(LabContainers, LabGroups):
             raise
         except InfraError as error:
             what = f"{resource.kind} {resource.name}, declared at {resource.declared_at}"
-            raise _failed(f"{what},", error) from error
+            raise not_made(f"{what},", error) from error
 
     def _alive(self) -> None:
         if not self.started:
@@ -394,10 +392,3 @@ class Lab(LabContainers, LabGroups):
             "switches": [switch.describe() for switch in self.switches.values()],
             "links": [{"a": str(link.a), "b": str(link.b), "declared_at": link.declared_at} for link in self.links],
         }
-
-
-def _failed(what: str, error: Exception) -> InfraError:
-    """The error of something that could not be made; what the kernel does not have at all is a lack of the machine."""
-    if isinstance(error, NetlinkError) and error.errno == errno.EOPNOTSUPP:
-        return Unavailable("kernel", f"it lacks what {what} needs: {error}", "use a kernel that has it")
-    return StartFailed(f"{what} could not be made: {reason(error)}")

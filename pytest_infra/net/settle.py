@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from ..core.errors import InfraError, StartFailed, Unavailable, reason
 from ..core.node import IPNetwork
 from ..core.wait import until
 from . import messages, replies
@@ -27,7 +28,7 @@ from .port import Port
 from .switch import Switch
 from .sysctl import read_sysctl
 
-__all__ = ["Batches", "forget_unresolved", "restore", "settle"]
+__all__ = ["Batches", "forget_unresolved", "not_made", "restore", "settle"]
 
 _LOOPBACK = 1
 _MOST_SOCKETS = 256  # open at the same time
@@ -233,3 +234,10 @@ def restore(port: Port) -> None:
         batches.send()
         if port.carrier:  # without one the addresses stay tentative
             _wait_for_ipv6(batches, [port])
+
+
+def not_made(what: str, error: Exception) -> InfraError:
+    """The error of something that could not be made; what the kernel does not have at all is a lack of the machine."""
+    if isinstance(error, NetlinkError) and error.errno == errno.EOPNOTSUPP:
+        return Unavailable("kernel", f"it lacks what {what} needs: {error}", "use a kernel that has it")
+    return StartFailed(f"{what} could not be made: {reason(error)}")

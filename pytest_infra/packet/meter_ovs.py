@@ -45,13 +45,19 @@ class OvsMeterDevice(Resource):
     """A meter of Open vSwitch's userspace datapath, in an instance of its own whose time this process moves.
 
     The datapath is the real one; only its interfaces and its clock are not.
+
+    Args:
+        entrance: makes its network namespace; one of its own by default.
     """
 
     requires = (PRIVILEGE, *OVS)
     name = "Open vSwitch's meter"
 
+    def __init__(self, entrance: Entrance | None = None) -> None:
+        self._entrance = entrance
+
     def _start(self, undo: ExitStack) -> None:
-        entrance = undo.enter_context(Entrance())
+        entrance = self._entrance or undo.enter_context(Entrance())
         self._instance = undo.enter_context(_VirtualOvs("ovs-clock", entrance))
         self._instance.commit(*make_bridge(_BRIDGE, self._instance.datapath_type))
         self._instance.commit(*add_ports(_BRIDGE, _PORTS))

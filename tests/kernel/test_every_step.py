@@ -271,7 +271,7 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     Probed: [on_a_wire(lambda lab: Probed(External("device", wires(lab), quiet_s=0.1)))],
     RteAcl: [plainly(lambda infra: RteAcl())],
     _VirtualOvs: [plainly(lambda infra: _VirtualOvs("test", entrance(infra)))],
-    OvsMeterDevice: [plainly(lambda infra: OvsMeterDevice())],
+    OvsMeterDevice: [plainly(lambda infra: OvsMeterDevice(entrance(infra)))],
 }
 
 
