@@ -15,6 +15,7 @@ from .core.naming import MacPool, interface_name, node_name
 from .core.process import Process
 from .core.resource import Facts, Resource
 from .net.bridge import LinuxBridge
+from .net.capture import Capture
 from .net.host import Host
 from .net.isolated import IsolatedHost, check_isolation
 from .net.link import Link
@@ -209,6 +210,24 @@ class Lab(Resource):
         self.links.append(link)
         self._new_links.append(link)
         return link
+
+    def capture(self, port: Port, filter: str = "", *, memory: int | str = "4 MiB") -> Capture:
+        """Capture the frames that pass a port from now on, until `stop` is called or the lab ends.
+
+        Args:
+            port: where.
+            filter: which ones, as pcap-filter(7) has it (``"icmp and host 10.0.0.1"``); all by default.
+            memory: for those that nobody has looked at yet.
+
+        Raises:
+            BadInput: the port is not of this lab, or the filter is not understood.
+            Unavailable: only tcpdump understands the filter, and it is not installed.
+        """
+        capture = Capture(port, filter, memory=memory)
+        self._check_mine(port.node)
+        self.up()
+        self._services.entrance.call(self._stack.enter_context, capture)
+        return capture
 
     def _check_mine(self, end: object) -> None:
         name = getattr(end, "name", "")

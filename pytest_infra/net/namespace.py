@@ -164,7 +164,11 @@ class NetNamespace(Resource):
         self._entrance.within(fd, self._write_sysctl)
         os.dup2(fd, self.fd, inheritable=False)
 
+    def within(self, function: Callable[..., T], *args: Any) -> T:
+        """Run `function`, which ends soon, in the entrance's thread while that is here; no thread is made."""
+        self._check_open()
+        return self._entrance.within(self.fd, function, *args)
+
     def netlink(self) -> NetlinkSocket:
         """A new rtnetlink socket in the namespace."""
-        self._check_open()
-        return self._entrance.within(self.fd, NetlinkSocket)
+        return self.within(NetlinkSocket)
