@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .core.caller import caller_line
 from .core.errors import BadInput, InfraError, StartFailed, Unavailable, reason
+from .core.evidence import Artifact, attach, says_something
 from .core.guard import Guard
 from .core.lease import Lease
 from .core.naming import MacPool, interface_name, node_name
@@ -16,6 +18,7 @@ from .core.process import Process
 from .core.resource import Facts, Resource
 from .net.bridge import LinuxBridge
 from .net.capture import Capture
+from .net.diagnosis import Journal
 from .net.host import Host
 from .net.isolated import IsolatedHost, check_isolation
 from .net.link import Link
@@ -77,6 +80,7 @@ class Lab(Resource):
         self._new: list[Host | Switch] = []
         self._new_links: list[Link] = []
         self._guard: Guard | None = None
+        self._journal = Journal()
         self._failure = ""
         self._settling = False
 
@@ -227,6 +231,7 @@ class Lab(Resource):
         self._check_mine(port.node)
         self.up()
         self._services.entrance.call(self._stack.enter_context, capture)
+        self._journal.captures.append(capture)
         return capture
 
     def _check_mine(self, end: object) -> None:
@@ -281,6 +286,8 @@ class Lab(Resource):
             try:
                 self._services.entrance.call(self._settle)
             except BaseException as error:
+                if says_something(error):
+                    attach(error, self.diagnose())
                 self._failure = str(error) or type(error).__name__
                 self.stop()
                 raise
@@ -364,7 +371,12 @@ class Lab(Resource):
         if not self.started:
             child.close()
         self._alive()
+        self._journal.processes.append(child)
         self._stack.callback(child.close)
+
+    def ran(self, where: str, argv: Sequence[str]) -> None:
+        """Remember that a command was started, for the evidence."""
+        self._journal.commands.append((where, shlex.join(argv)))
 
     def node(self, name: str) -> Host:
         """The host or router of that name.
@@ -385,5 +397,9 @@ class Lab(Resource):
             "name": self.name,
             "nodes": [node.describe() for node in self.nodes.values()],
             "switches": [switch.describe() for switch in self.switches.values()],
-            "links": [{"a": str(link.a), "b": str(link.b), "declared_at": link.declared_at} for link in self.links],
+            "links": [link.describe() for link in self.links],
         }
+
+    def diagnose(self) -> Iterator[Artifact]:
+        """What every node and switch has now, the output of background processes, the commands, the captures."""
+        return self._journal.diagnose({**self.describe(), "up": self.started}, self.nodes, self.switches)

@@ -148,11 +148,13 @@ class Capture(Resource):
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write the frames so far to a pcapng file, and return its path."""
         target = Path(path)
-        target.write_bytes(pcapng(self.frames, comment=self._title()))
+        target.write_bytes(self.content())
         return target
 
-    def _title(self) -> str:
-        return f"captured at {self.port}" + (f", filter {self.filter!r}" if self.filter else "")
+    def content(self) -> bytes:
+        """The frames so far as the content of a pcapng file."""
+        comment = f"captured at {self.port}" + (f", filter {self.filter!r}" if self.filter else "")
+        return pcapng(self.frames, comment=comment)
 
     def describe(self) -> Facts:
         """Where it captures what."""

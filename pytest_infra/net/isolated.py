@@ -137,6 +137,7 @@ class IsolatedHost(Host):
         ]
 
         def popen(argv: Sequence[str], **options: Any) -> Any:
+            self._lab.ran(self.name, argv)
             command = [NSENTER.path(), *ways, "--", *argv] if ways else argv
             return self._spawner.call_whole(guard.popen_here, command, **options)
 

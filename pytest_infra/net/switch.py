@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ..core.node import Interface
-from ..core.resource import Facts, Resource
+from ..core.resource import Artifact, Facts, Resource
+from .diagnosis import diagnose_network
 from .namespace import NetNamespace
 from .port import Port
 from .reading import read_interfaces
@@ -51,6 +52,11 @@ class Switch(Resource):
     def show(self) -> str:
         """The switch and its ports as text, for people."""
         raise AssertionError(f"{type(self).__name__} has no show")
+
+    def diagnose(self) -> Iterator[Artifact]:
+        """Interfaces and counters of the switch's namespace."""
+        if hasattr(self, "namespace"):
+            yield from diagnose_network(self.namespace)
 
     def describe(self) -> Facts:
         """The switch and its ports."""
