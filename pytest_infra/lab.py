@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import shlex
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .core.caller import caller_line
@@ -77,10 +78,11 @@ class Lab(Resource):
         self._services = services
         self._macs = MacPool(name.encode())
         self._addresses = AddressPlan(name.encode())
+        self._numbers: defaultdict[str, count[int]] = defaultdict(lambda: count(1))
         self._new: list[Host | Switch] = []
         self._new_links: list[Link] = []
         self._guard: Guard | None = None
-        self._journal = Journal()
+        self.journal = Journal()
         self._failure = ""
         self._settling = False
 
@@ -221,17 +223,16 @@ class Lab(Resource):
         Args:
             port: where.
             filter: which ones, as pcap-filter(7) has it (``"icmp and host 10.0.0.1"``); all by default.
-            memory: for those that nobody has looked at yet.
+            memory: see `Capture`.
 
         Raises:
-            BadInput: the port is not of this lab, or the filter is not understood.
-            Unavailable: only tcpdump understands the filter, and it is not installed.
+            BadInput: the port is not of this lab, or as `Capture` does.
         """
         capture = Capture(port, filter, memory=memory)
         self._check_mine(port.node)
         self.up()
         self._services.entrance.call(self._stack.enter_context, capture)
-        self._journal.captures.append(capture)
+        self.journal.captures.append(capture)
         return capture
 
     def _check_mine(self, end: object) -> None:
@@ -242,16 +243,16 @@ class Lab(Resource):
             )
 
     def _name(self, name: str | None, prefix: str) -> str:
-        taken: dict[str, Host | Switch] = {**self.nodes, **self.switches}
         if name is None:
-            number = 1
-            while (chosen := f"{prefix}{number}") in taken:
-                number += 1
-            return chosen
+            free = (chosen for number in self._numbers[prefix] if not self._named(chosen := f"{prefix}{number}"))
+            return next(free)
         node_name(name)
-        if name in taken:
-            raise BadInput(f"the name {name!r} is taken in this lab (declared at {taken[name].declared_at})")
+        if taken := self._named(name):
+            raise BadInput(f"the name {name!r} is taken in this lab (declared at {taken.declared_at})")
         return name
+
+    def _named(self, name: str) -> Host | Switch | None:
+        return self.nodes.get(name) or self.switches.get(name)
 
     def _switch_name(self, name: str | None) -> str:
         chosen = self._name(name, "sw")
@@ -371,12 +372,8 @@ class Lab(Resource):
         if not self.started:
             child.close()
         self._alive()
-        self._journal.processes.append(child)
+        self.journal.processes.append(child)
         self._stack.callback(child.close)
-
-    def ran(self, where: str, argv: Sequence[str]) -> None:
-        """Remember that a command was started, for the evidence."""
-        self._journal.commands.append((where, shlex.join(argv)))
 
     def node(self, name: str) -> Host:
         """The host or router of that name.
@@ -401,5 +398,5 @@ class Lab(Resource):
         }
 
     def diagnose(self) -> Iterator[Artifact]:
-        """What every node and switch has now, the output of background processes, the commands, the captures."""
-        return self._journal.diagnose({**self.describe(), "up": self.started}, self.nodes, self.switches)
+        """What every node and switch has now, background processes, commands, captures."""
+        return self.journal.diagnose({**self.describe(), "up": self.started}, self.nodes, self.switches)

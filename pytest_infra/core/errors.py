@@ -128,6 +128,9 @@ class CheckFailed(AssertionError):
 
 def reason(error: BaseException) -> str:
     """The text of an error, with what cures it where only the process's limits are in the way (getrlimit(2))."""
-    if isinstance(error, OSError) and error.errno == errno.EMFILE:
-        return f"{error}; this process may have no more: raise its limit with 'ulimit -n' before it starts"
-    return str(error)
+    if not isinstance(error, OSError) or isinstance(error, InfraError):
+        return str(error)
+    text = error.strerror or str(error)
+    if error.errno == errno.EMFILE:
+        text += "; this process may have no more: raise its limit with 'ulimit -n' before it starts"
+    return f"{text}: {error.filename!r}" if error.filename and error.errno != errno.EMFILE else text

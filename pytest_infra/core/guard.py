@@ -71,15 +71,15 @@ class Guard(Resource):
     def _start(self, undo: ExitStack) -> None:
         self._spawner = Worker(f"{self.name}-spawner", self._enter)
         undo.callback(self._spawner.stop)
-        waiting, lifeline = os.pipe()
-        _lifelines().add(lifeline)
-        undo.callback(_cut, lifeline)
+        waiting, lifeline = os.pipe2(os.O_CLOEXEC)
         try:
+            _lifelines().add(lifeline)
+            undo.callback(_cut, lifeline)
             self._init = self._spawner.call(self._start_init, waiting)
         finally:
             os.close(waiting)
-        undo.callback(self._kill)
         with self._init.stdout as stdout:  # type: ignore[union-attr]
+            undo.callback(self._kill)
             if stdout.readline() != b"ready\n":
                 raise StartFailed(f"{self.name}: the first process of a PID namespace did not come up")
 

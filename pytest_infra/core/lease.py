@@ -61,7 +61,7 @@ class Lease(Resource):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         self._ledger = os.open(os.path.join(self.folder, LEDGER), flags, 0o600)
         undo.callback(self._close, "_ledger")
-        self._pipe = self._start_reaper(undo)
+        self._start_reaper(undo)
         undo.callback(self._clear)
         _close_in_children(self)
         self._write_session()
@@ -93,9 +93,9 @@ class Lease(Resource):
         with open(os.path.join(self.folder, SESSION), "w", encoding="utf-8") as file:
             json.dump(session, file)
 
-    def _start_reaper(self, undo: ExitStack) -> int:
-        """Start the process that clears this lease when this process dies; returns the pipe it listens to."""
-        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    def _start_reaper(self, undo: ExitStack) -> None:
+        """Start the process that clears this lease when this process dies: it listens to a pipe."""
+        read_end, self._pipe = os.pipe2(os.O_CLOEXEC)
         try:
             reaper = subprocess.Popen(
                 ["/bin/sh", "-c", _REAPER, "pytest-infra-reaper", *module_argv("pytest_infra.core.sweep", self.folder)],
@@ -106,12 +106,11 @@ class Lease(Resource):
                 cwd="/",
             )
         except BaseException:
-            os.close(write_end)
+            self._close("_pipe")
             raise
         finally:
             os.close(read_end)
         undo.callback(self._dismiss, reaper)
-        return write_end
 
     def _dismiss(self, reaper: subprocess.Popen[bytes]) -> None:
         if os.getpid() != self._pid:

@@ -15,9 +15,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
 
-from .errors import BadInput, CommandFailed, InfraError
+from .errors import BadInput, CommandFailed, InfraError, reason
 from .wait import until
 
 __all__ = ["Completed", "Popen", "Process", "await_end", "check_argv", "run", "spawn"]
@@ -118,23 +117,26 @@ class Process:
         self.where = where
         self._cwd = os.getcwd() if cwd is None else os.fspath(cwd)
         self._began_s = time.monotonic()
+        try:
+            self._start(popen, input, _environment(env))
+        except OSError as error:
+            raise self._not_started(error) from error
+
+    def _start(self, popen: Popen, input: str | bytes | None, env: dict[str, str]) -> None:
         with ExitStack() as only_now, ExitStack() as undo:
             stdin = subprocess.DEVNULL if input is None else _memory_file(only_now, "stdin", input)
             self._out, self._err = _memory_file(undo, "stdout"), _memory_file(undo, "stderr")
-            options = {"stdin": stdin, "stdout": self._out, "stderr": self._err, "start_new_session": True}
-            self._popen = self._start(popen, env=_environment(env), cwd=self._cwd, **options)
+            files = {"stdin": stdin, "stdout": self._out, "stderr": self._err}
+            self._popen = popen(self.argv, **files, env=env, cwd=self._cwd, start_new_session=True)
             self._files = undo.pop_all()
 
-    def _start(self, popen: Popen, **options: Any) -> subprocess.Popen[bytes]:
-        try:
-            return popen(self.argv, **options)
-        except OSError as error:
-            if error.filename == self._cwd and self._cwd != self.argv[0]:
-                raise BadInput(f"no folder {self._cwd!r} to run {self.argv[0]!r} in: {error.strerror}") from error
-            if isinstance(error, FileNotFoundError):
-                raise CommandFailed(self.argv, self.where, 127, reason=f"no program {self.argv[0]!r} there") from error
-            reason = f"cannot be started: {error.strerror}"
-            raise CommandFailed(self.argv, self.where, 126, reason=reason) from error
+    def _not_started(self, error: OSError) -> InfraError:
+        program = self.argv[0]
+        if error.filename == self._cwd and self._cwd != program:
+            return BadInput(f"no folder {self._cwd!r} to run {program!r} in: {error.strerror}")
+        if isinstance(error, FileNotFoundError):
+            return CommandFailed(self.argv, self.where, 127, reason=f"no program {program!r} there")
+        return CommandFailed(self.argv, self.where, 126, reason=f"cannot be started: {reason(error)}")
 
     def __repr__(self) -> str:
         state = "running" if self.running else f"ended with {self.returncode}"

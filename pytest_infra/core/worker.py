@@ -76,12 +76,18 @@ class Worker:
         self._change = threading.Lock()
         self._stopped = False
         try:
-            self._thread.start()
+            self._begin()
             if enter is not None:
                 self.call(enter)
         except BaseException:
             self._jobs.put(None)
             raise
+
+    def _begin(self) -> None:
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise InfraError(f"the thread {self._thread.name} cannot be started: {error}") from error
 
     def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run `function` in the thread and return its value, or raise its error, here.
@@ -128,10 +134,20 @@ class Worker:
 
 
 def whole(function: Callable[..., T], *args: Any) -> T:
-    """Run `function`, which ends soon, as a whole: an interrupt is raised when it has ended, or before it begins."""
+    """Run `function`, which ends soon, as a whole: an interrupt is raised when it has ended, or before it begins.
+
+    Where no thread can be had for it, it is run here, and an interrupt breaks it off.
+    """
     if threading.current_thread() is not threading.main_thread():
         return function(*args)
     job = _Job(function, args, {})
     thread = threading.Thread(target=job.run, name=f"infra-{function.__name__}", daemon=True)
-    value: T = job.result(thread.start, whole=True)
+
+    def begin() -> None:
+        try:
+            thread.start()
+        except RuntimeError:
+            job.run()
+
+    value: T = job.result(begin, whole=True)
     return value

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InfraError, reason
@@ -138,6 +139,10 @@ class Journal:
         self.processes: list[Process] = []
         self.captures: list[Capture] = []
 
+    def ran(self, where: str, argv: Sequence[str]) -> None:
+        """Remember that a command was started."""
+        self.commands.append((where, shlex.join(argv)))
+
     def diagnose(
         self, facts: Mapping[str, Any], nodes: Mapping[str, Host], switches: Mapping[str, Switch]
     ) -> Iterator[Artifact]:
@@ -147,7 +152,8 @@ class Journal:
         processes = [_process(process) for process in self.processes]
         journal = {"commands": list(self.commands), "processes": processes}
         yield Artifact("lab.json", as_json({**facts, "settings": settings, "routes": routes, **journal}))
-        for owner in (*nodes.values(), *switches.values()):
+        owners: list[Host | Switch] = [*nodes.values(), *switches.values()]
+        for owner in owners:
             for artifact in owner.diagnose():
                 yield Artifact(f"{owner.name}/{artifact.name}", artifact.content)
         for item in processes:

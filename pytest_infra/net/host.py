@@ -12,7 +12,7 @@ from ..core.guard import Guard
 from ..core.node import Address, Interface, IPNetwork, Neighbour, Route
 from ..core.process import Completed, Process
 from ..core.resource import Artifact, Facts, Resource
-from .diagnosis import diagnose_network
+from .diagnosis import Journal, diagnose_network
 from .namespace import Entrance, NetNamespace
 from .port import Port
 from .reading import read_addresses, read_interfaces, read_neighbours, read_routes
@@ -34,14 +34,13 @@ _SYSCTL = {
 class HostLab(Protocol):
     """What a host needs of its lab."""
 
+    journal: Journal
+
     def up(self) -> None:
         """Settle what has been declared."""
 
     def guard(self) -> Guard:
         """The guard in which the lab's commands run."""
-
-    def ran(self, where: str, argv: Sequence[str]) -> None:
-        """Remember that a command was started."""
 
     def adopt(self, child: Process) -> Process:
         """End this process with the lab."""
@@ -146,7 +145,7 @@ class Host(Resource):
         guard = self._lab.guard()
 
         def popen(argv: Sequence[str], **options: Any) -> Any:
-            self._lab.ran(self.name, argv)
+            self._lab.journal.ran(self.name, argv)
             return guard.popen(argv, (self.namespace.fd,), **options)
 
         return popen

@@ -67,9 +67,9 @@ class IsolatedHost(Host):
     def _start(self, undo: ExitStack) -> None:
         super()._start(undo)
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        undo.callback(mine.close)
         kinds = [*self._kinds, *(["net"] if "user" in self._kinds else [])]  # its root may configure its network
         with theirs:
+            undo.callback(mine.close)
             argv = [sys.executable, "-I", "-S", pause.__file__, str(theirs.fileno()), ",".join(kinds), ",".join(_HELD)]
             holder = self._lab.guard().popen(argv, (self.namespace.fd,), pass_fds=(theirs.fileno(),), stdin=-3, cwd="/")
         undo.callback(_end, holder)
@@ -86,15 +86,14 @@ class IsolatedHost(Host):
         """Answer what the holder asks, until it has sent its namespaces and where it sees itself in /proc."""
         while True:
             try:
-                data, ancillary, _, _ = channel.recvmsg(4096, socket.CMSG_SPACE(4 * len(ISOLATIONS) + 4))
+                room = socket.CMSG_SPACE(4 * len(ISOLATIONS) + 4)
+                data, ancillary, _, _ = channel.recvmsg(4096, room, socket.MSG_CMSG_CLOEXEC)
             except TimeoutError:
                 raise self._refused(f"no answer within {_ANSWER_S:g} s") from None
             fds = array.array("i")
             for _, _, content in ancillary:
                 fds.frombytes(content)
-            for fd in fds:
-                undo.callback(os.close, fd)
-                os.set_inheritable(fd, False)
+            undo.callback(_close_all, fds)
             if data == b"U":
                 _write_maps(pid)
                 channel.send(b"u")
@@ -137,11 +136,16 @@ class IsolatedHost(Host):
         ]
 
         def popen(argv: Sequence[str], **options: Any) -> Any:
-            self._lab.ran(self.name, argv)
+            self._lab.journal.ran(self.name, argv)
             command = [NSENTER.path(), *ways, "--", *argv] if ways else argv
             return self._spawner.call_whole(guard.popen_here, command, **options)
 
         return popen
+
+
+def _close_all(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _write_maps(pid: int) -> None:

@@ -46,11 +46,13 @@ class Entrance(Resource):
         machine = linux.open_namespace("net")
         try:
             linux.setns(machine, linux.CLONE_NEWNET)
-        except PermissionError:
+            return machine
+        except BaseException as error:
             os.close(machine)
-            linux.unshare(linux.CLONE_NEWNET)
-            return linux.open_namespace("net")
-        return machine
+            if not isinstance(error, PermissionError):
+                raise
+        linux.unshare(linux.CLONE_NEWNET)
+        return linux.open_namespace("net")
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function` in the thread, in no node's network namespace."""

@@ -37,9 +37,9 @@ class Batches:
     """Requests by namespace; each round is sent with one system call per namespace."""
 
     def __init__(self, undo: ExitStack) -> None:
-        undo.callback(self._close)
         self._sockets: dict[NetNamespace, NetlinkSocket] = {}
         self._requests: dict[NetNamespace, list[Request]] = {}
+        undo.callback(self._close)
 
     def add(self, namespace: NetNamespace, *requests: Request) -> None:
         """Add requests to the next round."""

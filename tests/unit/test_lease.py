@@ -10,6 +10,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pytest_infra.core.errors import BadInput, CleanupFailed
@@ -124,8 +125,7 @@ def test_reaper_holds_no_output_open_and_ignores_the_terminals_signals(base: Pat
     assert process.stdin is not None
     assert process.stdout is not None
     folder = process.stdout.readline().strip()
-    tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
-    (reaper,) = [int(pid) for children in tasks for pid in children.read_text().split()]
+    (reaper,) = [child.pid for child in psutil.Process(process.pid).children()]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(reaper, number)
     assert os.getsid(reaper) == reaper
@@ -141,15 +141,15 @@ def dead_lease(base: Path, *paths: Path) -> Path:
     """What a session leaves whose reaper was killed too."""
     code = """
         import os, signal, sys
+        import psutil
         from pytest_infra.core.lease import Lease
         lease = Lease(sys.argv[1]).start()
         for path in sys.argv[2:]:
             lease.add("file", path=path)
         print(lease.folder)
         sys.stdout.flush()
-        for task in os.listdir("/proc/self/task"):
-            for child in open(f"/proc/self/task/{task}/children").read().split():
-                os.kill(int(child), signal.SIGKILL)
+        for child in psutil.Process().children():
+            child.kill()
         os.kill(os.getpid(), signal.SIGKILL)
     """
     process = in_python(code, base, *paths)

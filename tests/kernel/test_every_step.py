@@ -1,0 +1,306 @@
+"""A half-started resource cannot leak: each step of each start fails in turn, and nothing is left each time.
+
+A step is a call into the kernel or to a new thread, which fails instead of being made, or the registration of an undo,
+after which something else fails. Each resource of the package needs a recipe here; a new one without fails a test.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import errno
+import importlib
+import os
+import pkgutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import pytest_infra
+from pytest_infra.core import linux
+from pytest_infra.core.errors import InfraError, WaitTimeout
+from pytest_infra.core.guard import Guard
+from pytest_infra.core.lease import Lease
+from pytest_infra.core.resource import Resource
+from pytest_infra.lab import Lab
+from pytest_infra.net.bridge import LinuxBridge
+from pytest_infra.net.host import Host
+from pytest_infra.net.isolated import ISOLATIONS, IsolatedHost
+from pytest_infra.net.namespace import Entrance, NetNamespace
+from pytest_infra.net.netlink import NetlinkError, NetlinkSocket
+from pytest_infra.net.ovs import OvsBridge
+from pytest_infra.net.ovs_instance import OvsInstance
+from pytest_infra.net.ovs_pool import OvsPool
+from pytest_infra.net.router import Router
+from pytest_infra.net.switch import Switch
+from pytest_infra.session import Infra
+
+PACKAGE = os.path.dirname(pytest_infra.__file__)
+
+
+def way_here() -> tuple[str, ...]:
+    """The lines of the package that lead to a step; none where the standard library takes it on the way of another."""
+    frame: FrameType | None = sys._getframe(3)
+    while frame is not None and frame.f_code.co_filename in (contextlib.__file__, subprocess.__file__):
+        frame = frame.f_back
+    lines: list[str] = []
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        lines.append(f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}")
+        frame = frame.f_back
+    return tuple(lines)
+
+
+class Faults:
+    """Notes down the steps that are taken, and makes one of them fail."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, spared: Callable[..., bool], number: int) -> None:
+        self.active = True
+        self.steps: list[tuple[str, ...]] = []
+        self.failed: tuple[str, ...] = ()
+        self._spared = spared
+        self._number = number
+        for owner, names in {
+            builtins: ["open"],
+            os: ["open", "pipe2", "mkdir", "makedirs", "memfd_create", "pidfd_open", "dup2"],
+            linux: ["setns", "unshare", "mount", "open_namespace"],
+            subprocess.Popen: ["_execute_child"],
+            threading.Thread: ["start"],
+            socket.socket: ["__init__", "recvmsg", "connect"],
+            socket: ["socketpair"],
+            NetlinkSocket: ["_exchange"],
+        }.items():
+            for name in names:
+                patch.setattr(owner, name, self._refusing(getattr(owner, name), f"{owner.__name__}.{name}"))
+        patch.setattr(ExitStack, "_push_exit_callback", self._failing_after(ExitStack._push_exit_callback))
+
+    def _strikes(self, name: str) -> bool:
+        if not self.active or not (way := way_here()):
+            return False
+        self.steps.append((name, *way))
+        if len(self.steps) == self._number:
+            self.active, self.failed = False, self.steps[-1]
+        return not self.active
+
+    def _refusing(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def step(*args: Any, **kwargs: Any) -> Any:
+            if not self._spared(name, *args) and self._strikes(name):
+                raise self._error(name)
+            return function(*args, **kwargs)
+
+        return step
+
+    @staticmethod
+    def _error(name: str) -> Exception:
+        if name == "Thread.start":
+            return RuntimeError("can't start new thread")
+        if name == "NetlinkSocket._exchange":
+            return NetlinkError(errno.ENOBUFS, "a request")
+        return OSError(errno.ENOMEM, f"{name} was made to fail")
+
+    def _failing_after(self, function: Callable[..., None]) -> Callable[..., None]:
+        def register(*args: Any, **kwargs: Any) -> None:
+            function(*args, **kwargs)
+            if self._strikes("after a registration"):
+                raise OSError(errno.ENOMEM, "the step after a registration was made to fail")
+
+        return register
+
+
+@contextmanager
+def faults(infra: Infra, number: int = 0) -> Iterator[Faults]:
+    """Has the step of that number fail."""
+    home = infra._services.entrance._home
+
+    def spared(name: str, *args: Any) -> bool:
+        """Going back to where one has come from does not fail."""
+        return name == "pytest_infra.core.linux.setns" and args[0] == home
+
+    with pytest.MonkeyPatch.context() as patch:
+        faults = Faults(patch, spared, number)
+        try:
+            yield faults
+        finally:
+            faults.active = False
+
+
+def worth_trying(steps: list[tuple[str, ...]]) -> list[int]:
+    """The numbers of the steps, of those that are taken again and again on the same way the first and the last."""
+    first = {step: number for number, step in reversed([*enumerate(steps, 1)])}
+    last = {step: number for number, step in enumerate(steps, 1)}
+    return sorted({*first.values(), *last.values()})
+
+
+Step = Callable[[], None]
+Recipe = Callable[[Infra], "tuple[Step, Step]"]
+"""How to begin a thing, and how to end it."""
+
+
+def plainly(make: Callable[[Infra], Resource]) -> Recipe:
+    def recipe(infra: Infra) -> tuple[Step, Step]:
+        resource = make(infra)
+        return (lambda: resource.start() and None), resource.stop
+
+    return recipe
+
+
+def in_lab(declare: Callable[[Lab], object]) -> Recipe:
+    """Begins with the first look at what is declared in a lab."""
+
+    def recipe(infra: Infra) -> tuple[Step, Step]:
+        lab = infra.lab()
+
+        def begin() -> None:
+            lab.start()
+            declare(lab)
+            lab.up()
+
+        return begin, lab.stop
+
+    return recipe
+
+
+def whole_lab(lab: Lab) -> None:
+    sw, r = lab.bridge(), lab.router()
+    a, b, far = lab.host("a"), lab.host("b", isolate=["pid", "user", "mount"]), lab.host("far")
+    for node in (a, b, r):
+        lab.link(node, sw)
+    lab.link(r, far)
+    lab.up()
+    lab.link(far, lab.host("late"))
+
+
+def used_lab(lab: Lab) -> None:
+    a, b, far = lab.host("a"), lab.host("b", isolate=["pid", "user", "mount"]), lab.host("far")
+    lab.link(a, b)
+    lab.link(b, far)
+    a.run(["true"])
+    b.spawn(["sleep", "60"])
+    far.call(int)
+    lab.links[0].down()
+    lab.links[0].up()
+    assert a.routes
+    a.sysctl["net.ipv4.ip_forward"] = "1"
+
+
+def two_on(switch: Callable[[Lab], Switch]) -> Callable[[Lab], None]:
+    def declare(lab: Lab) -> None:
+        sw = switch(lab)
+        for name in ("a", "b"):
+            lab.link(lab.host(name), sw)
+        lab.up()
+
+    return declare
+
+
+def entrance(infra: Infra) -> Entrance:
+    return infra._services.entrance
+
+
+RECIPES: dict[type[Resource], list[Recipe]] = {
+    Guard: [plainly(lambda infra: Guard("test", private=("/run",)))],
+    Lease: [plainly(lambda infra: Lease())],
+    Entrance: [plainly(lambda infra: Entrance())],
+    NetNamespace: [plainly(lambda infra: NetNamespace("x", entrance(infra), {"net.ipv4.ip_forward": "1"}))],
+    Switch: [in_lab(two_on(lambda lab: lab.bridge()))],
+    LinuxBridge: [in_lab(two_on(lambda lab: lab.bridge()))],
+    Host: [in_lab(lambda lab: lab.host())],
+    Router: [in_lab(lambda lab: lab.router())],
+    IsolatedHost: [in_lab(lambda lab: lab.host(isolate=[*ISOLATIONS])), in_lab(lambda lab: lab.host(isolate=["uts"]))],
+    Lab: [in_lab(whole_lab), in_lab(used_lab)],
+    OvsInstance: [plainly(lambda infra: OvsInstance("test", entrance(infra)))],
+    OvsBridge: [in_lab(two_on(lambda lab: lab.ovs(private=True)))],
+    OvsPool: [plainly(lambda infra: OvsPool(entrance(infra)))],
+    Infra: [plainly(lambda infra: Infra())],
+}
+
+
+def resources() -> list[type[Resource]]:
+    for module in pkgutil.walk_packages(pytest_infra.__path__, "pytest_infra."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+    def below(kind: type[Resource]) -> Iterator[type[Resource]]:
+        for child in kind.__subclasses__():
+            if child.__module__.startswith("pytest_infra."):
+                yield child
+                yield from below(child)
+
+    return list(dict.fromkeys(below(Resource)))
+
+
+def lab_is_up(end: Step) -> bool:
+    """What fails afterwards, in a lab that is up, may be an error of the operating system."""
+    resource = getattr(end, "__self__", None)
+    return isinstance(resource, Lab) and resource.started and not resource._new
+
+
+def test_every_resource_has_a_recipe():
+    assert sorted(kind.__qualname__ for kind in resources()) == sorted(kind.__qualname__ for kind in RECIPES)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(recipe, id=f"{kind.__name__}-{number}")
+        for kind, recipes in RECIPES.items()
+        for number, recipe in enumerate(recipes)
+    ],
+)
+@pytest.mark.timeout(300)
+def test_each_step_fails_in_turn_and_nothing_is_left(infra, nothing_left, recipe):
+    fail_each_step(infra, nothing_left, recipe)
+
+
+def test_a_leak_is_found(infra, nothing_left):
+    opened = []
+
+    class Leaky(Resource):
+        def _start(self, undo: ExitStack) -> None:
+            opened.append(os.open("/dev/null", os.O_RDONLY))
+            undo.enter_context(NetNamespace("x", entrance(infra)))
+            undo.callback(os.close, opened.pop())
+
+    with pytest.raises(AssertionError, match=r"^step \d+, \('\S+unshare', 'namespace.py:\d+', "):
+        fail_each_step(infra, nothing_left, plainly(lambda infra: Leaky()))
+    for fd in opened:
+        os.close(fd)
+
+
+def fail_each_step(infra: Infra, nothing_left: Step, recipe: Recipe) -> None:
+    begin, end = recipe(infra)  # once without a fault: modules are imported, caches filled
+    begin()
+    end()
+    nothing_left()
+    begin, end = recipe(infra)
+    with faults(infra) as whole:
+        begin()
+    end()
+    failed = []
+    for number in worth_trying(whole.steps):
+        begin, end = recipe(infra)
+        with faults(infra, number) as one:
+            error = attempt(begin)
+        assert error is None or one.failed, f"an error of its own: {error!r}"
+        assert isinstance(error, InfraError | None) or lab_is_up(end), f"{one.failed}: {error!r}"
+        end()
+        try:
+            nothing_left()
+        except WaitTimeout as left:
+            raise AssertionError(f"step {number}, {one.failed}") from left
+        failed.append(one.failed)
+    assert len(failed) >= 2
+
+
+def attempt(begin: Step) -> Exception | None:
+    try:
+        begin()
+    except (InfraError, OSError) as error:
+        return error
+    return None
