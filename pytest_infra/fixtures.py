@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from .net.ovs import OvsBridge
     from .session import Infra
 
-__all__ = ["LabFactory", "demand_run", "infra", "lab", "lab_factory", "netns", "ovs_bridge"]
+__all__ = ["BEFORE_END", "SESSION", "LabFactory", "demand_run", "infra", "lab", "lab_factory", "netns", "ovs_bridge"]
+
+SESSION = pytest.StashKey["Infra"]()
+"""Where a run keeps its session, for the plugin."""
+BEFORE_END = pytest.StashKey[Callable[[pytest.Item, "Lab"], None]]()
+"""Called with a test and its lab before that ends."""
 
 
 def demand_run(config: pytest.Config) -> None:
@@ -60,7 +65,9 @@ def infra(pytestconfig: pytest.Config) -> Iterator[Infra]:
     from .session import Infra
 
     with Infra() as session:
+        pytestconfig.stash[SESSION] = session
         yield session
+    del pytestconfig.stash[SESSION]
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +82,7 @@ def lab(infra: Infra, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """An empty lab of the test's own; it ends with the test."""
     with infra.lab(re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")) as lab:
         yield lab
+        request.config.stash[BEFORE_END](request.node, lab)
 
 
 @pytest.fixture

@@ -19,7 +19,9 @@ from .core.process import Process
 from .core.resource import Facts, Resource
 from .net.bridge import LinuxBridge
 from .net.capture import Capture
-from .net.diagnosis import Journal
+from .net.counters import Counters
+from .net.diagnosis import Journal, count_all
+from .net.entries import entries
 from .net.host import Host
 from .net.isolated import IsolatedHost, check_isolation
 from .net.link import Link
@@ -336,14 +338,9 @@ class Lab(Resource):
 
     def _publish(self) -> None:
         """Tell ``pytest-infra shell`` how to enter the nodes, and what the guard shows of their processes."""
-        shared = {kind: f"/proc/{self._guard.pid}/ns/{kind}" for kind in ("pid", "mnt")} if self._guard else {}
-        spaces = {node.name: node.namespaces() for node in self.nodes.values()}
-        spaces |= {switch.name: {"net": switch.namespace.fd} for switch in self.switches.values()}
-        nodes = {}
-        for name, fds in spaces.items():
-            own = {kind: f"/proc/{os.getpid()}/fd/{fd}" for kind, fd in fds.items() if fd >= 0}
-            nodes[name] = {"namespaces": {**shared, **own}}
-        self._entry = self._services.lease.publish(self.name, {"nodes": nodes}, self._entry)
+        guard = self._guard.pid if self._guard else None
+        facts = entries((*self.nodes.values(), *self.switches.values()), os.getpid(), guard)
+        self._entry = self._services.lease.publish(self.name, facts, self._entry)
 
     def _withdraw(self) -> None:
         if self._entry is not None:
@@ -381,12 +378,9 @@ class Lab(Resource):
         Raises:
             BadInput: there is none; the text lists those that there are.
         """
-        try:
-            return self.nodes[name]
-        except KeyError:
-            raise BadInput(
-                f"no node {name!r} in the lab {self.name}; there are {', '.join(self.nodes) or 'none'}"
-            ) from None
+        if name not in self.nodes:
+            raise BadInput(f"no node {name!r} in the lab {self.name}; there are {', '.join(self.nodes) or 'none'}")
+        return self.nodes[name]
 
     def describe(self) -> Facts:
         """The lab as data: nodes, switches, links."""
@@ -397,6 +391,10 @@ class Lab(Resource):
             "links": [link.describe() for link in self.links],
         }
 
+    def counters(self) -> dict[str, Counters]:
+        """What the kernel has counted so far, by node and switch; nothing is settled for it."""
+        return count_all((*self.nodes.values(), *self.switches.values()))
+
     def diagnose(self) -> Iterator[Artifact]:
         """What every node and switch has now, background processes, commands, captures."""
-        return self.journal.diagnose({**self.describe(), "up": self.started}, self.nodes, self.switches)
+        return self.journal.diagnose({**self.describe(), "up": not self._new}, self.nodes, self.switches)

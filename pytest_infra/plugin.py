@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from .core.errors import Unavailable
+from .evidence import Evidence, add_options, read_settings
 from .fixtures import demand_run, infra, lab, lab_factory, netns, ovs_bridge
 
 __all__ = ["infra", "lab", "lab_factory", "netns", "ovs_bridge"]
@@ -73,6 +74,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="say what this machine has and lacks, and end (with status 1 where it lacks something)",
     )
+    add_options(parser, group)
     parser.addini("infra", "run the tests that need real infrastructure", type="bool", default=False)
     parser.addini("infra_require", "what must be there for --infra", type="args", default=[])
 
@@ -134,6 +136,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings.pause:
         _check_pause(config)
     if settings.enabled:
+        config.pluginmanager.register(Evidence(config, read_settings(config)), "infra-evidence")
         config.add_cleanup(_end_in_order())
         if not hasattr(config, "workerinput"):
             _check_required(settings)

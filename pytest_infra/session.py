@@ -45,6 +45,11 @@ class Infra(Resource):
         for lab in tuple(self._services.labs):
             lab.stop()
 
+    @property
+    def labs(self) -> tuple[Lab, ...]:
+        """The labs that are up."""
+        return tuple(sorted(self._services.labs, key=lambda lab: lab.name)) if self.started else ()
+
     @staticmethod
     def _ovs_pool(entrance: Entrance) -> OvsPool:
         from .net.ovs_pool import OvsPool

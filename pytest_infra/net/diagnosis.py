@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .host import Host
     from .switch import Switch
 
-__all__ = ["Journal", "diagnose_network", "network_state"]
+__all__ = ["Journal", "count_all", "diagnose_network", "network_state"]
 
 _PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "nftables": ("nft", "-a", "list", "ruleset"),
@@ -33,6 +33,7 @@ _PROGRAMS: Mapping[str, tuple[str, ...]] = {
 }
 """What is asked of other people's programs, where they are installed."""
 _PROGRAM_S = 5.0
+_RULES_OF_THE_KERNEL = 3
 _COMMANDS_KEPT = 1000
 _NOISE = ("nf_conntrack_count", "ns_last_pid", "random", "secret", ".route.flush", "nf_conntrack_buckets", "/mtu")
 _BEGIN_AS = {"conf": "default", "neigh": "lo"}
@@ -50,6 +51,12 @@ def network_state(namespace: NetNamespace) -> dict[str, Any]:
         }
 
 
+def count_all(owners: Iterable[Host | Switch]) -> dict[str, Counters]:
+    """The counters of each node or switch that is there."""
+    spaces = {owner.name: getattr(owner, "namespace", None) for owner in owners}
+    return {name: space.within(read_counters) for name, space in spaces.items() if space and space.fd >= 0}
+
+
 def diagnose_network(namespace: NetNamespace) -> Iterator[Artifact]:
     """The state of one namespace: ``state.json`` for programs, the rest for people; nothing where it is gone."""
     if namespace.fd < 0:
@@ -63,9 +70,11 @@ def diagnose_network(namespace: NetNamespace) -> Iterator[Artifact]:
     yield Artifact("counters.txt", _counters(state["counters"]))
     yield Artifact("sysctl.txt", _text_or_error(lambda: _lines(_changed_sysctl(namespace))))
     for name, argv in _PROGRAMS.items():
+        if name == "queues" and all(item.qdisc in ("", "noqueue") for item in state["interfaces"].values()):
+            continue
         if path := find_program(argv[0]):
             text = _text_or_error(lambda argv=argv, path=path: _ask(namespace, [path, *argv[1:]]))  # type: ignore[misc]
-            if text:
+            if text and not (name == "rules" and text.count("\n") == _RULES_OF_THE_KERNEL):
                 yield Artifact(f"{name}.txt", text)
 
 

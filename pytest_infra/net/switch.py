@@ -42,6 +42,10 @@ class Switch(Resource):
         with self.namespace.netlink() as netlink:
             return read_interfaces(netlink)
 
+    def namespaces(self) -> dict[str, int]:
+        """The descriptors of its namespaces, by their names under /proc/PID/ns."""
+        return {"net": self.namespace.fd} if hasattr(self, "namespace") else {}
+
     def master_index(self) -> int:
         """The interface index of the bridge that new ports are made ports of at once; 0 where `attach` does it."""
         return 0
