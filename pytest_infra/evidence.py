@@ -17,7 +17,7 @@ import pytest
 
 from .core.errors import CheckFailed, Unavailable
 from .core.evidence import Artifact, attached
-from .fixtures import BEFORE_END, SESSION
+from .fixtures import BEFORE_END, RECORD, SESSION
 
 if TYPE_CHECKING:
     from .lab import Lab
@@ -60,6 +60,8 @@ class Choice:
 
 _WHEN = ("never", "on-failure", "always")
 _ARTIFACTS = Choice("artifacts", _WHEN, "on-failure", "when to write a folder of evidence for a test")
+_PCAP = Choice("pcap", ("off", *_WHEN[1:]), "off", "when to add the latest frames of every interface to that folder")
+_CAPTURES = "captures/"
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,18 @@ class EvidenceSettings:
     """What is kept of a test."""
 
     artifacts: str
+    pcap: str
     folder: Path
+
+    def covers(self, failed: bool) -> tuple[bool, bool]:
+        """Whether everything, and whether the frames, are kept of a test that has failed, or passed."""
+        wanted = ("on-failure", "always") if failed else ("always",)
+        return self.artifacts in wanted, self.pcap in wanted
 
 
 def add_options(parser: pytest.Parser, group: Any) -> None:
     """The options about evidence."""
-    for choice in (_ARTIFACTS,):
+    for choice in (_ARTIFACTS, _PCAP):
         group.addoption(
             f"--infra-{choice.name}",
             dest=choice.key,
@@ -99,7 +107,7 @@ def read_settings(config: pytest.Config) -> EvidenceSettings:
     else:
         folder = root / (config.getini("infra_artifacts_dir") or "infra-artifacts")
     config.option.infra_artifacts_dir = str(folder)
-    return EvidenceSettings(_ARTIFACTS.value(config), folder)
+    return EvidenceSettings(_ARTIFACTS.value(config), _PCAP.value(config), folder)
 
 
 class Evidence:
@@ -109,6 +117,7 @@ class Evidence:
         self._config = config
         self._settings = settings
         config.stash[BEFORE_END] = self._before_end
+        config.stash[RECORD] = settings.pcap != "off"
 
     def _labs(self) -> tuple[Lab, ...]:
         session = self._config.stash.get(SESSION, None)
@@ -118,7 +127,7 @@ class Evidence:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """What a lab that is older than the test has counted so far."""
         if self._settings.artifacts != "never" and (labs := self._labs()):
-            item.stash[_BEFORE] = {lab: lab.counters() for lab in labs}
+            item.stash[_BEFORE] = {lab: _counters(lab) for lab in labs}
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -127,32 +136,34 @@ class Evidence:
         """Take the evidence of a phase that has failed, and say in the report where it is."""
         error = call.excinfo.value if call.excinfo is not None else None
         failing = error is not None and not isinstance(error, Unavailable | pytest.skip.Exception)
-        if isinstance(error, CheckFailed) and self._settings.artifacts != "never":
+        if isinstance(error, CheckFailed) and any(self._settings.covers(failed=True)):
             _add_row(error, self._folder(item).path / call.when)
         report = yield
-        if self._wanted(report):
-            self._take(item, report, error if failing else None)
+        everything, frames = self._settings.covers(report.failed)
+        if (everything or frames) and (report.failed or (report.passed and report.when == "call")):
+            self._take(item, report, error if failing else None, everything)
         elif _FOLDER in item.stash:
             item.stash[_FOLDER].discard()  # an expected failure
         return report
-
-    def _wanted(self, report: pytest.TestReport) -> bool:
-        mode = self._settings.artifacts
-        return (mode != "never" and report.failed) or (mode == "always" and report.when == "call" and report.passed)
 
     def _folder(self, item: pytest.Item) -> EvidenceFolder:
         from .reporting.artifacts import EvidenceFolder
 
         return item.stash.setdefault(_FOLDER, EvidenceFolder(self._settings.folder, item.nodeid))
 
-    def _take(self, item: pytest.Item, report: pytest.TestReport, error: BaseException | None) -> None:
-        labs: list[list[Artifact]] = [list(_of_lab(lab, item.stash.get(_BEFORE, {}).get(lab))) for lab in self._labs()]
+    def _take(
+        self, item: pytest.Item, report: pytest.TestReport, error: BaseException | None, everything: bool
+    ) -> None:
+        note = f"{item.nodeid} ({report.when}) {report.outcome}" + (f": {_first_line(error)}" if error else "")
+        labs: list[list[Artifact]] = [_of_lab(lab, item.stash.get(_BEFORE, {}).get(lab), note) for lab in self._labs()]
         ended = item.stash.setdefault(_ENDED, [])
         labs += ended
         if with_error := attached(error):
             labs.append(with_error)
-        loose = list(_report_of(error))
-        if labs or loose:
+        loose = list(_report_of(error)) if everything else []
+        if not everything:
+            labs = [[part for part in lab if part.name.startswith(_CAPTURES)] for lab in labs]
+        if any(labs) or loose:
             folder, text = self._folder(item).write(report.when or "call", labs, loose)
             report.sections.append((_SECTION, text))
             for properties in (item.user_properties, report.user_properties):
@@ -160,8 +171,8 @@ class Evidence:
 
     def _before_end(self, item: pytest.Item, lab: Lab) -> None:
         """A test's lab is about to end; where something before it has failed in the teardown, look at it now."""
-        if self._settings.artifacts != "never" and _teardown_has_failed():
-            item.stash.setdefault(_ENDED, []).append(list(_of_lab(lab, None)))
+        if any(self._settings.covers(failed=True)) and _teardown_has_failed():
+            item.stash.setdefault(_ENDED, []).append(_of_lab(lab, None, f"{item.nodeid} (teardown) failed"))
 
 
 def _add_row(error: CheckFailed, folder: Path) -> None:
@@ -177,14 +188,27 @@ def _report_of(error: BaseException | None) -> Iterator[Artifact]:
         yield Artifact("report.json", as_json(error.report))
 
 
-def _of_lab(lab: Lab, before: dict[str, dict[str, int]] | None) -> Iterator[Artifact]:
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _of_lab(lab: Lab, before: dict[str, dict[str, int]] | None, note: str) -> list[Artifact]:
     """A lab's diagnosis; what cannot be taken must not hide the failure that it is about."""
+    found: list[Artifact] = []
+    lab.journal.note = note
     try:
-        yield from lab.diagnose()
+        found.extend(lab.diagnose())
         if before is not None:
-            yield from _grown(before, lab.counters())
+            found.extend(_grown(before, _counters(lab)))
     except Exception as error:  # noqa: BLE001
-        yield Artifact("diagnosis-failed.txt", f"{type(error).__name__}: {error}\n")
+        found.append(Artifact("diagnosis-failed.txt", f"{type(error).__name__}: {error}\n"))
+    return found
+
+
+def _counters(lab: Lab) -> dict[str, dict[str, int]]:
+    from .net.diagnosis import count_all
+
+    return count_all((*lab.nodes.values(), *lab.switches.values()))
 
 
 def _grown(before: dict[str, dict[str, int]], after: dict[str, dict[str, int]]) -> Iterator[Artifact]:

@@ -17,10 +17,23 @@ if TYPE_CHECKING:
     from .net.ovs import OvsBridge
     from .session import Infra
 
-__all__ = ["BEFORE_END", "SESSION", "LabFactory", "demand_run", "infra", "lab", "lab_factory", "netns", "ovs_bridge"]
+__all__ = [
+    "BEFORE_END",
+    "RECORD",
+    "SESSION",
+    "LabFactory",
+    "demand_run",
+    "infra",
+    "lab",
+    "lab_factory",
+    "netns",
+    "ovs_bridge",
+]
 
 SESSION = pytest.StashKey["Infra"]()
 """Where a run keeps its session, for the plugin."""
+RECORD = pytest.StashKey[bool]()
+"""Whether the latest frames of every lab are kept."""
 BEFORE_END = pytest.StashKey[Callable[[pytest.Item, "Lab"], None]]()
 """Called with a test and its lab before that ends."""
 
@@ -64,7 +77,7 @@ def infra(pytestconfig: pytest.Config) -> Iterator[Infra]:
     demand_run(pytestconfig)
     from .session import Infra
 
-    with Infra() as session:
+    with Infra(record=pytestconfig.stash.get(RECORD, False)) as session:
         pytestconfig.stash[SESSION] = session
         yield session
     del pytestconfig.stash[SESSION]

@@ -19,8 +19,7 @@ from .core.process import Process
 from .core.resource import Facts, Resource
 from .net.bridge import LinuxBridge
 from .net.capture import Capture
-from .net.counters import Counters
-from .net.diagnosis import Journal, count_all
+from .net.diagnosis import Journal
 from .net.entries import entries
 from .net.host import Host
 from .net.isolated import IsolatedHost, check_isolation
@@ -36,6 +35,7 @@ from .net.wiring import LinkOptions, wire
 if TYPE_CHECKING:
     from .net.ovs import OvsBridge
     from .net.ovs_pool import OvsPool
+    from .net.recorder import Recorder
 
 __all__ = ["Lab", "LabServices"]
 
@@ -50,9 +50,11 @@ class LabServices:
         entrance: makes and enters network namespaces.
         ovs_pool: the Open vSwitch instances.
         lease: tells others which labs are up.
+        recorder: has the latest frames of every lab; None where nobody asked for it.
     """
 
-    def __init__(self, entrance: Entrance, ovs_pool: OvsPool, lease: Lease) -> None:
+    def __init__(self, entrance: Entrance, ovs_pool: OvsPool, lease: Lease, recorder: Recorder | None = None) -> None:
+        self.recorder = recorder
         self.entrance = entrance
         self.ovs_pool = ovs_pool
         self.lease = lease
@@ -84,7 +86,7 @@ class Lab(Resource):
         self._new: list[Host | Switch] = []
         self._new_links: list[Link] = []
         self._guard: Guard | None = None
-        self.journal = Journal()
+        self.journal = Journal(services.recorder)
         self._failure = ""
         self._settling = False
 
@@ -318,6 +320,7 @@ class Lab(Resource):
     def _make(self, resource: Host | Switch) -> None:
         try:
             self._stack.enter_context(resource)
+            self.journal.record(resource.namespace, self._stack)
         except (BadInput, Unavailable):
             raise
         except InfraError as error:
@@ -390,10 +393,6 @@ class Lab(Resource):
             "switches": [switch.describe() for switch in self.switches.values()],
             "links": [link.describe() for link in self.links],
         }
-
-    def counters(self) -> dict[str, Counters]:
-        """What the kernel has counted so far, by node and switch; nothing is settled for it."""
-        return count_all((*self.nodes.values(), *self.switches.values()))
 
     def diagnose(self) -> Iterator[Artifact]:
         """What every node and switch has now, background processes, commands, captures."""

@@ -14,6 +14,7 @@ from .net.namespace import Entrance
 
 if TYPE_CHECKING:
     from .net.ovs_pool import OvsPool
+    from .net.recorder import Recorder
 
 __all__ = ["Infra"]
 
@@ -27,18 +28,23 @@ class Infra(Resource):
             a, b = lab.host("a"), lab.host("b")
             lab.link(a, b)
             assert_reachable(a, b)
+
+    Args:
+        record: whether the latest frames of every lab are kept for its evidence.
     """
 
     requires = (PRIVILEGE,)
 
-    def __init__(self) -> None:
+    def __init__(self, *, record: bool = False) -> None:
         self._labs = 0
+        self._record = record
 
     def _start(self, undo: ExitStack) -> None:
         self.lease = undo.enter_context(Lease())
         entrance = undo.enter_context(Entrance())
         self._machine = Machine()
-        self._services = LabServices(entrance, undo.enter_context(self._ovs_pool(entrance)), self.lease)
+        pool = undo.enter_context(self._ovs_pool(entrance))
+        self._services = LabServices(entrance, pool, self.lease, self._recorder(undo))
         undo.callback(self._end_labs)
 
     def _end_labs(self) -> None:
@@ -49,6 +55,13 @@ class Infra(Resource):
     def labs(self) -> tuple[Lab, ...]:
         """The labs that are up."""
         return tuple(sorted(self._services.labs, key=lambda lab: lab.name)) if self.started else ()
+
+    def _recorder(self, undo: ExitStack) -> Recorder | None:
+        if not self._record:
+            return None
+        from .net.recorder import Recorder
+
+        return undo.enter_context(Recorder())
 
     @staticmethod
     def _ovs_pool(entrance: Entrance) -> OvsPool:

@@ -151,10 +151,12 @@ class Capture(Resource):
         target.write_bytes(self.content())
         return target
 
-    def content(self) -> bytes:
-        """The frames so far as the content of a pcapng file."""
+    def content(self, note: str = "") -> bytes:
+        """The frames so far as the content of a pcapng file; `note` is a comment on the file and on the last frame."""
         comment = f"captured at {self.port}" + (f", filter {self.filter!r}" if self.filter else "")
-        return pcapng(self.frames, comment=comment)
+        frames = self.frames
+        last = {len(frames) - 1: note} if note else {}
+        return pcapng(frames, comment="; ".join(filter(None, [comment, note])), comments=last)
 
     def describe(self) -> Facts:
         """Where it captures what."""

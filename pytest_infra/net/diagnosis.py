@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InfraError, reason
@@ -15,12 +16,14 @@ from ..core.report import as_json
 from ..core.requirement import find_program
 from .counters import Counters, read_counters
 from .namespace import NetNamespace
+from .pcapng import pcapng
 from .reading import read_addresses, read_interfaces, read_neighbours, read_routes
 from .sysctl import read_all_sysctl
 
 if TYPE_CHECKING:
     from .capture import Capture
     from .host import Host
+    from .recorder import Recorder
     from .switch import Switch
 
 __all__ = ["Journal", "count_all", "diagnose_network", "network_state"]
@@ -140,9 +143,17 @@ def _of_new_interfaces(name: str) -> str:
 
 
 class Journal:
-    """What happened in a lab, for its evidence: commands, background processes, captures."""
+    """What happened in a lab, for its evidence: commands, background processes, captures, recorded frames.
 
-    def __init__(self) -> None:
+    Args:
+        recorder: has the latest frames; None where nobody asked for it.
+    """
+
+    def __init__(self, recorder: Recorder | None = None) -> None:
+        self.note = ""
+        """Why the evidence is taken: a comment in capture files, on the file and on the last frame."""
+        self._recorder = recorder
+        self._recorded: list[NetNamespace] = []
         self.commands: deque[tuple[str, str]] = deque(maxlen=_COMMANDS_KEPT)
         """The latest ones, as node and shell line."""
         self.processes: list[Process] = []
@@ -151,6 +162,30 @@ class Journal:
     def ran(self, where: str, argv: Sequence[str]) -> None:
         """Remember that a command was started."""
         self.commands.append((where, shlex.join(argv)))
+
+    def record(self, namespace: NetNamespace, undo: ExitStack) -> None:
+        """Have the latest frames of a namespace at hand, if that was asked for."""
+        if self._recorder is not None and self._recorder.watch(namespace):
+            if not self._recorded:
+                undo.callback(self._forget)
+            self._recorded.append(namespace)
+
+    def _forget(self) -> None:
+        assert self._recorder is not None
+        self._recorder.drop(self._recorded)
+        self._recorded.clear()
+
+    def _frames(self, owners: Iterable[Host | Switch]) -> Iterator[Artifact]:
+        for number, capture in enumerate(self.captures, 1):
+            name = f"captures/{number}-{capture.port.node.name}-{capture.port.name}.pcapng"
+            yield Artifact(name, capture.content(self.note))
+        if self._recorder is not None:
+            names = {port.index: str(port) for owner in owners for port in owner.ports}
+            frames = self._recorder.frames(self._recorded, names)
+            last = {len(frames) - 1: self.note} if self.note else {}
+            lost = self._recorder.lost(self._recorded)
+            comment = "; ".join(filter(None, [self.note, f"{lost} frames are missing in between" if lost else ""]))
+            yield Artifact("captures/all.pcapng", pcapng(frames, comment=comment, comments=last))
 
     def diagnose(
         self, facts: Mapping[str, Any], nodes: Mapping[str, Host], switches: Mapping[str, Switch]
@@ -170,8 +205,7 @@ class Journal:
                 [" ".join(item["argv"]), item["ending"], "-- stdout", item["stdout"], "-- stderr", item["stderr"]]
             )
             yield Artifact(f"{item['where']}/process-{item['pid']}.txt", text)
-        for number, capture in enumerate(self.captures, 1):
-            yield Artifact(f"captures/{number}-{capture.port.node.name}-{capture.port.name}.pcapng", capture.content())
+        yield from self._frames(owners)
 
 
 def _planned(network: Any, hop: Any) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import select
 import socket
 import struct
@@ -50,6 +51,16 @@ def _attach(sock: socket.socket, program: bytes) -> None:
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program) // 8, ctypes.addressof(code)))
 
 
+def _bind(sock: socket.socket, index: int) -> None:
+    """Have a packet socket receive everything at an interface, or with 0 at all; `socket.bind` wants a name."""
+    import ctypes
+
+    address = struct.pack("=H2si12x", socket.AF_PACKET, struct.pack("!H", _ETH_P_ALL), index)
+    if ctypes.CDLL(None, use_errno=True).bind(sock.fileno(), address, len(address)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
 class Ring:
     """The socket and its memory; make it in the network namespace, read it from anywhere."""
 
@@ -61,8 +72,7 @@ class Ring:
             _attach(self._socket, program)  # before it is bound, so that no packet gets past it
             self._socket.setsockopt(_SOL_PACKET, _RX_RING, request)
             self._memory = mmap.mmap(self._socket.fileno(), size)
-            name = socket.if_indextoname(index) if index else ""
-            self._socket.bind((name, _ETH_P_ALL))
+            _bind(self._socket, index)
         except BaseException:
             self.close()
             raise
@@ -156,9 +166,9 @@ class RecorderRing(Ring):
         return status, packets, first
 
     def release(self) -> None:
-        """Give the oldest full blocks back until two are free."""
+        """Give the oldest full blocks back until half of them are free."""
         free = sum(not self._block(number)[0] & _USER for number in range(self._blocks))
-        while free < 2 and self._block(self._oldest)[0] & _USER:
+        while free < self._blocks // 2 and self._block(self._oldest)[0] & _USER:
             at = self._oldest * self._block_bytes + _BLOCK_AT
             self._memory[at : at + 4] = bytes(4)
             self._oldest = (self._oldest + 1) % self._blocks

@@ -276,3 +276,42 @@ def test_a_value_that_nobody_knows(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("--infra")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*infra_artifacts*: 'sometimes' is none of never, on-failure, always"])
+
+
+@pytest.mark.parametrize(
+    ("options", "passed", "failed"),
+    [
+        ((), None, False),
+        (("--infra-pcap=on-failure",), None, True),
+        (("--infra-pcap=always",), True, True),
+        (("--infra-pcap=on-failure", "--infra-artifacts=never"), None, True),
+        (("--infra-pcap=always", "-n2"), True, True),
+    ],
+)
+def test_frames_are_added_when_asked_for(
+    pytester: pytest.Pytester, options: tuple[str, ...], passed: bool | None, failed: bool
+) -> None:
+    path = pytester.makepyfile(
+        LAB
+        + """
+    def test_fine(two):
+        assert_reachable(two.node("a"), two.node("b"))
+
+    def test_cut(two):
+        assert_reachable(two.node("a"), two.node("b"))
+        two.links[1].down()
+        assert_reachable(two.node("a"), two.node("b"))
+    """
+    )
+    pytester.runpytest_subprocess("--infra", *options).assert_outcomes(passed=1, failed=1)
+    for name, wanted in (("test_fine", passed), ("test_cut", failed)):
+        folder = pytester.path / f"infra-artifacts/{path.name}-{name}/call"
+        assert folder.exists() == (wanted is not None)
+        if wanted is not None:
+            assert (folder / "captures/all.pcapng").exists() == wanted
+        if wanted and name == "test_cut":
+            content = (folder / "captures/all.pcapng").read_bytes()
+            assert f"{path.name}::test_cut (call) failed: a cannot reach b".encode() in content
+            assert b"sw1:sw1-p1" in content
+    if "--infra-artifacts=never" in options:
+        assert names(folder) == {"captures/all.pcapng", "reproduce.md"}
