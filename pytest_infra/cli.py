@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from .core import linux, userns
@@ -67,13 +68,19 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _list(_: argparse.Namespace) -> int:
     for lease in leases():
-        pid, argv = lease.session.get("pid", "?"), " ".join(lease.session.get("argv", ()))
+        pid, argv = lease.session.get("pid", "?"), _short(" ".join(lease.session.get("argv", ())).split(), 20, " ")
         age_s = time.time() - lease.session.get("started", time.time())
         state = f"up for {age_s:.0f} s" if lease.alive else "dead; pytest-infra clean removes what it left"
         sys.stdout.write(f"session {pid}, {state}: {argv}\n")
         for name, facts in lease.labs.items():
-            sys.stdout.write(f"  lab {name}: {', '.join(facts.get('nodes', {}))}\n")
+            sys.stdout.write(f"  lab {name}: {_short(list(facts.get('nodes', {})), 20, ', ')}\n")
     return 0
+
+
+def _short(words: Sequence[str], most: int, between: str) -> str:
+    """The words on one line; of more than `most`, the first ones and how many there are."""
+    rest = f" … ({len(words)} in all)" if len(words) > most else ""
+    return between.join(words[:most]) + rest
 
 
 def _clean(_: argparse.Namespace) -> int:
@@ -111,7 +118,10 @@ def _find_node(lab: str, node: str) -> tuple[LeaseState, Mapping[str, Any]]:
 def _shell(options: argparse.Namespace) -> int:
     lease, node = _find_node(options.lab, options.node)
     env = {**os.environ, **node.get("env", {})}
+    folder = os.getcwd()
     _enter(lease.session["pid"], node["namespaces"])
+    with suppress(OSError):  # a mount namespace is entered at its root; the node may not have this folder
+        os.chdir(folder)
     if options.command:
         return _call(options.command, env)
     shell = os.environ.get("SHELL") or "/bin/sh"

@@ -6,11 +6,12 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .core.caller import caller_line
-from .core.errors import BadInput, InfraError, StartFailed, Unavailable, reason
+from .core.errors import BadInput, InfraError, StartFailed, Unavailable
 from .core.evidence import Artifact, attach, says_something
 from .core.guard import Guard
 from .core.lease import Lease
@@ -28,7 +29,7 @@ from .net.namespace import Entrance
 from .net.plan import AddressPlan, plan_routes, segments_of
 from .net.port import Port
 from .net.router import Router
-from .net.settle import forget_unresolved, restore, settle
+from .net.settle import forget_unresolved, not_made, restore, settle
 from .net.switch import Switch
 from .net.wiring import LinkOptions, wire
 
@@ -43,23 +44,20 @@ H = TypeVar("H", bound=Host)
 S = TypeVar("S", bound=Switch)
 
 
+@dataclass(eq=False)
 class LabServices:
-    """What the labs of a session share.
+    """What the labs of a session share."""
 
-    Args:
-        entrance: makes and enters network namespaces.
-        ovs_pool: the Open vSwitch instances.
-        lease: tells others which labs are up.
-        recorder: has the latest frames of every lab; None where nobody asked for it.
-    """
-
-    def __init__(self, entrance: Entrance, ovs_pool: OvsPool, lease: Lease, recorder: Recorder | None = None) -> None:
-        self.recorder = recorder
-        self.entrance = entrance
-        self.ovs_pool = ovs_pool
-        self.lease = lease
-        self.labs: set[Lab] = set()
-        """Those that are up."""
+    entrance: Entrance
+    """Makes and enters network namespaces."""
+    ovs_pool: OvsPool
+    """The Open vSwitch instances."""
+    lease: Lease
+    """Tells others which labs are up."""
+    recorder: Recorder | None = None
+    """Has the latest frames of every lab; None where nobody asked for it."""
+    labs: set[Lab] = field(default_factory=set)
+    """Those that are up."""
 
 
 class Lab(Resource):
@@ -81,19 +79,23 @@ class Lab(Resource):
         self.links: list[Link] = []
         self._services = services
         self._macs = MacPool(name.encode())
-        self._addresses = AddressPlan(name.encode())
+        self._addresses = AddressPlan(name.encode(), ipv6=os.path.exists("/proc/net/if_inet6"))
         self._numbers: defaultdict[str, count[int]] = defaultdict(lambda: count(1))
         self._new: list[Host | Switch] = []
         self._new_links: list[Link] = []
         self._guard: Guard | None = None
         self.journal = Journal(services.recorder)
         self._failure = ""
+        self._began = False
         self._settling = False
 
     def __repr__(self) -> str:
         return f"<Lab {self.name}: {len(self.nodes)} nodes, {len(self.switches)} switches, {len(self.links)} links>"
 
     def _start(self, undo: ExitStack) -> None:
+        if self._began:
+            raise StartFailed(f"the lab {self.name} has ended, and cannot be used again; make another one")
+        self._began = True
         self._stack = undo
         self._entry: int | None = None
         self._services.labs.add(self)
@@ -313,7 +315,7 @@ class Lab(Resource):
             self._publish()
             del self._new[: len(new)], self._new_links[: len(links)]
         except OSError as error:
-            raise StartFailed(f"the lab {self.name} could not be made: {reason(error)}") from error
+            raise not_made(f"the lab {self.name}", error) from error
         finally:
             self._settling = False
 
@@ -325,11 +327,11 @@ class Lab(Resource):
             raise
         except InfraError as error:
             what = f"{resource.kind} {resource.name}, declared at {resource.declared_at}"
-            raise StartFailed(f"{what}, could not be made: {error}") from error
+            raise not_made(f"{what},", error) from error
 
     def _alive(self) -> None:
         if not self.started:
-            why = self._failure or "it has ended, or was never started"
+            why = self._failure or "it has ended, or was never started: use it in a with statement"
             raise StartFailed(f"the lab {self.name} is not up: {why}")
 
     def _restore(self, port: Port) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from .core.errors import Unavailable
+from .core.errors import CheckFailed, InfraError, Unavailable
 from .evidence import Evidence, add_options, read_settings
 from .fixtures import demand_run, infra, lab, lab_factory, netns, ovs_bridge
 
@@ -255,12 +255,27 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         known = capabilities()
         for name in names:
             demand(name, known)
-    if marks := list(item.iter_markers("infra_exclusive")):
-        from .core.lock import exclusive
-
+    if marks := _exclusive_marks(item):
         locks = item.stash[_LOCKS] = ExitStack()
-        for mark in sorted(marks, key=lambda mark: str(mark.args)):
-            locks.enter_context(exclusive(*mark.args, **mark.kwargs))
+        for name in sorted(marks):
+            _hold(marks[name], locks)
+
+
+def _exclusive_marks(item: pytest.Item) -> dict[str, pytest.Mark]:
+    """By name, as all tests must take several in the same order; of two for one name the closer to the test counts."""
+    marks = reversed(list(item.iter_markers("infra_exclusive")))
+    return {str(mark.args[0] if mark.args else mark.kwargs.get("name")): mark for mark in marks}
+
+
+def _hold(mark: pytest.Mark, locks: ExitStack) -> None:
+    """Take what an `infra_exclusive` marker names; it is given back with `locks`."""
+    from .core.lock import exclusive
+
+    try:
+        lock = exclusive(*mark.args, **mark.kwargs)
+    except TypeError as error:
+        pytest.fail(f"infra_exclusive: {str(error).replace('exclusive()', 'the marker')}", pytrace=False)
+    locks.enter_context(lock)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -277,14 +292,26 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """The one place where `Unavailable` becomes a skip."""
-    error = call.excinfo.value if call.excinfo is not None and call.when != "teardown" else None
-    if not isinstance(error, Unavailable) or item.config.stash[_SETTINGS].demands(error.what):
-        return (yield)
+    """The one place where `Unavailable` becomes a skip, which where it is an error no xfail marker excuses.
+
+    And an error's traceback ends at the user's line.
+    """
+    error = call.excinfo.value if call.excinfo is not None else None
+    if isinstance(error, (InfraError, CheckFailed)) and not item.config.getoption("fulltrace"):
+        from .core.caller import end_at_caller
+
+        end_at_caller(error)
+    report = yield
+    if not isinstance(error, Unavailable) or call.when == "teardown":
+        return report
+    vars(report).pop("wasxfail", None)
+    if item.config.stash[_SETTINGS].demands(error.what):
+        report.outcome = "failed"
+        return report
     skip = pytest.skip.Exception(str(error)).with_traceback(error.__traceback__)
     call.excinfo = pytest.ExceptionInfo.from_exception(skip)
-    report = yield
     path, line, _ = item.reportinfo()
+    report.outcome = "skipped"
     report.longrepr = (os.fspath(path), (line or 0) + 1, f"Skipped: {error}")
     vars(report)[_LACKS] = [error.what, error.why, error.remedy]  # JSON types: xdist sends it to the controller
     return report
@@ -306,8 +333,8 @@ class _Skips:
             terminalreporter.write_line(f"infra: {tests} skipped: {Unavailable(*lacks)}")
 
 
-def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
-    """With ``--infra-pause``, wait while the lab of the failed test is still up."""
+def pytest_exception_interact(node: pytest.Item | pytest.Collector, report: Any) -> None:
+    """With ``--infra-pause``, say why the test failed, and wait while its lab is still up."""
     config = node.config
     if not config.stash[_SETTINGS].pause:
         return
@@ -315,7 +342,7 @@ def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
     if capture is not None:
         capture.suspend(in_=True)
     try:
-        sys.stdout.write("\n" + "\n".join(_pause_text(node.nodeid)))
+        sys.stdout.write("\n" + "\n".join([report.longreprtext, "", *_pause_text(node.nodeid)]))
         sys.stdout.flush()
         sys.stdin.readline()
     finally:

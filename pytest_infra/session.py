@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from .core.errors import BadInput
 from .core.lease import Lease
 from .core.requirement import PRIVILEGE
 from .core.resource import Resource
@@ -80,7 +81,12 @@ class Infra(Resource):
 
         Args:
             name: for people; ``lab1``, ``lab2``, … by default.
+
+        Raises:
+            BadInput: the name is not printable text.
         """
+        if name is not None and not (isinstance(name, str) and name.isprintable()):
+            raise BadInput(f"lab name {name!r} cannot be used: printable text is wanted")
         self.start()
         self._labs += 1
         return Lab(name or f"lab{self._labs}", self._services)

@@ -231,6 +231,8 @@ def assert_path(
     __tracebackhide__ = True
     within_s = seconds("within", within)
     ends = choose_ends(a, b, family)
+    if isinstance(hops, str) or not isinstance(hops, Sequence):
+        raise BadInput(f"hops is a list of nodes, names or addresses; got {hops!r}")
     wanted = [_wanted(hop, ends) for hop in hops]
     if not wanted or not _matches(wanted[-1], str(ends.address), ends.destination):
         raise BadInput(

@@ -22,6 +22,10 @@ __all__ = [
 ]
 
 
+_LONGEST_COMMAND = 1000
+"""Characters of a command that a message shows."""
+
+
 class InfraError(Exception):
     """The test could not be carried out; nothing is said of the thing under test."""
 
@@ -93,7 +97,9 @@ class CommandFailed(InfraError):
         self.reason = reason or f"exit status {returncode}"
 
     def __str__(self) -> str:
-        lines = [f"{' '.join(self.argv)!r} in {self.where}: {self.reason}"]
+        command = " ".join(self.argv)
+        shown = command if len(command) <= _LONGEST_COMMAND else f"{command[:_LONGEST_COMMAND]}…"
+        lines = [f"{shown!r} in {self.where}: {self.reason}"]
         for label, text in (("stderr", self.stderr), ("stdout", self.stdout)):
             lines += [f"  {label}  {line}" for line in text.splitlines()[-10:]]
         return "\n".join(lines)

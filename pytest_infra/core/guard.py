@@ -124,7 +124,8 @@ class Guard(Resource):
 
         `options` are those of `subprocess.Popen`. The process is a child of this one, in a session of its own.
         """
-        options.setdefault("cwd", os.getcwd())
+        if "cwd" not in options:
+            options["cwd"] = os.getcwd()
         options.setdefault("start_new_session", True)
         return self._spawner.call_whole(self._enter_and_popen, argv, enter, options)
 

@@ -6,6 +6,7 @@ that keeps its parent's output open delays nobody, and what has been written so 
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import shlex
@@ -21,6 +22,7 @@ from .wait import until
 
 __all__ = ["Completed", "Popen", "Process", "await_end", "check_argv", "run", "spawn"]
 
+_LONGEST_POLL_MS = 2**31 - 1
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 Popen = Callable[..., "subprocess.Popen[bytes]"]
@@ -75,6 +77,14 @@ def _environment(env: Mapping[str, str] | None) -> dict[str, str]:
     return {**os.environ, "PATH": path, **(env or {})}
 
 
+def _folder(cwd: str | os.PathLike[str] | None) -> str:
+    """The folder to run in, from the root: the thread that starts a process may have another present folder."""
+    try:
+        return os.path.abspath(os.fspath(cwd)) if cwd is not None else os.getcwd()
+    except FileNotFoundError:
+        raise BadInput("the present folder is gone; name an absolute one with cwd=") from None
+
+
 def _memory_file(undo: ExitStack, name: str, content: str | bytes = b"") -> int:
     """A descriptor of a file in memory, at its beginning; a child may inherit it, a program started beside it not."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC)
@@ -90,12 +100,15 @@ def await_end(pid: int, within_s: float) -> bool:
     """Wait until a child of this process has ended, and leave it to be reaped; whether it has ended."""
     try:
         pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:  # another thread has reaped it
+    except OSError as error:
+        # It has been reaped. EINVAL: and its number still names its group or session, whose others live on.
+        if error.errno not in (errno.ESRCH, errno.EINVAL):
+            raise
         return True
     try:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        return bool(poll.poll(max(0.0, within_s) * 1000))
+        return bool(poll.poll(min(max(0.0, within_s) * 1000, _LONGEST_POLL_MS)))
     finally:
         os.close(pidfd)
 
@@ -115,12 +128,17 @@ class Process:
     ) -> None:
         self.argv = check_argv(argv)
         self.where = where
-        self._cwd = os.getcwd() if cwd is None else os.fspath(cwd)
+        self._cwd = _folder(cwd)
         self._began_s = time.monotonic()
         try:
             self._start(popen, input, _environment(env))
         except OSError as error:
-            raise self._not_started(error) from error
+            raise self._not_started(error) from (None if isinstance(error, FileNotFoundError) else error)
+        except ValueError as error:  # a NUL, a variable's name with "=", half a surrogate pair
+            if isinstance(error, BadInput):
+                raise
+            what = f"{self.argv[0]!r} cannot be given these arguments, variables and folder"
+            raise BadInput(f"{what}: {error}") from error
 
     def _start(self, popen: Popen, input: str | bytes | None, env: dict[str, str]) -> None:
         with ExitStack() as only_now, ExitStack() as undo:
@@ -197,7 +215,12 @@ class Process:
                 raise self._failed(self.returncode, f"ended with {self.returncode} before it wrote {text!r}")
             return ""
 
-        return until(look, within_s=within_s, what=f"{text!r} in the output of {shlex.join(self.argv)!r}")
+        what = f"{text!r} in the output of {shlex.join(self.argv)!r} in {self.where}"
+        return until(look, within_s=within_s, what=what, last_words=self._last_lines)
+
+    def _last_lines(self) -> str:
+        lines = (self.stdout + "\n" + self.stderr).strip().splitlines()[-10:]
+        return "\n  ".join(["it wrote", *lines]) if lines else "it wrote nothing"
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the process and every other one in its group; one that has ended gets none."""
@@ -267,9 +290,11 @@ def run(
         cwd: the folder to run in; the present one by default.
 
     Raises:
-        BadInput: `argv` is a string, empty, or not made of strings.
+        BadInput: `argv` is a string, empty, or not made of strings, or another argument cannot be used.
         CommandFailed: another exit status than 0 (with `check`), no such program, or out of time.
     """
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not timeout_s > 0:
+        raise BadInput(f"timeout_s {timeout_s!r} cannot be used; a number of seconds above 0 is wanted")
     process = Process(argv, where=where, popen=popen, input=input, env=env, cwd=cwd)
     try:
         try:

@@ -26,6 +26,10 @@ __all__ = ["Host", "HostLab"]
 T = TypeVar("T")
 
 _SYSCTL = {
+    # A new namespace has the machine's IPv4 settings (devconf_inherit_init_net); these decide what a host does.
+    "net.ipv4.ip_forward": "0",
+    "net.ipv4.conf.all.rp_filter": "0",
+    "net.ipv4.conf.default.rp_filter": "0",
     "net.ipv6.conf.default.accept_dad": "0",  # an address is usable at once (RFC 4862 waits for a second)
     "net.ipv6.conf.default.accept_ra": "0",
 }

@@ -42,6 +42,8 @@ def check_isolation(kinds: Iterable[str]) -> tuple[str, ...]:
     Raises:
         BadInput: one of them is unknown.
     """
+    if not isinstance(kinds, Iterable):
+        raise BadInput(f"isolate is a list of {', '.join(ISOLATIONS)}; got {kinds!r}")
     chosen = tuple(dict.fromkeys([kinds] if isinstance(kinds, str) else kinds))
     for kind in chosen:
         if kind not in ISOLATIONS:
@@ -134,6 +136,9 @@ class IsolatedHost(Host):
             for kind, file in _A_PROGRAM_ENTERS.items()
             if kind in self._kinds
         ]
+
+        if ways and linux.in_child_user_namespace():
+            ways.append("--preserve-credentials")  # the id that is mapped is one's own already
 
         def popen(argv: Sequence[str], **options: Any) -> Any:
             self._lab.journal.ran(self.name, argv)

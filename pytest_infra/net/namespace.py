@@ -182,7 +182,7 @@ class NetNamespace(Resource):
         os.dup2(fd, self.fd, inheritable=False)
 
     def within(self, function: Callable[..., T], *args: Any) -> T:
-        """Run `function`, which ends soon, in the entrance's thread while that is here; no thread is made."""
+        """Run `function`, which ends at once, in the namespace; unlike `call`, it does not wait for other calls."""
         self._check_open()
         return self._entrance.within(self.fd, function, *args)
 

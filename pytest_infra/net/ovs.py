@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -68,6 +68,14 @@ class OvsBridge(Switch):
         self._pool = pool
         self._lab = lab
         self._change = 0
+
+    def siblings(self) -> Iterable[Switch]:
+        """The lab's bridges in the same instance, this one among them."""
+        if self.private:
+            return (self,)
+        switches = getattr(self._lab, "switches", {self.name: self}).values()
+        mine = [one for one in switches if isinstance(one, OvsBridge) and not one.private]
+        return [one for one in mine if one.datapath == self.datapath]
 
     def _start(self, undo: ExitStack) -> None:
         if self.private:

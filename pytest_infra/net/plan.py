@@ -80,9 +80,11 @@ class AddressPlan:
 
     Args:
         seed: makes the IPv6 prefix of the lab.
+        ipv6: whether ports get IPv6 addresses unasked; not where the kernel has no IPv6 (``ipv6.disable=1``).
     """
 
-    def __init__(self, seed: bytes) -> None:
+    def __init__(self, seed: bytes, *, ipv6: bool = True) -> None:
+        self._ipv6 = ipv6
         self._pool = SubnetPool(seed)
         self._owner: dict[IPAddress, Port] = {}
         self._next: dict[IPNetwork, int] = {}
@@ -119,7 +121,7 @@ class AddressPlan:
             networks = segment.networks() or self._new_networks(len(segment.ports))
             chosen = {network.version: network for network in reversed(networks)}
             for port in waiting:
-                versions = [4] if port.mtu < SMALLEST_MTU_IPV6 else [4, 6]
+                versions = [4, 6] if self._ipv6 and port.mtu >= SMALLEST_MTU_IPV6 else [4]
                 port.planned = tuple(self._take(chosen[version], port) for version in versions if version in chosen)
 
     def _new_networks(self, ports: int) -> list[IPNetwork]:

@@ -11,10 +11,11 @@ Then each host is asked whether its IPv6 addresses can be resolved. The first pa
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from ..core.errors import InfraError, StartFailed, Unavailable, reason
 from ..core.node import IPNetwork
 from ..core.wait import until
 from . import messages, replies
@@ -25,8 +26,9 @@ from .netlink import NetlinkError, NetlinkSocket, Request
 from .plan import Hop
 from .port import Port
 from .switch import Switch
+from .sysctl import read_sysctl
 
-__all__ = ["Batches", "forget_unresolved", "restore", "settle"]
+__all__ = ["Batches", "forget_unresolved", "not_made", "restore", "settle"]
 
 _LOOPBACK = 1
 _MOST_SOCKETS = 256  # open at the same time
@@ -163,8 +165,9 @@ def _text(what: str, port: Port) -> str:
     return f"{what} {port}, declared at {port.declared_at}"
 
 
-def _addresses(port: Port) -> list[Request]:
-    return [(messages.add_address(port.index, ip), _text(f"give {ip} to", port)) for ip in port.addresses]
+def _addresses(port: Port, versions: Collection[int] = (4, 6)) -> list[Request]:
+    addresses = [ip for ip in port.addresses if ip.version in versions]
+    return [(messages.add_address(port.index, ip), _text(f"give {ip} to", port)) for ip in addresses]
 
 
 def _new_routes(node: Any, wanted: dict[IPNetwork, Hop]) -> Iterable[Request]:
@@ -207,16 +210,34 @@ def forget_unresolved(ports: Iterable[Port]) -> None:
                         raise
 
 
+def _has_ipv6(interface: str) -> bool:
+    try:
+        return read_sysctl(f"net/ipv6/conf/{interface}/disable_ipv6") == "0"
+    except FileNotFoundError:  # a kernel without IPv6
+        return False
+
+
 def restore(port: Port) -> None:
-    """Give a port that is up again the addresses and routes that the kernel dropped while it was down."""
+    """Give a port that is up again the addresses and routes that the kernel dropped while it was down.
+
+    Those of IPv6 stay away where the test has turned IPv6 off (``disable_ipv6``).
+    """
     if isinstance(port.node, Switch):
         return
-    requests = _addresses(port)
+    versions = (4, 6) if port.node.namespace.within(_has_ipv6, port.name) else (4,)
     planned: dict[IPNetwork, Hop] = getattr(port.node, "planned_routes", {})
-    requests += [_route(network, hop) for network, hop in planned.items() if hop.port is port]
+    routes = [(network, hop) for network, hop in planned.items() if hop.port is port and network.version in versions]
+    requests = [*_addresses(port, versions), *(_route(network, hop) for network, hop in routes)]
     with ExitStack() as undo:
         batches = Batches(undo)
         batches.add(port.node.namespace, *requests)
         batches.send()
         if port.carrier:  # without one the addresses stay tentative
             _wait_for_ipv6(batches, [port])
+
+
+def not_made(what: str, error: Exception) -> InfraError:
+    """The error of something that could not be made; what the kernel does not have at all is a lack of the machine."""
+    if isinstance(error, NetlinkError) and error.errno == errno.EOPNOTSUPP:
+        return Unavailable("kernel", f"it lacks what {what} needs: {error}", "use a kernel that has it")
+    return StartFailed(f"{what} could not be made: {reason(error)}")

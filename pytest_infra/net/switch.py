@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..core.node import Interface
 from ..core.resource import Artifact, Facts, Resource
@@ -45,6 +45,10 @@ class Switch(Resource):
     def namespaces(self) -> dict[str, int]:
         """The descriptors of its namespaces, by their names under /proc/PID/ns."""
         return {"net": self.namespace.fd} if hasattr(self, "namespace") else {}
+
+    def siblings(self) -> Iterable[Switch]:
+        """The switches of the lab whose ports are in the same namespace as this one's, this one among them."""
+        return (self,)
 
     def master_index(self) -> int:
         """The interface index of the bridge that new ports are made ports of at once; 0 where `attach` does it."""

@@ -61,7 +61,7 @@ class Sysctl(MutableMapping[str, str]):
         self._where = where
 
     def _checked(self, name: str) -> str:
-        if not name.replace("/", ".").startswith("net."):
+        if not isinstance(name, str) or not name.replace("/", ".").startswith("net.") or "\0" in name:
             raise BadInput(
                 f"{name!r} is no setting of {self._where}'s network namespace; allowed are names that begin with 'net.'"
             )
@@ -70,14 +70,16 @@ class Sysctl(MutableMapping[str, str]):
     def __getitem__(self, name: str) -> str:
         try:
             value: str = self._call(read_sysctl, self._checked(name))
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             raise KeyError(f"{self._where} has no setting {name!r}") from None
+        except OSError as error:
+            raise BadInput(f"{self._where} does not tell {name}: {error.strerror}") from error
         return value
 
     def __setitem__(self, name: str, value: str | int) -> None:
         try:
             self._call(write_sysctl, self._checked(name), str(value))
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             raise KeyError(f"{self._where} has no setting {name!r}") from None
         except OSError as error:
             raise BadInput(f"{self._where} does not take {name} = {value!r}: {error.strerror}") from error
@@ -94,8 +96,15 @@ class Sysctl(MutableMapping[str, str]):
 
 
 def _all_names() -> list[str]:
-    return [
-        os.path.relpath(os.path.join(folder, file), _ROOT).replace("/", ".")
-        for folder, _, files in os.walk(f"{_ROOT}/net")
-        for file in files
-    ]
+    """The settings that have a value to read, as `_path` takes them; some can only be written."""
+    paths = [os.path.join(folder, file) for folder, _, files in os.walk(f"{_ROOT}/net") for file in files]
+    names = [os.path.relpath(path, _ROOT) for path in paths]
+    return [name if "." in name else name.replace("/", ".") for name in names if _can_be_read(name)]
+
+
+def _can_be_read(name: str) -> bool:
+    try:
+        read_sysctl(name)
+    except OSError:
+        return False
+    return True

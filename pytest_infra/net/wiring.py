@@ -79,15 +79,17 @@ def _port(
 
 
 def _interface_name(node: Any, name: str | None) -> str:
-    taken = {port.name: port for port in node.ports}
+    is_switch = isinstance(node, Switch)
     if name is not None:
         interface_name(name)
-        if name in taken:
-            raise BadInput(f"interface {name!r} of {node.name} is taken (declared at {taken[name].declared_at})")
-        if name == "lo" or (isinstance(node, Switch) and name == node.name):
+        together = list(node.siblings()) if is_switch else [node]
+        for port in (port for one in together for port in one.ports):
+            if port.name == name:
+                raise BadInput(f"interface {name!r} of {node.name} is taken by {port} (declared at {port.declared_at})")
+        if name == "lo" or (is_switch and name in [one.name for one in together]):
             raise BadInput(f"interface {name!r} of {node.name} is taken: it is there from the start")
         return name
-    is_switch = isinstance(node, Switch)
+    taken = {port.name for port in node.ports}
     number = len(taken) + is_switch
     while (chosen := port_name(node.name, number) if is_switch else f"eth{number}") in taken:
         number += 1

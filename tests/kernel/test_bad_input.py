@@ -6,9 +6,10 @@ from functools import partial
 
 import pytest
 
+from pytest_infra import assert_path
 from pytest_infra.core import linux, pause
-from pytest_infra.core.errors import BadInput, CommandFailed, StartFailed
-from pytest_infra.net import isolated
+from pytest_infra.core.errors import BadInput, CommandFailed, StartFailed, Unavailable
+from pytest_infra.net import isolated, messages
 
 
 def declare(lab):
@@ -29,7 +30,11 @@ REFUSED = [
     ("name that is no text", {"host": 7}, r"node name 7 cannot be used"),
     ("long interface", {"name": "an-interface-name"}, r"'an-interface-name' cannot be used: .*this one has 17$"),
     ("slash in interface", {"name": "a/b"}, r"interface name 'a/b' cannot be used"),
-    ("taken interface", {"name": "lan0"}, r"interface 'lan0' of a is taken \(declared at test_bad_input.py:\d+\)$"),
+    (
+        "taken interface",
+        {"name": "lan0"},
+        r"interface 'lan0' of a is taken by a:lan0 \(declared at test_bad_in",
+    ),
     ("loopback", {"name": "lo"}, r"interface 'lo' of a is taken: it is there from the start$"),
     ("no address", {"ip": "ten"}, r"address 'ten' cannot be used: .* such as '192.168.1.10/24'"),
     ("no prefix", {"ip": "10.9.0.1"}, r"address '10.9.0.1' cannot be used: it is not an address with a prefix length"),
@@ -197,3 +202,33 @@ def test_what_is_wrong_costs_no_name(lab):
     with pytest.raises(BadInput):
         lab.host("lab.host/1")
     assert lab.host().name == "h1"
+
+
+def test_a_port_name_that_another_switch_of_the_instance_has(lab):
+    a, b, one, two = lab.host("a"), lab.host("b"), lab.ovs("one"), lab.ovs("two")
+    lab.link(a, one, peer_name="up")
+    with pytest.raises(
+        BadInput, match=r"interface 'up' of two is taken by one:up \(declared at test_bad_input.py:\d+\)"
+    ):
+        lab.link(b, two, peer_name="up")
+    with pytest.raises(BadInput, match="interface 'one' of two is taken: it is there from the start"):
+        lab.link(b, two, peer_name="one")
+    lab.link(b, lab.bridge("three"), peer_name="up")  # a namespace of its own
+    lab.up()
+
+
+def test_hops_and_isolations_are_lists(lab):
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, b)
+    with pytest.raises(BadInput, match="hops is a list of nodes, names or addresses; got 'b'"):
+        assert_path(a, b, "b")
+    with pytest.raises(BadInput, match="isolate is a list of mount"):
+        lab.host(isolate=5)
+
+
+def test_what_the_kernel_lacks_is_unavailable(lab, monkeypatch):
+    kind = messages.add_bridge("sw", index=0, mac="02:00:00:00:00:01").replace(b"bridge", b"brodge")
+    monkeypatch.setattr(messages, "add_bridge", lambda *_, **__: kind)
+    lab.bridge("sw")
+    with pytest.raises(Unavailable, match=r"it lacks what bridge sw, declared at .* needs: make the bridge sw"):
+        lab.up()

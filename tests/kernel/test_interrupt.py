@@ -54,16 +54,18 @@ def strike(number, frame):
 signal.signal(signal.SIGALRM, strike)
 sys.unraisablehook = lambda error: None  # Python drops an interrupt that strikes in the callback of a weak reference
 random.seed(int(sys.argv[1]))
-rounds, struck = int(sys.argv[2]), 0
+rounds, struck, longest_s = int(sys.argv[2]), 0, 0.05
 
-def attempt(body, longest_s):
-    global armed, struck
+def attempt(body):
+    global armed, struck, longest_s
     try:
         armed = True
         signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, longest_s))
         body()
+        longest_s *= 0.7
     except Late:
         struck += 1
+        longest_s *= 1.1  # so that most rounds are struck, and those late in the lab's life, too
     finally:
         armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -88,12 +90,9 @@ with Infra() as infra:
             lab.node("h1").call(int)
             lab.node("h1").run(["true"])
     settle()
-    began = time.perf_counter()
-    settle()
-    took = time.perf_counter() - began
     before = census()
     for number in range(rounds):
-        attempt(settle, took * 1.2)
+        attempt(settle)
         check(before, f"round {number}: nothing is left")
     with infra.lab() as lab:
         a, b = lab.host(), lab.host()
@@ -115,12 +114,9 @@ def session():
             lab.host().observe()
 for body in (one, session):
     body()
-    began = time.perf_counter()
-    body()
-    took = time.perf_counter() - began
     before = census()
     for number in range(rounds):
-        attempt(body, took * 1.2)
+        attempt(body)
         check(before, f"{body.__name__} {number}: nothing is left")
 print(struck)
 """

@@ -50,9 +50,17 @@ def test_list_and_shell(pytester: pytest.Pytester) -> None:
             assert "sw1-p1" in inside
             assert command("shell", "test_demo", "a", "--", "sh", "-c", "exit 7").returncode == 7
 
+        def test_a_large_lab_is_one_short_line(lab):
+            for _ in range(25):
+                lab.host()
+            lab.up()
+            names = ", ".join(f"h{number}" for number in range(1, 21))
+            assert f"  lab {lab.name}: {names} … (25 in all)\\n" in command("list").stdout
+
         def test_inside_is_what_commands_of_the_node_see(lab):
             a = lab.host("a")
             marker = a.spawn(["sleep", "1234"])
+            assert command("shell", lab.name, "a", "--", "pwd").stdout == os.getcwd() + "\\n"
             found = command("shell", lab.name, "a", "--", "cat", *(f"/proc/{number}/cmdline" for number in range(2, 6)))
             assert "sleep\\x001234" in found.stdout, found
 
@@ -183,6 +191,7 @@ def test_pause_waits_with_the_lab_up(pytester: pytest.Pytester) -> None:
             character = process.stdout.read(1)
             assert character, seen
             seen += character
+        assert "AssertionError: wanted" in seen
         commands = re.findall(r"^  (pytest-infra shell .*)$", seen, re.MULTILINE)
         assert commands == ["pytest-infra shell test_fails a", "pytest-infra shell test_fails b"]
         inside = [sys.executable, "-m", "pytest_infra", *shlex.split(commands[0])[1:], "--", "cat", "/proc/net/dev"]

@@ -327,13 +327,18 @@ def test_exclusive_with_bad_arguments_is_an_error_of_that_test(pytester: pytest.
         def test_two_of_one():
             pass
 
+        @pytest.mark.infra_exclusive("gpu", cuont=2)
+        def test_typing_error():
+            pass
+
         @pytest.mark.infra_exclusive("pytest-infra-own-test-2")
         def test_fine():
             pass
         """
     )
     result = pytester.runpytest_subprocess("--infra")
-    result.assert_outcomes(errors=1, passed=1)
+    result.assert_outcomes(errors=2, passed=1)
+    result.stdout.fnmatch_lines(["infra_exclusive: the marker got an unexpected keyword argument 'cuont'"])
     result.stdout.fnmatch_lines(["*BadInput: cannot hold 2 of 1 gpu: from 1 to 1 can be asked for"])
 
 
@@ -345,3 +350,83 @@ def test_skips_keep_junit_and_last_failed_working(pytester: pytest.Pytester) -> 
     assert 'failures="1" skipped="4" tests="6"' in xml
     assert "netem (kernel lacks CONFIG_NET_SCH_NETEM; use a stock kernel)" in xml
     pytester.runpytest_subprocess("--infra", "--lf").assert_outcomes(failed=1)
+
+
+def test_exclusive_of_class_and_test_is_one_lock(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.infra_exclusive("pytest-infra-own-test-3", timeout_s=600)
+        class TestBoth:
+            @pytest.mark.infra_exclusive("pytest-infra-own-test-3", timeout_s=0.1)
+            @pytest.mark.infra_exclusive(name="pytest-infra-own-test-4", timeout_s=0.1)
+            def test_once(self):
+                pass
+        """
+    )
+    pytester.runpytest_subprocess("--infra").assert_outcomes(passed=1)
+
+
+UNITTEST_AND_XFAIL = """
+    import unittest
+    import pytest
+    from pytest_infra import Unavailable
+
+    class TestCase(unittest.TestCase):
+        @pytest.fixture(autouse=True)
+        def _use(self, infra):
+            pass
+
+        def test_lacks(self):
+            raise Unavailable("netem", "kernel lacks CONFIG_NET_SCH_NETEM", "use a stock kernel")
+
+    @pytest.mark.xfail(reason="known")
+    def test_lacks_too(infra):
+        raise Unavailable("netem", "kernel lacks CONFIG_NET_SCH_NETEM", "use a stock kernel")
+"""
+
+
+def test_a_lack_is_a_skip_in_unittest_and_under_xfail_too(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(UNITTEST_AND_XFAIL)
+    result = pytester.runpytest_subprocess("--infra")
+    result.assert_outcomes(skipped=2)
+    result.stdout.fnmatch_lines(["infra: 2 tests skipped: netem (kernel lacks CONFIG_NET_SCH_NETEM; use a stock*"])
+
+
+def test_xfail_does_not_excuse_what_was_required(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(UNITTEST_AND_XFAIL)
+    pytester.runpytest_subprocess("--infra", "--infra-require=all").assert_outcomes(failed=2)
+
+
+BAD_USE = """
+    from pytest_infra.core.wait import until
+
+    def helper(lab):
+        return lab.host("much-too-long-a-name")
+
+    def test_command(lab):
+        lab.host("a").run(["no-such-program"])
+
+    def test_in_helper(lab):
+        helper(lab)
+
+    def test_called_back(lab):
+        until(lambda: helper(lab), within_s=1, what="a host")
+"""
+
+
+def test_a_traceback_ends_at_the_users_line(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_bad=BAD_USE)
+    result = pytester.runpytest_subprocess("--infra")
+    result.assert_outcomes(failed=3)
+    ends = [line for line in result.stdout.lines if line.endswith((": BadInput", ": CommandFailed"))]
+    assert ends == ["test_bad.py:7: CommandFailed", "test_bad.py:4: BadInput", "test_bad.py:4: BadInput"]
+    result.stdout.no_fnmatch_line("*direct cause*")
+
+
+def test_the_full_trace_has_all_lines(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(BAD_USE)
+    result = pytester.runpytest_subprocess("--infra", "--full-trace", "-k", "test_in_helper")
+    result.assert_outcomes(failed=1, deselected=2)
+    result.stdout.fnmatch_lines(["*naming.py:*: BadInput"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pytest_infra.core.errors import BadInput, InfraError
 from pytest_infra.lab import Lab, LabServices
-from pytest_infra.net.plan import plan_routes, segments_of
+from pytest_infra.net.plan import AddressPlan, plan_routes, segments_of
 from pytest_infra.net.switch import Switch
 
 
@@ -571,3 +571,12 @@ def test_automatic_subnets_never_overlap(sizes: list[int]) -> None:
     networks = sorted({node.ports[0].addresses[0].network for node in sketch.lab.nodes.values()})
     assert len(networks) == len(sizes)
     assert not any(one.overlaps(other) for one, other in pairwise(networks))
+
+
+def test_a_kernel_without_ipv6_gets_no_ipv6_addresses() -> None:
+    sketch = Sketch()
+    sketch.lab._addresses = AddressPlan(b"sketch", ipv6=False)
+    a, b = sketch.hosts("a", "b")
+    link = sketch.lab.link(a, b)
+    sketch.plan()
+    assert [[ip.version for ip in port.addresses] for port in link.ports] == [[4], [4]]
