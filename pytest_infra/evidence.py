@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .core.errors import CheckFailed, Unavailable
+from .core.errors import CheckFailed
 from .core.evidence import Artifact, attached
 from .fixtures import BEFORE_END, RECORD, SESSION
 
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
     from .lab import Lab
     from .reporting.artifacts import EvidenceFolder
 
-__all__ = ["Choice", "Evidence", "EvidenceSettings", "add_options", "read_settings"]
+__all__ = ["LACKS", "Choice", "Evidence", "EvidenceSettings", "GitHubSummary", "add_options", "read_settings"]
+
+LACKS = "infra_lacks"
+"""The attribute of a report that says what was lacking: ``[what, why, remedy]``."""
+_KEPT = "infra_kept"  # the attribute with [folder, topology]
 
 _SECTION = "infra evidence"
 _FOLDER = pytest.StashKey["EvidenceFolder"]()
@@ -61,6 +66,7 @@ class Choice:
 _WHEN = ("never", "on-failure", "always")
 _ARTIFACTS = Choice("artifacts", _WHEN, "on-failure", "when to write a folder of evidence for a test")
 _PCAP = Choice("pcap", ("off", *_WHEN[1:]), "off", "when to add the latest frames of every interface to that folder")
+_GITHUB = Choice("github", ("auto", "off"), "auto", "a job summary where GitHub Actions runs the tests")
 _CAPTURES = "captures/"
 
 
@@ -70,6 +76,7 @@ class EvidenceSettings:
 
     artifacts: str
     pcap: str
+    github: str
     folder: Path
 
     def covers(self, failed: bool) -> tuple[bool, bool]:
@@ -80,7 +87,7 @@ class EvidenceSettings:
 
 def add_options(parser: pytest.Parser, group: Any) -> None:
     """The options about evidence."""
-    for choice in (_ARTIFACTS, _PCAP):
+    for choice in (_ARTIFACTS, _PCAP, _GITHUB):
         group.addoption(
             f"--infra-{choice.name}",
             dest=choice.key,
@@ -107,7 +114,7 @@ def read_settings(config: pytest.Config) -> EvidenceSettings:
     else:
         folder = root / (config.getini("infra_artifacts_dir") or "infra-artifacts")
     config.option.infra_artifacts_dir = str(folder)
-    return EvidenceSettings(_ARTIFACTS.value(config), _PCAP.value(config), folder)
+    return EvidenceSettings(_ARTIFACTS.value(config), _PCAP.value(config), _GITHUB.value(config), folder)
 
 
 class Evidence:
@@ -135,13 +142,13 @@ class Evidence:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Take the evidence of a phase that has failed, and say in the report where it is."""
         error = call.excinfo.value if call.excinfo is not None else None
-        failing = error is not None and not isinstance(error, Unavailable | pytest.skip.Exception)
         if isinstance(error, CheckFailed) and any(self._settings.covers(failed=True)):
             _add_row(error, self._folder(item).path / call.when)
         report = yield
+        error = call.excinfo.value if call.excinfo is not None else None  # of a unittest.TestCase it comes only now
         everything, frames = self._settings.covers(report.failed)
         if (everything or frames) and (report.failed or (report.passed and report.when == "call")):
-            self._take(item, report, error if failing else None, everything)
+            self._take(item, report, error if report.failed else None, everything)
         elif _FOLDER in item.stash:
             item.stash[_FOLDER].discard()  # an expected failure
         return report
@@ -166,6 +173,8 @@ class Evidence:
         if any(labs) or loose:
             folder, text = self._folder(item).write(report.when or "call", labs, loose)
             report.sections.append((_SECTION, text))
+            topology = [str(part.content) for lab in labs for part in _pictures(lab)]
+            vars(report)[_KEPT] = [str(folder), "\n".join(topology[:1])]  # JSON types: xdist sends it to the controller
             for properties in (item.user_properties, report.user_properties):
                 properties.append(("infra_evidence", str(folder)))
 
@@ -186,6 +195,37 @@ def _report_of(error: BaseException | None) -> Iterator[Artifact]:
         from .core.report import as_json
 
         yield Artifact("report.json", as_json(error.report))
+
+
+class GitHubSummary:
+    """Where the terminal is, and GitHub Actions runs the tests: writes the job summary at the end."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._failed: list[tuple[str, str, str]] = []
+        self._lacks: Counter[tuple[str, ...]] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Remember what was kept of a failure, and what was lacking."""
+        if report.failed and (kept := vars(report).get(_KEPT)):
+            self._failed.append((f"{report.nodeid} ({report.when})", os.path.relpath(kept[0]), kept[1]))
+        if lacks := vars(report).get(LACKS):
+            self._lacks[tuple(lacks)] += 1
+
+    def pytest_sessionfinish(self) -> None:
+        """Write it, if there is anything to say."""
+        from .reporting.github import append, job_summary
+
+        if text := job_summary(self._failed, self._lacks.items()):
+            append(self._path, text)
+
+
+def _pictures(lab: list[Artifact]) -> Iterator[Artifact]:
+    from .reporting.facts import read_facts
+    from .reporting.topology import mermaid
+
+    if (facts := read_facts(lab)) is not None:
+        yield Artifact("topology.mmd", mermaid(facts))
 
 
 def _first_line(error: BaseException) -> str:

@@ -228,7 +228,7 @@ class Lab(Resource):
 
         Args:
             port: where.
-            filter: which ones, as pcap-filter(7) has it (``"icmp and host 10.0.0.1"``); all by default.
+            filter: which ones, as pcap-filter(7) has it (``"icmp"``); all by default.
             memory: see `Capture`.
 
         Raises:
@@ -343,8 +343,7 @@ class Lab(Resource):
 
     def _publish(self) -> None:
         """Tell ``pytest-infra shell`` how to enter the nodes, and what the guard shows of their processes."""
-        guard = self._guard.pid if self._guard else None
-        facts = entries((*self.nodes.values(), *self.switches.values()), os.getpid(), guard)
+        facts = entries((*self.nodes.values(), *self.switches.values()), os.getpid(), self._guard)
         self._entry = self._services.lease.publish(self.name, facts, self._entry)
 
     def _withdraw(self) -> None:

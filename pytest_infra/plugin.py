@@ -16,12 +16,11 @@ from typing import Any
 import pytest
 
 from .core.errors import CheckFailed, InfraError, Unavailable
-from .evidence import Evidence, add_options, read_settings
+from .evidence import LACKS, Evidence, GitHubSummary, add_options, read_settings
 from .fixtures import demand_run, infra, lab, lab_factory, netns, ovs_bridge
 
 __all__ = ["infra", "lab", "lab_factory", "netns", "ovs_bridge"]
 
-_LACKS = "infra_lacks"
 _FALSE = ("", "0", "false", "no", "off")
 
 
@@ -136,12 +135,21 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings.pause:
         _check_pause(config)
     if settings.enabled:
-        config.pluginmanager.register(Evidence(config, read_settings(config)), "infra-evidence")
+        _register_evidence(config)
         config.add_cleanup(_end_in_order())
         if not hasattr(config, "workerinput"):
             _check_required(settings)
         elif sys.platform == "linux":
             _end_with_controller()
+
+
+def _register_evidence(config: pytest.Config) -> None:
+    from .reporting.github import summary_file
+
+    settings = read_settings(config)
+    config.pluginmanager.register(Evidence(config, settings), "infra-evidence")
+    if settings.github == "auto" and not hasattr(config, "workerinput") and (path := summary_file()):
+        config.pluginmanager.register(GitHubSummary(path), "infra-github")
 
 
 def _check_pause(config: pytest.Config) -> None:
@@ -313,7 +321,7 @@ def pytest_runtest_makereport(
     path, line, _ = item.reportinfo()
     report.outcome = "skipped"
     report.longrepr = (os.fspath(path), (line or 0) + 1, f"Skipped: {error}")
-    vars(report)[_LACKS] = [error.what, error.why, error.remedy]  # JSON types: xdist sends it to the controller
+    vars(report)[LACKS] = [error.what, error.why, error.remedy]  # JSON types: xdist sends it to the controller
     return report
 
 
@@ -324,7 +332,7 @@ class _Skips:
         self.lacks: Counter[tuple[str, ...]] = Counter()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if lacks := vars(report).get(_LACKS):
+        if lacks := vars(report).get(LACKS):
             self.lacks[tuple(lacks)] += 1
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:

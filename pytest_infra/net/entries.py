@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from ..core.guard import Guard
+
 __all__ = ["Enterable", "entries"]
 
 
@@ -17,15 +19,15 @@ class Enterable(Protocol):
         """The descriptors of its namespaces, by their names under /proc/PID/ns."""
 
 
-def entries(owners: Iterable[Enterable], pid: int, guard_pid: int | None) -> dict[str, Any]:
+def entries(owners: Iterable[Enterable], pid: int, guard: Guard | None) -> dict[str, Any]:
     """What `Lease.publish` takes: paths to the namespaces of each node.
 
     Args:
         owners: the nodes and switches.
         pid: the process that has their descriptors open.
-        guard_pid: the first process of the lab's guard, through which the processes of the nodes are seen.
+        guard: the lab's, through whose first process those of the nodes are seen.
     """
-    shared = {kind: f"/proc/{guard_pid}/ns/{kind}" for kind in ("pid", "mnt")} if guard_pid is not None else {}
+    shared = {kind: f"/proc/{guard.pid}/ns/{kind}" for kind in ("pid", "mnt")} if guard else {}
     nodes = {}
     for owner in owners:
         own = {kind: f"/proc/{pid}/fd/{fd}" for kind, fd in owner.namespaces().items() if fd >= 0}

@@ -315,3 +315,41 @@ def test_frames_are_added_when_asked_for(
             assert b"sw1:sw1-p1" in content
     if "--infra-artifacts=never" in options:
         assert names(folder) == {"captures/all.pcapng", "reproduce.md"}
+
+
+@pytest.mark.parametrize("options", [(), ("-n2",), ("--infra-github=off",)])
+def test_a_job_summary_on_github(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    summary = pytester.path / "summary.md"
+    summary.write_text("before\n")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    path = pytester.makepyfile(
+        CUT
+        + """
+    def test_lacking(lab):
+        from pytest_infra import Unavailable
+        raise Unavailable("docker", "no engine | answers", "start it")
+    """
+    )
+    pytester.runpytest_subprocess("--infra", *options).assert_outcomes(failed=1, skipped=1)
+    if "--infra-github=off" in options:
+        assert summary.read_text() == "before\n"
+        return
+    lines = summary.read_text().splitlines()
+    assert lines[0] == "before"
+    assert f"<details><summary><code>{path.name}::test_cut (call)</code></summary>" in lines
+    assert f"Evidence: `infra-artifacts/{path.name}-test_cut/call`" in lines
+    assert "graph LR" in lines
+    assert any("DOWN" in line for line in lines)
+    assert "| 1 | docker | no engine \\| answers | start it |" in lines
+
+
+def test_elsewhere_there_is_no_job_summary(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    summary = pytester.path / "summary.md"
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    pytester.makepyfile(CUT)
+    pytester.runpytest_subprocess("--infra").assert_outcomes(failed=1)
+    assert not summary.exists()

@@ -13,6 +13,7 @@ from pytest_infra.core.evidence import Artifact, attach, attached, says_somethin
 from pytest_infra.net.counters import changed, losses
 from pytest_infra.reporting.artifacts import EvidenceFolder, slug
 from pytest_infra.reporting.facts import LabFacts, read_facts
+from pytest_infra.reporting.github import append, job_summary
 from pytest_infra.reporting.layout import place
 from pytest_infra.reporting.reproduce import commands, reproduce
 from pytest_infra.reporting.summary import MOST_LINES, summary
@@ -215,3 +216,12 @@ def test_counters() -> None:
         "eth0 rx_dropped": 1,
         "IpExt IPReversePathFilter": 2,
     }
+
+
+def test_a_job_summary_that_is_too_long_is_refused_by_us_and_not_by_github(tmp_path: Path) -> None:
+    file = tmp_path / "summary.md"
+    append(str(file), "x" * 1000)
+    append(str(file), "y" * (1 << 20))
+    assert file.read_text() == "x" * 1000 + "\nThe summary of the labs is too long for this page.\n"
+    assert job_summary([], []) == ""
+    assert "<code>a&lt;b&gt;</code>" in job_summary([("a<b>", "kept", "")], [])
