@@ -13,8 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from containers import containers
 from labs import Ours, first_ping_s, make
 from measure import Row, progress, rest, seconds
+from packets import packet_rates
 
 from pytest_infra import Infra
 
@@ -338,4 +340,6 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "first-ping": first_pings,
     "ovs": ovs,
     "import": imports,
+    "containers": lambda settings: containers(settings.runs),
+    "packets": lambda settings: packet_rates(min(settings.runs, 5)),
 }

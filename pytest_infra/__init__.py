@@ -11,60 +11,214 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .cgroup.group import (
+        Group,
+    )
+    from .cgroup.limits import (
+        IoMax,
+    )
     from .checks import (
         assert_path,
         assert_reachable,
         assert_unreachable,
         ping,
         traceroute,
+        workload,
+    )
+    from .checks.accounting import (
+        assert_accounted,
+    )
+    from .checks.agree import (
+        assert_agrees,
+        assert_installs,
+    )
+    from .checks.balance import (
+        assert_flow_affinity,
+        assert_flow_order,
+        assert_spread,
+    )
+    from .checks.classify import (
+        assert_classified,
+        assert_dropped,
+    )
+    from .checks.drop_curve import (
+        assert_drop_curve,
+    )
+    from .checks.events import (
+        assert_not_throttled,
+        assert_oom_killed,
+    )
+    from .checks.limits import (
+        assert_limited,
+    )
+    from .checks.meter import (
+        assert_metered,
+        assert_policed,
+    )
+    from .checks.schedule import (
+        assert_priority,
+        assert_shaped,
+        assert_shares,
+    )
+    from .checks.survive import (
+        assert_survives,
+    )
+    from .checks.usage import (
+        measure_usage,
+    )
+    from .container import (
+        Bind,
+        Health,
+        Tmpfs,
+        Volume,
+        ready,
     )
     from .core.errors import (
         BadInput,
         CheckFailed,
         CleanupFailed,
         CommandFailed,
+        Inconclusive,
         InfraError,
         StartFailed,
         Unavailable,
         WaitTimeout,
     )
-    from .core.wait import until
-    from .lab import Lab
-    from .session import Infra
+    from .core.wait import (
+        until,
+    )
+    from .faults import (
+        fill_disk,
+        frozen,
+        kill,
+        memory_pressure,
+    )
+    from .lab import (
+        Lab,
+    )
+    from .session import (
+        Infra,
+    )
 
 __all__ = [
     "BadInput",
+    "Bind",
     "CheckFailed",
     "CleanupFailed",
     "CommandFailed",
+    "Group",
+    "Health",
+    "Inconclusive",
     "Infra",
     "InfraError",
+    "IoMax",
     "Lab",
     "StartFailed",
+    "Tmpfs",
     "Unavailable",
+    "Volume",
     "WaitTimeout",
     "__version__",
+    "assert_accounted",
+    "assert_agrees",
+    "assert_classified",
+    "assert_drop_curve",
+    "assert_dropped",
+    "assert_flow_affinity",
+    "assert_flow_order",
+    "assert_installs",
+    "assert_limited",
+    "assert_metered",
+    "assert_not_throttled",
+    "assert_oom_killed",
     "assert_path",
+    "assert_policed",
+    "assert_priority",
     "assert_reachable",
+    "assert_shaped",
+    "assert_shares",
+    "assert_spread",
+    "assert_survives",
     "assert_unreachable",
+    "fill_disk",
+    "frozen",
+    "kill",
+    "measure_usage",
+    "memory_pressure",
     "ping",
+    "ready",
     "traceroute",
     "until",
+    "workload",
 ]
 
 _MODULES = {
-    "checks": ("assert_path", "assert_reachable", "assert_unreachable", "ping", "traceroute"),
+    "cgroup.group": ("Group",),
+    "cgroup.limits": ("IoMax",),
+    "checks": (
+        "assert_path",
+        "assert_reachable",
+        "assert_unreachable",
+        "ping",
+        "traceroute",
+        "workload",
+    ),
+    "checks.accounting": ("assert_accounted",),
+    "checks.agree": (
+        "assert_agrees",
+        "assert_installs",
+    ),
+    "checks.balance": (
+        "assert_flow_affinity",
+        "assert_flow_order",
+        "assert_spread",
+    ),
+    "checks.classify": (
+        "assert_classified",
+        "assert_dropped",
+    ),
+    "checks.drop_curve": ("assert_drop_curve",),
+    "checks.events": (
+        "assert_not_throttled",
+        "assert_oom_killed",
+    ),
+    "checks.limits": ("assert_limited",),
+    "checks.meter": (
+        "assert_metered",
+        "assert_policed",
+    ),
+    "checks.schedule": (
+        "assert_priority",
+        "assert_shaped",
+        "assert_shares",
+    ),
+    "checks.survive": ("assert_survives",),
+    "checks.usage": ("measure_usage",),
+    "container": (
+        "Bind",
+        "Health",
+        "Tmpfs",
+        "Volume",
+        "ready",
+    ),
     "core.errors": (
         "BadInput",
         "CheckFailed",
         "CleanupFailed",
         "CommandFailed",
+        "Inconclusive",
         "InfraError",
         "StartFailed",
         "Unavailable",
         "WaitTimeout",
     ),
     "core.wait": ("until",),
+    "faults": (
+        "fill_disk",
+        "frozen",
+        "kill",
+        "memory_pressure",
+    ),
     "lab": ("Lab",),
     "session": ("Infra",),
 }

@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 from .core.errors import Unavailable
 
 if TYPE_CHECKING:
+    import testinfra.host
+
+    from .cgroup.group import Group
+    from .container.container import Container
+    from .container.image import Images
+    from .core.node import Node
     from .lab import Lab
     from .net.host import Host
     from .net.ovs import OvsBridge
@@ -21,9 +27,14 @@ __all__ = [
     "BEFORE_END",
     "RECORD",
     "SESSION",
+    "GroupFactory",
     "LabFactory",
     "demand_run",
     "infra",
+    "infra_cgroup",
+    "infra_container",
+    "infra_host",
+    "infra_image",
     "lab",
     "lab_factory",
     "netns",
@@ -36,6 +47,13 @@ RECORD = pytest.StashKey[bool]()
 """Whether the latest frames of every lab are kept."""
 BEFORE_END = pytest.StashKey[Callable[[pytest.Item, "Lab"], None]]()
 """Called with a test and its lab before that ends."""
+
+
+class GroupFactory(Protocol):
+    """Makes control groups that end with the test."""
+
+    def __call__(self, name: str = "group", **limits: Any) -> Group:
+        """A control group that is up; the limits are those of `cgroup.limits.parse_limits`."""
 
 
 def demand_run(config: pytest.Config) -> None:
@@ -108,3 +126,44 @@ def netns(lab: Lab) -> Host:
 def ovs_bridge(lab: Lab) -> OvsBridge:
     """A single Open vSwitch bridge in the test's lab."""
     return lab.ovs()
+
+
+@pytest.fixture
+def infra_cgroup(infra: Infra) -> Iterator[GroupFactory]:
+    """Makes control groups: ``infra_cgroup("worker", memory_max="64 MiB", cpu_max=0.5)``; they end with the test."""
+    with ExitStack() as until_end:
+
+        def make(name: str = "group", **limits: Any) -> Group:
+            return until_end.enter_context(infra.cgroup(name, **limits))
+
+        yield make
+
+
+@pytest.fixture
+def infra_container(lab: Lab) -> Callable[..., Container]:
+    """``infra_container(image, command, ...)``: a container in the test's lab, started and ready when it is returned.
+
+    The arguments are those of ``lab.container``.
+    """
+
+    def start(*args: Any, **options: Any) -> Container:
+        container = lab.container(*args, **options)
+        lab.up()
+        return container
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def infra_image(infra: Infra) -> Images:
+    """Images without a registry: from folders, archives, programs of this machine, Dockerfiles; each built once."""
+    return infra.images
+
+
+@pytest.fixture(scope="session")
+def infra_host(infra: Infra) -> Callable[[Node], testinfra.host.Host]:
+    """``infra_host(node)``: a testinfra ``Host`` of any node: files, processes, sockets, users … as seen inside."""
+    del infra  # only so that a test which uses this is one of ours
+    from .testinfra import host_of
+
+    return host_of

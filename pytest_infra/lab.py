@@ -6,61 +6,47 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .cgroup.lab_groups import LabGroups
 from .core.caller import caller_line
 from .core.errors import BadInput, InfraError, StartFailed, Unavailable
 from .core.evidence import Artifact, attach, says_something
 from .core.guard import Guard
-from .core.lease import Lease
 from .core.naming import MacPool, interface_name, node_name
 from .core.process import Process
-from .core.resource import Facts, Resource
+from .core.resource import Facts
+from .core.units import duration_s
+from .lab_containers import LabContainers
 from .net.bridge import LinuxBridge
-from .net.capture import Capture
 from .net.diagnosis import Journal
 from .net.entries import entries
 from .net.host import Host
 from .net.isolated import IsolatedHost, check_isolation
+from .net.lab_captures import LabCaptures
 from .net.link import Link
-from .net.namespace import Entrance
 from .net.plan import AddressPlan, plan_routes, segments_of
 from .net.port import Port
+from .net.rootfs import RootedHost, check_layers
 from .net.router import Router
 from .net.settle import forget_unresolved, not_made, restore, settle
 from .net.switch import Switch
 from .net.wiring import LinkOptions, wire
+from .services import LabServices
 
 if TYPE_CHECKING:
+    from .container.container import Container
     from .net.ovs import OvsBridge
-    from .net.ovs_pool import OvsPool
-    from .net.recorder import Recorder
 
-__all__ = ["Lab", "LabServices"]
+__all__ = ["Lab"]
 
+T = TypeVar("T")
 H = TypeVar("H", bound=Host)
 S = TypeVar("S", bound=Switch)
 
 
-@dataclass(eq=False)
-class LabServices:
-    """What the labs of a session share."""
-
-    entrance: Entrance
-    """Makes and enters network namespaces."""
-    ovs_pool: OvsPool
-    """The Open vSwitch instances."""
-    lease: Lease
-    """Tells others which labs are up."""
-    recorder: Recorder | None = None
-    """Has the latest frames of every lab; None where nobody asked for it."""
-    labs: set[Lab] = field(default_factory=set)
-    """Those that are up."""
-
-
-class Lab(Resource):
+class Lab(LabContainers, LabGroups, LabCaptures):
     """Hosts, switches, routers and the links between them.
 
     What is declared is recorded at once and made at the first observation: a check, a command, a property that
@@ -74,15 +60,17 @@ class Lab(Resource):
 
     def __init__(self, name: str, services: LabServices) -> None:
         self.name = name
-        self.nodes: dict[str, Host] = {}
+        self.nodes: dict[str, Host | Container] = {}
         self.switches: dict[str, Switch] = {}
         self.links: list[Link] = []
         self._services = services
+        self._lease = services.lease
         self._macs = MacPool(name.encode())
         self._addresses = AddressPlan(name.encode(), ipv6=os.path.exists("/proc/net/if_inet6"))
         self._numbers: defaultdict[str, count[int]] = defaultdict(lambda: count(1))
         self._new: list[Host | Switch] = []
         self._new_links: list[Link] = []
+        self._new_containers: list[Container] = []
         self._guard: Guard | None = None
         self.journal = Journal(services.recorder)
         self._failure = ""
@@ -107,24 +95,40 @@ class Lab(Resource):
 
     # -- declaring ---------------------------------------------------------------------------------------------
 
-    def host(self, name: str | None = None, *, isolate: Iterable[str] = (), routes: bool = True) -> Host:
+    def host(
+        self,
+        name: str | None = None,
+        *,
+        isolate: Iterable[str] = (),
+        rootfs: str | os.PathLike[str] | None = None,
+        layers: Sequence[str | os.PathLike[str]] = (),
+        clock_offset: str | float = 0,
+        routes: bool = True,
+    ) -> Host:
         """Declare a host.
 
         Args:
             name: at most 15 characters; ``h1``, ``h2``, … by default.
             isolate: what it has of its own besides its network: ``mount``, ``pid``, ``uts``, ``ipc``, ``user``,
                 ``cgroup``, ``time`` (namespaces(7)).
+            rootfs: the folder that is its root file system, ``"/"`` for the machine's; it is not written to.
+            layers: folders laid over it, the last one on top (overlayfs). See `net.rootfs.RootedHost`.
+            clock_offset: how far its monotonic clock is ahead, in whole seconds or as ``"2 h"`` (time_namespaces(7)).
             routes: whether the lab works out its routes.
 
         Raises:
-            BadInput: the name cannot be used or is taken, or an unknown isolation.
+            BadInput: the name cannot be used or is taken, an unknown isolation, or no such folder.
         """
-        isolate = check_isolation(isolate)
-        options: dict[str, Any] = {"lab": self, "entrance": self._services.entrance, "auto_routes": routes}
-        options |= {"declared_at": caller_line()}
+        isolate, lowers = check_isolation(isolate), check_layers(rootfs, layers)
+        options = {**self._of_hosts(routes), "isolate": isolate}
+        if offset_s := round(duration_s(clock_offset)):
+            options |= {"clock_offset_s": offset_s, "isolate": tuple(dict.fromkeys([*isolate, "time"]))}
         chosen = self._name(name, "h")
-        host = IsolatedHost(chosen, isolate=isolate, **options) if isolate else Host(chosen, **options)
-        return self._add_node(host)
+        if lowers:
+            return self._add_node(RootedHost(chosen, lowers=lowers, **options))
+        if options["isolate"]:
+            return self._add_node(IsolatedHost(chosen, **options))
+        return self._add_node(Host(chosen, **self._of_hosts(routes)))
 
     def router(self, name: str | None = None, *, routes: bool = True) -> Router:
         """Declare a router: a host that forwards between its links. The lab works out the routes of all.
@@ -132,14 +136,7 @@ class Lab(Resource):
         Raises:
             BadInput: the name cannot be used or is taken.
         """
-        router = Router(
-            self._name(name, "r"),
-            lab=self,
-            entrance=self._services.entrance,
-            auto_routes=routes,
-            declared_at=caller_line(),
-        )
-        return self._add_node(router)
+        return self._add_node(Router(self._name(name, "r"), **self._of_hosts(routes)))
 
     def bridge(self, name: str | None = None) -> LinuxBridge:
         """Declare a switch that is a Linux bridge.
@@ -183,8 +180,8 @@ class Lab(Resource):
 
     def link(
         self,
-        a: Host | Switch,
-        b: Host | Switch,
+        a: Host | Switch | Container,
+        b: Host | Switch | Container,
         *,
         ip: str | Sequence[str] | None = None,
         peer_ip: str | Sequence[str] | None = None,
@@ -223,30 +220,15 @@ class Lab(Resource):
         self._new_links.append(link)
         return link
 
-    def capture(self, port: Port, filter: str = "", *, memory: int | str = "4 MiB") -> Capture:
-        """Capture the frames that pass a port from now on, until `stop` is called or the lab ends.
-
-        Args:
-            port: where.
-            filter: which ones, as pcap-filter(7) has it (``"icmp"``); all by default.
-            memory: see `Capture`.
-
-        Raises:
-            BadInput: the port is not of this lab, or as `Capture` does.
-        """
-        capture = Capture(port, filter, memory=memory)
-        self._check_mine(port.node)
-        self.up()
-        self._services.entrance.call(self._stack.enter_context, capture)
-        self.journal.captures.append(capture)
-        return capture
-
     def _check_mine(self, end: object) -> None:
         name = getattr(end, "name", "")
         if end is None or (end is not self.nodes.get(name) and end is not self.switches.get(name)):
             raise BadInput(
-                f"{end!r} is not a node of the lab {self.name}; make one with its host, router, bridge or ovs"
+                f"{end!r} is not a node of the lab {self.name}; make one with its host, router, container, "
+                "bridge or ovs"
             )
+        if outside := getattr(end, "docker_network", None):
+            raise BadInput(f"{end!r} is on Docker's network {outside!r}; a link needs one on the lab's, network=None")
 
     def _name(self, name: str | None, prefix: str) -> str:
         if name is None:
@@ -257,7 +239,7 @@ class Lab(Resource):
             raise BadInput(f"the name {name!r} is taken in this lab (declared at {taken.declared_at})")
         return name
 
-    def _named(self, name: str) -> Host | Switch | None:
+    def _named(self, name: str) -> Host | Container | Switch | None:
         return self.nodes.get(name) or self.switches.get(name)
 
     def _switch_name(self, name: str | None) -> str:
@@ -265,6 +247,10 @@ class Lab(Resource):
         if interface_name(chosen) == "lo":
             raise BadInput("a switch cannot be called 'lo': its device has its name, and that one is the loopback")
         return chosen
+
+    def _of_hosts(self, routes: bool = True) -> dict[str, Any]:
+        services, line = self._services, caller_line()
+        return {"lab": self, "entrance": services.entrance, "auto_routes": routes, "declared_at": line}
 
     def _add_node(self, node: H) -> H:
         self.nodes[node.name] = node
@@ -289,15 +275,27 @@ class Lab(Resource):
         After an error the whole lab has been undone, and cannot be used again.
         """
         self._alive()
-        if self._new or self._new_links:
-            try:
-                self._services.entrance.call(self._settle)
-            except BaseException as error:
-                if says_something(error):
-                    attach(error, self.diagnose())
-                self._failure = str(error) or type(error).__name__
-                self.stop()
-                raise
+        if not (self._new or self._new_links or self._new_containers):
+            return
+        try:
+            self._services.entrance.call(self._settle)
+            self._start_containers()
+        except BaseException as error:
+            if says_something(error):
+                attach(error, self.diagnose())
+            self._failure = str(error) or type(error).__name__
+            self.stop()
+            raise
+
+    def _start_containers(self) -> None:
+        """After the links: a container's first process finds its network as it will be."""
+        try:
+            while self._new_containers:
+                container = self._stack.enter_context(self._new_containers.pop(0))
+                container.await_ready()
+                self._publish()
+        except OSError as error:
+            raise not_made(f"the lab {self.name}", error) from error
 
     def _settle(self) -> None:
         """Runs in the entrance's thread, which takes one lab, and one test thread, after the other."""
@@ -376,7 +374,7 @@ class Lab(Resource):
         self.journal.processes.append(child)
         self._stack.callback(child.close)
 
-    def node(self, name: str) -> Host:
+    def node(self, name: str) -> Host | Container:
         """The host or router of that name.
 
         Raises:

@@ -17,9 +17,30 @@ import pytest
 
 from .core.errors import CheckFailed, InfraError, Unavailable
 from .evidence import LACKS, Evidence, GitHubSummary, add_options, read_settings
-from .fixtures import demand_run, infra, lab, lab_factory, netns, ovs_bridge
+from .fixtures import (
+    demand_run,
+    infra,
+    infra_cgroup,
+    infra_container,
+    infra_host,
+    infra_image,
+    lab,
+    lab_factory,
+    netns,
+    ovs_bridge,
+)
 
-__all__ = ["infra", "lab", "lab_factory", "netns", "ovs_bridge"]
+__all__ = [
+    "infra",
+    "infra_cgroup",
+    "infra_container",
+    "infra_host",
+    "infra_image",
+    "lab",
+    "lab_factory",
+    "netns",
+    "ovs_bridge",
+]
 
 _FALSE = ("", "0", "false", "no", "off")
 
@@ -137,6 +158,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings.enabled:
         _register_evidence(config)
         config.add_cleanup(_end_in_order())
+        if "testinfra" in sys.modules:
+            from .testinfra import register
+
+            register()
         if not hasattr(config, "workerinput"):
             _check_required(settings)
         elif sys.platform == "linux":
@@ -296,32 +321,42 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
             locks.close()
 
 
+def _lack(call: pytest.CallInfo[None]) -> Unavailable | None:
+    error = call.excinfo.value if call.excinfo is not None and call.when != "teardown" else None
+    return error if isinstance(error, Unavailable) else None
+
+
+def _end_at_caller(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """The traceback of one of our errors ends at the user's line; a lack that becomes a skip has none to show."""
+    error = call.excinfo.value if call.excinfo is not None else None
+    if not isinstance(error, (InfraError, CheckFailed)) or item.config.getoption("fulltrace"):
+        return
+    if (lacking := _lack(call)) is None or item.config.stash[_SETTINGS].demands(lacking.what):
+        from .core.caller import end_at_caller
+
+        end_at_caller(error)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """The one place where `Unavailable` becomes a skip, which where it is an error no xfail marker excuses.
-
-    And an error's traceback ends at the user's line.
-    """
-    error = call.excinfo.value if call.excinfo is not None else None
-    if isinstance(error, (InfraError, CheckFailed)) and not item.config.getoption("fulltrace"):
-        from .core.caller import end_at_caller
-
-        end_at_caller(error)
+    """The one place where `Unavailable` becomes a skip; where it is an error, an xfail marker does not excuse it."""
+    _end_at_caller(item, call)
     report = yield
-    if not isinstance(error, Unavailable) or call.when == "teardown":
+    lacking = _lack(call)  # only now: of a unittest.TestCase, the error is known since the report was made
+    if lacking is None:
         return report
     vars(report).pop("wasxfail", None)
-    if item.config.stash[_SETTINGS].demands(error.what):
+    if item.config.stash[_SETTINGS].demands(lacking.what):
         report.outcome = "failed"
         return report
-    skip = pytest.skip.Exception(str(error)).with_traceback(error.__traceback__)
+    skip = pytest.skip.Exception(str(lacking)).with_traceback(lacking.__traceback__)
     call.excinfo = pytest.ExceptionInfo.from_exception(skip)
     path, line, _ = item.reportinfo()
     report.outcome = "skipped"
-    report.longrepr = (os.fspath(path), (line or 0) + 1, f"Skipped: {error}")
-    vars(report)[LACKS] = [error.what, error.why, error.remedy]  # JSON types: xdist sends it to the controller
+    report.longrepr = (os.fspath(path), (line or 0) + 1, f"Skipped: {lacking}")
+    vars(report)[LACKS] = [lacking.what, lacking.why, lacking.remedy]  # JSON types: xdist sends it to the controller
     return report
 
 

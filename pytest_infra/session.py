@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .core.errors import BadInput
 from .core.lease import Lease
 from .core.requirement import PRIVILEGE
 from .core.resource import Resource
-from .lab import Lab, LabServices
+from .lab import Lab
 from .net.machine import Machine
 from .net.namespace import Entrance
+from .services import LabServices
 
 if TYPE_CHECKING:
+    from .cgroup.group import Group
+    from .container.engine import Engine
+    from .container.image import Images
     from .net.ovs_pool import OvsPool
     from .net.recorder import Recorder
 
@@ -44,8 +49,10 @@ class Infra(Resource):
         self.lease = undo.enter_context(Lease())
         entrance = undo.enter_context(Entrance())
         self._machine = Machine()
-        pool = undo.enter_context(self._ovs_pool(entrance))
-        self._services = LabServices(entrance, pool, self.lease, self._recorder(undo))
+        self._engine: Engine | None = None
+        undo.callback(self._end_engine)
+        ovs_pool = undo.enter_context(self._ovs_pool(entrance))
+        self._services = LabServices(entrance, ovs_pool, self.lease, self.engine, self._recorder(undo))
         undo.callback(self._end_labs)
 
     def _end_labs(self) -> None:
@@ -55,7 +62,8 @@ class Infra(Resource):
     @property
     def labs(self) -> tuple[Lab, ...]:
         """The labs that are up."""
-        return tuple(sorted(self._services.labs, key=lambda lab: lab.name)) if self.started else ()
+        labs = [lab for lab in self._services.labs if isinstance(lab, Lab)] if self.started else []
+        return tuple(sorted(labs, key=lambda lab: lab.name))
 
     def _recorder(self, undo: ExitStack) -> Recorder | None:
         if not self._record:
@@ -70,11 +78,55 @@ class Infra(Resource):
 
         return OvsPool(entrance)
 
+    def engine(self) -> Engine:
+        """The container engine of the session; found, or started, when it is asked for first.
+
+        Raises:
+            Unavailable: none answers, and none can be started here.
+        """
+        from .container.engine import SESSION_LABEL, Engine
+
+        self.start()
+        if self._engine is None:
+            label = os.path.basename(self.lease.folder)
+            engine = Engine(os.environ.get("PYTEST_XDIST_TESTRUNUID") or label, label).start()
+            self._engine_entry = self.lease.add("docker", address=engine.address, label=f"{SESSION_LABEL}={label}")
+            self._engine = engine
+        return self._engine
+
+    def _end_engine(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            try:
+                engine.remove_mine()
+                self.lease.done(self._engine_entry)
+            finally:
+                engine.stop()
+
+    @property
+    def images(self) -> Images:
+        """Images: from folders, archives, programs of this machine, Dockerfiles."""
+        from .container.image import Images
+
+        return Images(self.engine)
+
     @property
     def machine(self) -> Machine:
         """The machine's own network, read-only."""
         self.start()
         return self._machine
+
+    def cgroup(self, name: str = "group", **limits: Any) -> Group:
+        """A new control group; use it as a context manager.
+
+        Args:
+            name: for people.
+            limits: ``memory_max="64 MiB"``, ``cpu_max=0.5``, … as `cgroup.limits.parse_limits` takes them.
+        """
+        from .cgroup.group import Group
+
+        self.start()
+        return Group(name, lease=self.lease, **limits)
 
     def lab(self, name: str | None = None) -> Lab:
         """A new lab; use it as a context manager.

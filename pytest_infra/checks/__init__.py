@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import workload
 from .path import PathHop, PathReport, assert_path, traceroute
 from .ping import PingReport, ping
 from .reach import ReachReport, assert_reachable, measure_reach
@@ -20,4 +21,5 @@ __all__ = [
     "measure_unreachable",
     "ping",
     "traceroute",
+    "workload",
 ]

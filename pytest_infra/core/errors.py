@@ -14,6 +14,7 @@ __all__ = [
     "CheckFailed",
     "CleanupFailed",
     "CommandFailed",
+    "Inconclusive",
     "InfraError",
     "StartFailed",
     "Unavailable",
@@ -103,6 +104,10 @@ class CommandFailed(InfraError):
         for label, text in (("stderr", self.stderr), ("stdout", self.stdout)):
             lines += [f"  {label}  {line}" for line in text.splitlines()[-10:]]
         return "\n".join(lines)
+
+
+class Inconclusive(InfraError):
+    """What was measured cannot decide, or the kernel cannot measure what was claimed; the message says why."""
 
 
 class CleanupFailed(InfraError):

@@ -59,13 +59,15 @@ class Guard(Resource):
     Args:
         name: for the names of its threads.
         private: folders over which an empty file system of the guard's own is mounted.
+        machine_proc: a folder, below one of `private`, at which its processes find the /proc of this process.
     """
 
     requires = (PRIVILEGE,)
 
-    def __init__(self, name: str = "guard", private: Sequence[str] = ()) -> None:
+    def __init__(self, name: str = "guard", private: Sequence[str] = (), machine_proc: str = "") -> None:
         self.name = name
         self.private = tuple(private)
+        self._machine_proc = machine_proc
         self._children: set[subprocess.Popen[bytes]] = set()
 
     def _start(self, undo: ExitStack) -> None:
@@ -88,6 +90,9 @@ class Guard(Resource):
         linux.mount("none", "/", flags=linux.MS_REC | linux.MS_SLAVE)
         for folder in self.private:
             linux.mount("tmpfs", folder, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
+        if self._machine_proc:
+            os.mkdir(self._machine_proc)
+            linux.mount("/proc", self._machine_proc, flags=linux.MS_BIND)
 
     @staticmethod
     def _start_init(waiting: int) -> subprocess.Popen[bytes]:

@@ -19,10 +19,12 @@ from ipaddress import (
 )
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from .process import Completed, Process
+from .process import Completed, Popen, Process
 
 __all__ = [
     "Address",
+    "Confined",
+    "ControlGroup",
     "IPAddress",
     "IPInterface",
     "IPNetwork",
@@ -185,3 +187,24 @@ class Node(Protocol):
     @property
     def sysctl(self) -> MutableMapping[str, str]:
         """The kernel settings of the node's network namespace, by dotted name (sysctl(8))."""
+
+
+@runtime_checkable
+class ControlGroup(Protocol):
+    """A control group (cgroups(7)) that a node's commands can be put in."""
+
+    name: str
+
+    def joining(self, popen: Popen) -> Popen:
+        """A way to start processes as `popen` does, but in the group before they become the command."""
+
+
+@runtime_checkable
+class Confined(Protocol):
+    """A node whose processes can have a control group of their own, which limits and counts what they use."""
+
+    name: str
+
+    @property
+    def control_group(self) -> ControlGroup | int | None:
+        """The group that its commands join, or the id of a process whose group is the node's own; None: neither."""

@@ -1,9 +1,11 @@
-"""A process that makes namespaces and holds them: ``python -I -S pause.py SOCKET KIND,KIND,… KIND,KIND,…``.
+"""A process that makes namespaces and holds them: ``pause.py SOCKET KIND,… KIND,… [WHAT=VALUE …]``.
 
 It makes namespaces of the first kinds. It sends descriptors of those and of its namespaces of the second kinds over the
 socket, with its number in its own /proc, and then waits until the other end is closed. Some namespaces
 need a process: a PID namespace its first one, a user namespace one that has a single thread (user_namespaces(7)).
-This file is run by itself, so it imports nothing of the package.
+``clock=SECONDS`` moves the clocks of a new time namespace. Each ``lower=FOLDER`` is a layer, the top one first, of
+the root file system that a new mount namespace gets, below a layer in memory that takes what is written; descriptors of
+that layer and of the new root are sent too. This file is run by itself, so it imports nothing of the package.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ _FLAGS = {
     "cgroup": 0x02000000, "mnt": 0x00020000, "time": 0x00000080,
 }  # fmt: skip
 _MS_SLAVE_REC, _MS_BIND_REC, _MS_PLAIN = (1 << 19) | 16384, 4096 | 16384, 2 | 4 | 8
+_MNT_DETACH = 2
+_SCRATCH = "/tmp"  # noqa: S108 - a place to mount something, in a mount namespace that nobody else sees
 
 
 def _check(result: int, what: str) -> None:
@@ -31,8 +35,9 @@ def _check(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def _mount(libc: ctypes.CDLL, source: str, target: str, kind: str | None, flags: int) -> None:
-    _check(libc.mount(source.encode(), target.encode(), kind and kind.encode(), flags, None), f"mount {target}")
+def _mount(libc: ctypes.CDLL, source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
+    result = libc.mount(source.encode(), target.encode(), kind and kind.encode(), flags, options.encode() or None)
+    _check(result, f"mount {target}")
 
 
 def _mounts(libc: ctypes.CDLL, kinds: list[str]) -> None:
@@ -47,10 +52,57 @@ def _mounts(libc: ctypes.CDLL, kinds: list[str]) -> None:
         _mount(libc, f"/proc/self/fd/{groups}", "/sys/fs/cgroup", None, _MS_BIND_REC)
 
 
-def _send(channel: socket.socket, kinds: list[str]) -> None:
+def _set_clocks(offset: str) -> None:
+    """Before any process is in the new time namespace (time_namespaces(7))."""
+    with open("/proc/self/timens_offsets", "w", encoding="ascii") as offsets:
+        offsets.write(f"monotonic {offset} 0\nboottime {offset} 0\n")
+
+
+def _layer(libc: ctypes.CDLL, folder: str, fd: int, lowers: list[str]) -> str:
+    """The path of a layer. Overlayfs takes none that lies in another one, so the outer one gets an overlay of its own.
+
+    That one can only be read; it needs two layers, so the second one is empty.
+    """
+    path = f"/proc/self/fd/{fd}"
+    top = os.path.join(folder, "")
+    if not any(other.startswith(top) for other in lowers if other != folder):
+        return path
+    target = f"{_SCRATCH}/layer{fd}"
+    os.mkdir(target)
+    _mount(libc, "overlay", target, "overlay", 0, f"lowerdir={path}:{_SCRATCH}/empty")
+    return target
+
+
+def _new_root(libc: ctypes.CDLL, lowers: list[str]) -> dict[str, int]:
+    """Move onto an overlay of the folders (overlayfs, pivot_root(2)); returns it and its top layer as descriptors."""
+    lowers = [os.path.realpath(lower) for lower in lowers]
+    folders = [os.open(lower, os.O_PATH | os.O_DIRECTORY) for lower in lowers]
+    _mount(libc, "tmpfs", _SCRATCH, "tmpfs", 2, "mode=755")
+    for name in ("upper", "work", "root", "empty"):
+        os.mkdir(f"{_SCRATCH}/{name}")
+    os.chmod(f"{_SCRATCH}/upper", 0o755)  # noqa: S103
+    layers = [_layer(libc, lower, fd, lowers) for lower, fd in zip(lowers, folders, strict=True)]
+    options = f"lowerdir={':'.join(layers)},upperdir={_SCRATCH}/upper,workdir={_SCRATCH}/work"
+    root = f"{_SCRATCH}/root"
+    _mount(libc, "overlay", root, "overlay", 0, options)
+    found = {name: os.open(f"{_SCRATCH}/{name}", os.O_PATH | os.O_DIRECTORY) for name in ("upper", "root")}
+    for name in ("proc", "sys", "dev"):
+        os.makedirs(f"{root}/{name}", exist_ok=True)
+        _mount(libc, f"/{name}", f"{root}/{name}", None, _MS_BIND_REC)
+    os.chdir(root)
+    _check(libc.pivot_root(b".", b"."), "pivot_root")
+    _check(libc.umount2(b".", _MNT_DETACH), "umount of the old root")
+    os.chdir("/")
+    for fd in folders:
+        os.close(fd)
+    return found
+
+
+def _send(channel: socket.socket, kinds: list[str], folders: dict[str, int]) -> None:
     names = {"time": "time_for_children"}
-    fds = array.array("i", [os.open(f"/proc/self/ns/{names.get(kind, kind)}", os.O_RDONLY) for kind in kinds])
-    text = ",".join([os.readlink("/proc/self"), *kinds])
+    spaces = [os.open(f"/proc/self/ns/{names.get(kind, kind)}", os.O_RDONLY) for kind in kinds]
+    fds = array.array("i", [*spaces, *folders.values()])
+    text = ",".join([os.readlink("/proc/self"), *kinds, *folders])
     channel.sendmsg([b"N" + text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds.tobytes())])
     for fd in fds:
         os.close(fd)
@@ -61,6 +113,9 @@ def main() -> int:
     channel = socket.socket(fileno=int(sys.argv[1]))
     kinds = sys.argv[2].split(",")
     sent = list(dict.fromkeys([*kinds, *sys.argv[3].split(",")]))
+    lowers = [value.removeprefix("lower=") for value in sys.argv[4:] if value.startswith("lower=")]
+    clocks = [value.removeprefix("clock=") for value in sys.argv[4:] if value.startswith("clock=")]
+    folders: dict[str, int] = {}
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         if "user" in kinds:
@@ -71,11 +126,16 @@ def main() -> int:
             os.setuid(0)
         flags = sum(_FLAGS[kind] for kind in kinds if kind != "user")
         _check(libc.unshare(flags), "namespaces " + ", ".join(kinds))
+        for offset in clocks:
+            _set_clocks(offset)
         if "pid" in kinds and (child := os.fork()):
             return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if "mnt" in kinds:
+            if lowers:
+                _mount(libc, "none", "/", None, _MS_SLAVE_REC)
+                folders = _new_root(libc, lowers)
             _mounts(libc, kinds)
-        _send(channel, sent)
+        _send(channel, sent, folders)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the first process of a PID namespace gets its orphans
     except OSError as error:
         channel.send(b"E" + str(error).encode())

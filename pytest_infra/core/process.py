@@ -192,7 +192,7 @@ class Process:
             CommandFailed: it still runs after `within_s` seconds (and goes on running).
         """
         if self.running:
-            await_end(self.pid, within_s)
+            self._await_end(within_s)
         if (returncode := self._popen.poll()) is None:
             raise self._failed(None, f"still running after {within_s:g} s")
         took_s = time.monotonic() - self._began_s
@@ -231,7 +231,7 @@ class Process:
         """End it: SIGTERM to its process group, and when it has ended, or after `grace_s` seconds, SIGKILL."""
         if self.running:
             self._signal_group(signal.SIGTERM)
-            await_end(self.pid, grace_s)
+            self._await_end(grace_s)
             self._signal_group(signal.SIGKILL)  # not reaped yet: the number of the group is still its own
         return self.wait()
 
@@ -245,6 +245,9 @@ class Process:
     def _signal_group(self, number: int) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self._popen.pid, number)
+
+    def _await_end(self, within_s: float) -> None:
+        await_end(self.pid, within_s)
 
     def __enter__(self) -> Process:
         return self
@@ -276,6 +279,7 @@ def run(
     input: str | bytes | None = None,
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
+    kind: type[Process] = Process,
 ) -> Completed:
     """Run a command to its end.
 
@@ -288,6 +292,7 @@ def run(
         input: given to it as standard input; nothing by default.
         env: variables added to the environment.
         cwd: the folder to run in; the present one by default.
+        kind: the class of the process, for one that is no child of this one.
 
     Raises:
         BadInput: `argv` is a string, empty, or not made of strings, or another argument cannot be used.
@@ -295,7 +300,7 @@ def run(
     """
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not timeout_s > 0:
         raise BadInput(f"timeout_s {timeout_s!r} cannot be used; a number of seconds above 0 is wanted")
-    process = Process(argv, where=where, popen=popen, input=input, env=env, cwd=cwd)
+    process = kind(argv, where=where, popen=popen, input=input, env=env, cwd=cwd)
     try:
         try:
             done = process.wait(timeout_s)

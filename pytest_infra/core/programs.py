@@ -9,6 +9,7 @@ __all__ = ["PROGRAMS"]
 _NAMES = [
     "curl",
     "dnsmasq",
+    "docker-registry",
     "ethtool",
     "haproxy",
     "ip",
@@ -17,6 +18,7 @@ _NAMES = [
     "nft",
     "nginx",
     "ping",
+    "redis-server",
     "socat",
     "tcpdump",
     "wget",

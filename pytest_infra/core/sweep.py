@@ -38,7 +38,10 @@ __all__ = [
 LEDGER, SESSION = "ledger", "session.json"
 
 KINDS: Mapping[str, str] = {
+    "cgroup": "pytest_infra.cgroup.processes:remove_group",
     "directory": "pytest_infra.core.sweep:remove_directory",
+    "docker": "pytest_infra.container.clean:remove_session",
+    "docker-groups": "pytest_infra.container.dockerd:remove_groups",
     "file": "pytest_infra.core.sweep:remove_file",
 }
 """What a ledger may hold: each kind of thing, and the function that undoes one, as ``module:function``.

@@ -6,7 +6,7 @@ import shlex
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.errors import InfraError, reason
 from ..core.evidence import Artifact
@@ -22,11 +22,9 @@ from .sysctl import read_all_sysctl
 
 if TYPE_CHECKING:
     from .capture import Capture
-    from .host import Host
     from .recorder import Recorder
-    from .switch import Switch
 
-__all__ = ["Journal", "count_all", "diagnose_network", "network_state"]
+__all__ = ["Journal", "Owner", "count_all", "diagnose_network", "network_state"]
 
 _PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "nftables": ("nft", "-a", "list", "ruleset"),
@@ -54,7 +52,7 @@ def network_state(namespace: NetNamespace) -> dict[str, Any]:
         }
 
 
-def count_all(owners: Iterable[Host | Switch]) -> dict[str, Counters]:
+def count_all(owners: Iterable[Owner]) -> dict[str, Counters]:
     """The counters of each node or switch that is there."""
     spaces = {owner.name: getattr(owner, "namespace", None) for owner in owners}
     return {name: space.within(read_counters) for name, space in spaces.items() if space and space.fd >= 0}
@@ -142,6 +140,21 @@ def _of_new_interfaces(name: str) -> str:
     return "/".join(words)
 
 
+class Owner(Protocol):
+    """A node or a switch; it has a `namespace` once it is there."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the lab."""
+
+    @property
+    def ports(self) -> Any:
+        """Its ports."""
+
+    def diagnose(self) -> Iterator[Artifact]:
+        """What it tells of itself."""
+
+
 class Journal:
     """What happened in a lab, for its evidence: commands, background processes, captures, recorded frames.
 
@@ -175,7 +188,7 @@ class Journal:
         self._recorder.drop(self._recorded)
         self._recorded.clear()
 
-    def _frames(self, owners: Iterable[Host | Switch]) -> Iterator[Artifact]:
+    def _frames(self, owners: Iterable[Owner]) -> Iterator[Artifact]:
         for number, capture in enumerate(self.captures, 1):
             name = f"captures/{number}-{capture.port.node.name}-{capture.port.name}.pcapng"
             yield Artifact(name, capture.content(self.note))
@@ -188,24 +201,33 @@ class Journal:
             yield Artifact("captures/all.pcapng", pcapng(frames, comment=comment, comments=last))
 
     def diagnose(
-        self, facts: Mapping[str, Any], nodes: Mapping[str, Host], switches: Mapping[str, Switch]
+        self, facts: Mapping[str, Any], nodes: Mapping[str, Owner], switches: Mapping[str, Owner]
     ) -> Iterator[Artifact]:
         """The whole lab: ``lab.json`` for programs, and a folder for each node and switch."""
-        settings = {name: dict(node.sysctl_defaults) for name, node in nodes.items()}
-        routes = {name: [_planned(*item) for item in node.planned_routes.items()] for name, node in nodes.items()}
+        settings = {name: dict(getattr(node, "sysctl_defaults", {})) for name, node in nodes.items()}
+        routes = {name: [_planned(*item) for item in _routes_of(node)] for name, node in nodes.items()}
         processes = [_process(process) for process in self.processes]
         journal = {"commands": list(self.commands), "processes": processes}
         yield Artifact("lab.json", as_json({**facts, "settings": settings, "routes": routes, **journal}))
-        owners: list[Host | Switch] = [*nodes.values(), *switches.values()]
+        owners = [*nodes.values(), *switches.values()]
         for owner in owners:
+            names = set()
             for artifact in owner.diagnose():
+                names.add(artifact.name)
                 yield Artifact(f"{owner.name}/{artifact.name}", artifact.content)
+            if "state.json" not in names and hasattr(owner, "namespace"):  # a container tells other things of itself
+                for artifact in diagnose_network(owner.namespace):
+                    yield Artifact(f"{owner.name}/{artifact.name}", artifact.content)
         for item in processes:
             text = "\n".join(
                 [" ".join(item["argv"]), item["ending"], "-- stdout", item["stdout"], "-- stderr", item["stderr"]]
             )
             yield Artifact(f"{item['where']}/process-{item['pid']}.txt", text)
         yield from self._frames(owners)
+
+
+def _routes_of(node: Owner) -> Iterable[tuple[Any, Any]]:
+    return getattr(node, "planned_routes", {}).items()
 
 
 def _planned(network: Any, hop: Any) -> dict[str, object]:

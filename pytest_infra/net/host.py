@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from ..core import process
 from ..core.guard import Guard
-from ..core.node import Address, Interface, IPNetwork, Neighbour, Route
+from ..core.node import Address, ControlGroup, Interface, IPNetwork, Neighbour, Route
 from ..core.process import Completed, Process
 from ..core.resource import Artifact, Facts, Resource
+from .activation import activating
 from .diagnosis import Journal, diagnose_network
 from .namespace import Entrance, NetNamespace
 from .port import Port
@@ -19,6 +20,8 @@ from .reading import read_addresses, read_interfaces, read_neighbours, read_rout
 from .sysctl import Sysctl
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from .plan import Hop
 
 __all__ = ["Host", "HostLab"]
@@ -73,6 +76,8 @@ class Host(Resource):
         self.declared_at = declared_at
         self.ports: list[Port] = []
         self.planned_routes: dict[IPNetwork, Hop] = {}
+        self.control_group: ControlGroup | None = None
+        """The control group that commands join which are started from now on; see `cgroup.Group.adopt`."""
         self.namespace = NetNamespace(name, entrance, self.sysctl_defaults)
         self._lab = lab
 
@@ -132,6 +137,25 @@ class Host(Resource):
         process.check_argv(argv)
         return self._lab.adopt(Process(argv, where=self.name, popen=self._popen(), input=input, env=env, cwd=cwd))
 
+    def activate(
+        self, argv: Sequence[str | os.PathLike[str]], sockets: Mapping[str, socket], **options: Any
+    ) -> Process:
+        """Start a server here that is handed its listening sockets, which may belong to another node's network.
+
+        It gets them as descriptors from 3 on, with LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES set (sd_listen_fds(3)).
+
+        Args:
+            argv: the program and its arguments.
+            sockets: the sockets by name, 1 to 7 of them.
+            options: ``input``, ``env`` and ``cwd``, as `spawn` takes them.
+
+        Raises:
+            BadInput: too few or too many sockets, or `argv` cannot be used.
+        """
+        process.check_argv(argv)
+        popen = activating(self._popen(), sockets)
+        return self._lab.adopt(Process(argv, where=self.name, popen=popen, **options))
+
     def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run a Python function in a thread that lives in this host, and return its value or raise its error.
 
@@ -152,7 +176,10 @@ class Host(Resource):
             self._lab.journal.ran(self.name, argv)
             return guard.popen(argv, (self.namespace.fd,), **options)
 
-        return popen
+        return self._confined(popen)
+
+    def _confined(self, popen: process.Popen) -> process.Popen:
+        return popen if self.control_group is None else self.control_group.joining(popen)
 
     @property
     def interfaces(self) -> dict[str, Interface]:

@@ -60,9 +60,10 @@ class IsolatedHost(Host):
 
     requires = (NSENTER,)
 
-    def __init__(self, name: str, *, isolate: Sequence[str], **options: Any) -> None:
+    def __init__(self, name: str, *, isolate: Sequence[str], clock_offset_s: int = 0, **options: Any) -> None:
         super().__init__(name, **options)
         self.isolate = tuple(isolate)
+        self._setup = [f"clock={clock_offset_s}"] if clock_offset_s else []
         self._kinds = [ISOLATIONS[kind] for kind in isolate]
         self._fds: dict[str, int] = {}
 
@@ -73,6 +74,7 @@ class IsolatedHost(Host):
         with theirs:
             undo.callback(mine.close)
             argv = [sys.executable, "-I", "-S", pause.__file__, str(theirs.fileno()), ",".join(kinds), ",".join(_HELD)]
+            argv += self._setup
             holder = self._lab.guard().popen(argv, (self.namespace.fd,), pass_fds=(theirs.fileno(),), stdin=-3, cwd="/")
         undo.callback(_end, holder)
         mine.settimeout(_ANSWER_S)
@@ -88,7 +90,7 @@ class IsolatedHost(Host):
         """Answer what the holder asks, until it has sent its namespaces and where it sees itself in /proc."""
         while True:
             try:
-                room = socket.CMSG_SPACE(4 * len(ISOLATIONS) + 4)
+                room = socket.CMSG_SPACE(4 * len(ISOLATIONS) + 12)
                 data, ancillary, _, _ = channel.recvmsg(4096, room, socket.MSG_CMSG_CLOEXEC)
             except TimeoutError:
                 raise self._refused(f"no answer within {_ANSWER_S:g} s") from None
@@ -126,7 +128,8 @@ class IsolatedHost(Host):
 
     def namespaces(self) -> dict[str, int]:
         """The descriptors of its namespaces, by their names under /proc/PID/ns."""
-        return {**self._fds, **super().namespaces()}
+        spaces = {kind: fd for kind, fd in self._fds.items() if kind not in ("upper", "root")}
+        return {**spaces, **super().namespaces()}
 
     def _popen(self) -> process.Popen:
         self.observe()
@@ -143,8 +146,12 @@ class IsolatedHost(Host):
         def popen(argv: Sequence[str], **options: Any) -> Any:
             self._lab.journal.ran(self.name, argv)
             command = [NSENTER.path(), *ways, "--", *argv] if ways else argv
-            return self._spawner.call_whole(guard.popen_here, command, **options)
+            return start(command, **options)
 
+        def in_namespaces(argv: Sequence[str], **options: Any) -> Any:
+            return self._spawner.call_whole(guard.popen_here, argv, **options)
+
+        start = self._confined(in_namespaces)  # nsenter may fork: the group is joined before it
         return popen
 
 

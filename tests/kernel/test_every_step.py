@@ -24,12 +24,18 @@ from typing import Any
 import pytest
 
 import pytest_infra
+from pytest_infra.container.container import Container
+from pytest_infra.container.dockerd import Dockerd
+from pytest_infra.container.engine import Engine
+from pytest_infra.container.image import Image, Images
+from pytest_infra.container.sandbox import Sandbox
 from pytest_infra.core import linux
 from pytest_infra.core.errors import InfraError, WaitTimeout
 from pytest_infra.core.guard import Guard
 from pytest_infra.core.lease import Lease
 from pytest_infra.core.resource import Resource
 from pytest_infra.lab import Lab
+from pytest_infra.net.borrowed import BorrowedHost
 from pytest_infra.net.bridge import LinuxBridge
 from pytest_infra.net.host import Host
 from pytest_infra.net.isolated import ISOLATIONS, IsolatedHost
@@ -38,6 +44,7 @@ from pytest_infra.net.netlink import NetlinkError, NetlinkSocket
 from pytest_infra.net.ovs import OvsBridge
 from pytest_infra.net.ovs_instance import OvsInstance
 from pytest_infra.net.ovs_pool import OvsPool
+from pytest_infra.net.rootfs import RootedHost
 from pytest_infra.net.router import Router
 from pytest_infra.net.switch import Switch
 from pytest_infra.session import Infra
@@ -45,10 +52,11 @@ from pytest_infra.session import Infra
 PACKAGE = os.path.dirname(pytest_infra.__file__)
 
 
-def way_here() -> tuple[str, ...]:
+def way_here(name: str) -> tuple[str, ...]:
     """The lines of the package that lead to a step; none where the standard library takes it on the way of another."""
     frame: FrameType | None = sys._getframe(3)
-    while frame is not None and frame.f_code.co_filename in (contextlib.__file__, subprocess.__file__):
+    passed = {"after a registration": contextlib.__file__, "Popen._execute_child": subprocess.__file__}.get(name)
+    while frame is not None and frame.f_code.co_filename == passed:
         frame = frame.f_back
     lines: list[str] = []
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
@@ -81,7 +89,7 @@ class Faults:
         patch.setattr(ExitStack, "_push_exit_callback", self._failing_after(ExitStack._push_exit_callback))
 
     def _strikes(self, name: str) -> bool:
-        if not self.active or not (way := way_here()):
+        if not self.active or not (way := way_here(name)):
             return False
         self.steps.append((name, *way))
         if len(self.steps) == self._number:
@@ -199,6 +207,10 @@ def two_on(switch: Callable[[Lab], Switch]) -> Callable[[Lab], None]:
     return declare
 
 
+def busybox(lab: Lab) -> Image:
+    return Images(lab.engine).scratch(["busybox"])
+
+
 def entrance(infra: Infra) -> Entrance:
     return infra._services.entrance
 
@@ -218,6 +230,12 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     OvsBridge: [in_lab(two_on(lambda lab: lab.ovs(private=True)))],
     OvsPool: [plainly(lambda infra: OvsPool(entrance(infra)))],
     Infra: [plainly(lambda infra: Infra())],
+    BorrowedHost: [in_lab(lambda lab: lab.docker_host())],
+    RootedHost: [in_lab(lambda lab: lab.host(rootfs="/", isolate=["pid"]))],
+    Container: [in_lab(lambda lab: lab.container(busybox(lab), ["sleep", "60"]))],
+    Sandbox: [in_lab(lambda lab: lab.container(busybox(lab), ["sleep", "60"]))],
+    Engine: [plainly(lambda infra: Engine(os.urandom(4).hex(), "s"))],
+    Dockerd: [plainly(lambda infra: Dockerd())],
 }
 
 
@@ -241,6 +259,14 @@ def lab_is_up(end: Step) -> bool:
     return isinstance(resource, Lab) and resource.started and not resource._new
 
 
+@pytest.fixture(scope="module")
+def engine_is_up(infra):
+    """The session's engine stays: what belongs to it is no leak."""
+    with infra.lab() as lab:
+        lab.container(busybox(lab), ["sleep", "60"])
+        lab.up()
+
+
 def test_every_resource_has_a_recipe():
     assert sorted(kind.__qualname__ for kind in resources()) == sorted(kind.__qualname__ for kind in RECIPES)
 
@@ -254,7 +280,7 @@ def test_every_resource_has_a_recipe():
     ],
 )
 @pytest.mark.timeout(300)
-def test_each_step_fails_in_turn_and_nothing_is_left(infra, nothing_left, recipe):
+def test_each_step_fails_in_turn_and_nothing_is_left(infra, engine_is_up, nothing_left, recipe):
     fail_each_step(infra, nothing_left, recipe)
 
 

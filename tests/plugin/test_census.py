@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 CONFTEST = '''
-"""Labs with all that could be left behind: daemons, a switch with daemons of its own, files on the lease."""
+"""Labs with all that could be left behind: daemons, a switch with daemons of its own, files, control groups."""
 import os, sys
 from pathlib import Path
 import pytest
@@ -38,7 +38,20 @@ def pytest_configure(config):
         (FOLDER / "pytest").write_text(str(os.getpid()))
 
 @pytest.fixture
-def busy_lab(infra, lab):
+def containers(infra, lab):
+    from pytest_infra import Volume
+    from pytest_infra.container.requirement import DOCKER
+    if not DOCKER.probe():
+        return
+    image = infra.images.scratch(["busybox"])
+    web = lab.container(image, ["httpd", "-f"], name="web", volumes={"/v": Volume("v")}, memory="32 MiB")
+    lab.container(image, ["sleep", "600"], name="bridged", network="bridge", ports=[80], restart="always")
+    lab.link(web, lab.host())
+    lab.up()
+    web.spawn(["sleep", "600"])
+
+@pytest.fixture
+def daemons_lab(infra, lab, containers):
     a, b, c = lab.host("a"), lab.router("b"), lab.host("c", isolate=["pid", "mount"])
     sw1, sw2 = lab.ovs("sw1"), lab.bridge("sw2")
     lab.link(a, sw1)
@@ -54,6 +67,22 @@ def busy_lab(infra, lab):
     leased.mkdir()
     (leased / "file").touch()
     return lab
+
+@pytest.fixture
+def busy_lab(daemons_lab, infra):
+    """Control groups too, nested, with a frozen one, where this user may make some."""
+    from pytest_infra.cgroup.requirement import CGROUP
+    if not CGROUP.probe():
+        yield daemons_lab
+        return
+    limited = daemons_lab.cgroup("busy", daemons_lab.nodes["a"], memory_max="64 MiB")
+    daemons_lab.nodes["a"].run([sys.executable, "-c", DAEMON])
+    with infra.cgroup("outer") as outer:
+        inner = outer.nest("inner")
+        inner.spawn(["sleep", "600"])
+        inner.run(["sh", "-c", "setsid sleep 600 &"])
+        inner.freeze()
+        yield daemons_lab
 
 def wait_for_the_signal():
     """Once: a run that goes on after it must be able to end."""
@@ -154,7 +183,7 @@ LEAVES_FILES = """
     import os, signal
     import psutil
 
-    def test_leaves(busy_lab):
+    def test_leaves(daemons_lab):
         for child in psutil.Process().children():
             if "pytest-infra-reaper" in child.cmdline():
                 child.kill()

@@ -125,3 +125,11 @@ def test_nothing_is_left_behind(ordinary_user: Any) -> None:
         within_s=5,
         what="clean-up after the death of a user's pytest",
     )
+
+
+def test_control_groups_that_nobody_delegated_are_a_skip_that_says_so(ordinary_user: Any) -> None:
+    write(ordinary_user, "test_it.py", "def test_it(infra_cgroup): infra_cgroup(memory_max='64 MiB')")
+    result = ordinary_user.pytest("--infra")
+    assert "1 skipped" in result.stdout, result.stdout + result.stderr
+    assert "infra: 1 test skipped: cgroup (a user namespace may make no group in " in result.stdout
+    assert "it was not delegated; run it as root, or in a delegated group: systemd-run --user" in result.stdout

@@ -69,7 +69,10 @@ def test_ledger_holds_what_is_outstanding_latest_first_and_does_not_grow(base: P
 
 
 def test_unknown_kind_is_refused(base: Path) -> None:
-    with Lease(str(base)) as lease, pytest.raises(BadInput, match=r"knows no 'moon'; it knows directory, file"):
+    with (
+        Lease(str(base)) as lease,
+        pytest.raises(BadInput, match=r"knows no 'moon'; it knows cgroup, "),
+    ):
         lease.add("moon")
 
 

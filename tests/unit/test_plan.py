@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_infra.core.errors import BadInput, InfraError
-from pytest_infra.lab import Lab, LabServices
+from pytest_infra.lab import Lab
 from pytest_infra.net.plan import AddressPlan, plan_routes, segments_of
 from pytest_infra.net.switch import Switch
+from pytest_infra.services import LabServices
 
 
 class Sketch:

@@ -1,0 +1,63 @@
+"""A load balancer: an Open vSwitch group that spreads flows over four workers, and keeps each flow at one.
+
+client ── lb ──┬── w1
+               ├── w2
+               ├── w3
+               └── w4
+"""
+
+import pytest
+
+from pytest_infra import CheckFailed, assert_flow_affinity, assert_flow_order, assert_spread
+from pytest_infra.checks.balance import Delivery
+from pytest_infra.packet import Bench, Packet
+from pytest_infra.packet.probe import sentinel_frame
+from pytest_infra.packet.probed import SENTINEL_TYPE
+
+FLOWS, EACH = 400, 4
+
+
+@pytest.fixture
+def balancer(lab):
+    switch = lab.ovs("lb")
+    for name in ("client", "w1", "w2", "w3", "w4"):
+        lab.link(lab.host(name), switch, ip=[])
+    lab.up()
+    return switch
+
+
+def balance(switch, group):
+    switch.ofctl(["-O", "OpenFlow15", "del-flows", switch.name])
+    switch.ofctl(["-O", "OpenFlow15", "add-group", switch.name, f"group_id=1,{group}"])
+    switch.ofctl(["-O", "OpenFlow15", "add-flow", switch.name, "in_port=1,ip,actions=group:1"])
+    switch.ofctl(["-O", "OpenFlow15", "add-flow", switch.name, f"dl_type={SENTINEL_TYPE},actions=ALL,IN_PORT"])
+
+
+def deliveries(switch):
+    """Send packets of many flows in turn, and say which worker got each."""
+    wires = {port.name: port.peer for port in switch.ports}
+    client = switch.ports[0].name
+    probes = [(client, Packet(proto="udp", sport=1000 + flow, dport=80)) for _ in range(EACH) for flow in range(FLOWS)]
+    with Bench(wires, sentinel_frame(SENTINEL_TYPE)) as bench:
+        fates = bench.send(probes)
+    return [
+        Delivery(probe.sport, number, fate.ports[0])
+        for number, ((_, probe), fate) in enumerate(zip(probes, fates, strict=True))
+    ]
+
+
+BUCKETS = ",".join(f"bucket=output:{port}" for port in (2, 3, 4, 5))
+
+
+def test_flows_stay_together_in_order_and_are_spread(balancer):
+    balance(balancer, f"type=select,selection_method=hash,fields(udp_src),{BUCKETS}")
+    seen = deliveries(balancer)
+    assert_flow_affinity(seen)
+    assert_flow_order(seen)
+    assert_spread(seen, [port.name for port in balancer.ports[1:]])
+
+
+def test_a_worker_that_is_left_out_is_named(balancer):
+    balance(balancer, f"type=select,selection_method=hash,fields(udp_src),{BUCKETS.rsplit(',', 1)[0]}")
+    with pytest.raises(CheckFailed, match="lb-p5 got none"):
+        assert_spread(deliveries(balancer), [port.name for port in balancer.ports[1:]])

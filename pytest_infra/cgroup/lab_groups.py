@@ -1,0 +1,52 @@
+"""`LabGroups`: what a lab does with control groups and faults; both end with it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..core.lease import Lease
+from ..core.node import Confined
+from ..core.resource import Resource
+
+if TYPE_CHECKING:
+    from .group import Group
+
+__all__ = ["LabGroups"]
+
+T = TypeVar("T")
+
+
+class LabGroups(Resource):
+    """The part of a lab that makes control groups and begins faults."""
+
+    _stack: ExitStack
+    _lease: Lease
+
+    def _alive(self) -> None:
+        """Raise `StartFailed` unless the lab is up."""
+
+    def cgroup(self, name: str = "group", *nodes: Confined, **limits: Any) -> Group:
+        """Make a control group that ends with the lab, and put the commands of these nodes into it.
+
+        Args:
+            name: for people.
+            nodes: whose commands join it from now on; functions that they `call` do not (see `Group.adopt`).
+            limits: ``memory_max="64 MiB"``, ``cpu_max=0.5``, … as `cgroup.limits.parse_limits` takes them.
+
+        Raises:
+            BadInput: a limit cannot be, or a node has a group already.
+            Unavailable: the machine lacks what a limit needs.
+        """
+        from .group import Group
+
+        self._alive()
+        group = self._stack.enter_context(Group(name, lease=self._lease, **limits))
+        for node in nodes:
+            group.adopt(node)
+        return group
+
+    def inject(self, fault: AbstractContextManager[T]) -> T:
+        """Begin a fault (see `faults`) that is undone when the lab ends, and return what it yields."""
+        self._alive()
+        return self._stack.enter_context(fault)

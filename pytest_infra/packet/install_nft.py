@@ -1,0 +1,185 @@
+"""A classifier as nftables rules at the ingress of a node's interfaces, forwarding in the kernel (nft(8))."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..core.errors import BadInput
+from ..core.requirement import Command
+from .box import Box
+from .classifier import DEFAULT, Classifier
+from .device import demand_matches
+from .fields import FLAGS, IPV4, IPV6
+from .packet import mac_text
+from .probe import SENTINEL_ADDRESS
+from .probed import SENTINEL_TYPE
+from .rule import Rule
+
+__all__ = ["NFT", "NftIngress", "nft_script"]
+
+NFT = Command(
+    "nft",
+    purpose="nftables rules",
+    packages={"apt": "nftables", "dnf": "nftables", "pacman": "nftables", "apk": "nftables"},
+)
+
+_TABLE = "infra"
+_ICMP = {IPV4: "icmp", IPV6: "icmpv6"}
+_SETS = {"eth_src": "ether saddr", "eth_dst": "ether daddr"}
+"""What it sets; netdev chains update no checksum but that of IPv4's header."""
+
+
+class NftIngress:
+    """nftables at the ingress hook of a node's interfaces, as a device: a rule forwards a frame to another interface.
+
+    Each rule has a counter that is named after its place. A packet's verdict is seen by sending it (`packet.probed`).
+
+    Args:
+        node: the node whose interfaces are the ports.
+        outputs: the ports that classes stand for; a port stands for itself.
+
+    Raises:
+        BadInput: a class stands for a port that the node lacks.
+        Unavailable: nft is not installed.
+    """
+
+    matches = (
+        *("in_port", "eth_src", "eth_dst", "eth_type", "vlan", "pcp", "src", "dst", "proto", "dscp"),
+        *("sport", "dport", "tcp_flags", "icmp_type", "icmp_code"),
+    )
+    window = 512
+
+    def __init__(self, node: Any, outputs: Mapping[str, str] | None = None) -> None:
+        NFT.demand()
+        self.node = node
+        self.name = f"nftables of {node.name}"
+        self.wires = {port.name: port.peer for port in node.ports}
+        self.ports = tuple(self.wires)
+        self._outputs = {**{name: name for name in self.ports}, **(outputs or {})}
+        self.outputs = tuple(outputs or self.ports)
+        self.classes = {port: name for name, port in self._outputs.items()}
+        self.installed: Classifier | None = None
+        if unknown := [port for port in self._outputs.values() if port not in self.ports]:
+            raise BadInput(f"{node.name} has no port {', '.join(unknown)}; it has {', '.join(self.ports)}")
+
+    def install(self, classifier: Classifier) -> None:
+        """Replace the rules, in one transaction.
+
+        Raises:
+            Unavailable: a rule needs what an ingress chain cannot do.
+            BadInput: a rule sends packets to no port or class of the node.
+        """
+        demand_matches(self.name, classifier, self.matches, ("mark",), _SETS)
+        self.node.run([NFT.path(), "-f", "-"], input=nft_script(classifier, self.ports, self._outputs))
+        self.installed = classifier
+
+    def counters(self) -> dict[str, int]:
+        """How many packets each rule has decided about."""
+        import json
+
+        assert self.installed is not None, "install rules first"
+        done = self.node.run([NFT.path(), "-j", "list", "counters", "table", "netdev", _TABLE])
+        found = {
+            item["counter"]["name"]: item["counter"]["packets"] for item in json.loads(done.stdout)["nftables"][1:]
+        }
+        names = [*(rule.name for rule in self.installed.rules), DEFAULT]
+        return {name: int(found[f"rule{place}"]) for place, name in enumerate(names, 1)}
+
+
+def nft_script(classifier: Classifier, ports: Sequence[str], outputs: Mapping[str, str]) -> str:
+    """The rules of a classifier as a script for ``nft -f``.
+
+    Args:
+        classifier: the rules.
+        ports: the interfaces, at whose ingress they are looked at.
+        outputs: the interface that each of its destinations stands for.
+
+    Raises:
+        BadInput: a destination that is not among `outputs`.
+    """
+    names = {number: name for name, number in classifier.port_numbers.items()}
+    lines = [f"table netdev {_TABLE}", f"delete table netdev {_TABLE}", f"table netdev {_TABLE} {{"]
+    lines += [f"  counter rule{place} {{ }}" for place in range(1, len(classifier.rules) + 2)]
+    lines.append("  chain decide {")
+    copies = " ".join(f'dup to "{port}"' for port in ports[:-1])
+    sentinel = f"ether daddr {SENTINEL_ADDRESS} meta protocol {SENTINEL_TYPE:#x}"
+    lines.append(f'    {sentinel} {copies} fwd to "{ports[-1]}"')
+    for place, (rule, boxes) in enumerate(zip(classifier.rules, classifier.boxes, strict=True), 1):
+        for box in boxes:
+            statement = " ".join([*_matches(box, names), f"counter name rule{place}", *_actions(rule, outputs)])
+            lines.append(f"    {statement}")
+    default = "drop" if classifier.default == "drop" else _forward(classifier.default, outputs)
+    lines += [f"    counter name rule{len(classifier.rules) + 1} {default}", "  }"]
+    for place, port in enumerate(ports):
+        hook = f'type filter hook ingress device "{port}" priority 0; policy drop;'
+        lines.append(f"  chain in{place} {{ {hook} goto decide; }}")
+    return "\n".join([*lines, "}", ""])
+
+
+def _forward(name: str, outputs: Mapping[str, str]) -> str:
+    if name not in outputs:
+        raise BadInput(f"no port or class {name!r} to send packets to; there are {', '.join(outputs)}")
+    return f'fwd to "{outputs[name]}"'
+
+
+def _actions(rule: Rule, outputs: Mapping[str, str]) -> Iterator[str]:
+    for name, value in rule.set.items():
+        yield f"{_SETS[name]} set {value}"
+    if rule.mark is not None:
+        yield f"meta mark set {rule.mark:#x}"
+    yield "drop" if rule.to is None else _forward(rule.to, outputs)
+
+
+def _matches(box: Box, ports: Mapping[int, str]) -> Iterator[str]:
+    family = box.get("eth_type", (0, 0))[0]
+    yield from _tag(box)
+    if "eth_type" in box:  # nft takes no meta protocol beside a VLAN match
+        yield f"{'vlan type' if box.get('vlan', (-1, 0))[0] >= 0 else 'meta protocol'} {family:#x}"
+    if "in_port" in box:
+        yield f'iifname "{ports[box["in_port"][0]]}"'
+    for name, field in (("eth_src", "ether saddr"), ("eth_dst", "ether daddr")):
+        if name in box:
+            yield f"{field} {mac_text(box[name][0])}"
+    yield from _ip(box, family)
+    yield from _transport(box, family)
+
+
+def _span(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def _tag(box: Box) -> Iterator[str]:
+    low, high = box.get("vlan", (-1, 4094))
+    if (low, high) == (-1, -1):
+        yield "ether type != 0x8100"
+    elif low >= 0:
+        yield f"vlan id {_span(low, high)}"
+    if "pcp" in box:
+        yield f"vlan pcp {_span(*box['pcp'])}"
+
+
+def _ip(box: Box, family: int) -> Iterator[str]:
+    from ipaddress import IPv4Address, IPv6Address
+
+    word, kind, bits = ("ip", IPv4Address, 32) if family == IPV4 else ("ip6", IPv6Address, 128)
+    for end in ("src", "dst"):
+        if (limits := box.get(f"ip{4 if family == IPV4 else 6}_{end}")) is not None:
+            yield f"{word} {end[0]}addr {kind(limits[0])}/{bits - (limits[1] - limits[0]).bit_length()}"
+    if "dscp" in box:
+        yield f"{word} dscp {_span(*box['dscp'])}"
+    if "proto" in box:
+        yield f"meta l4proto {box['proto'][0]}"
+
+
+def _transport(box: Box, family: int) -> Iterator[str]:
+    for name in ("sport", "dport"):
+        if name in box:
+            yield f"th {name} {_span(*box[name])}"
+    for name in ("type", "code"):
+        if f"icmp_{name}" in box:
+            yield f"{_ICMP[family]} {name} {_span(*box[f'icmp_{name}'])}"
+    if named := [name for name in FLAGS if name in box]:
+        mask = sum(1 << FLAGS.index(name) for name in named)
+        value = sum(1 << FLAGS.index(name) for name in named if box[name][0])
+        yield f"tcp flags & {mask:#x} == {value:#x}"
