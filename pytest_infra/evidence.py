@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from .lab import Lab
     from .reporting.artifacts import EvidenceFolder
 
-__all__ = ["LACKS", "Choice", "Evidence", "EvidenceSettings", "GitHubSummary", "add_options", "read_settings"]
+__all__ = [
+    "LACKS",
+    "Choice",
+    "Evidence",
+    "EvidenceSettings",
+    "GitHubSummary",
+    "add_options",
+    "keep_evidence",
+    "read_settings",
+]
 
 LACKS = "infra_lacks"
 """The attribute of a report that says what was lacking: ``[what, why, remedy]``."""
@@ -115,6 +124,16 @@ def read_settings(config: pytest.Config) -> EvidenceSettings:
         folder = root / (config.getini("infra_artifacts_dir") or "infra-artifacts")
     config.option.infra_artifacts_dir = str(folder)
     return EvidenceSettings(_ARTIFACTS.value(config), _PCAP.value(config), _GITHUB.value(config), folder)
+
+
+def keep_evidence(config: pytest.Config) -> None:
+    """Register the hooks, and where GitHub Actions runs the tests the one for its job summary."""
+    from .reporting.github import summary_file
+
+    settings = read_settings(config)
+    config.pluginmanager.register(Evidence(config, settings), "infra-evidence")
+    if settings.github == "auto" and not hasattr(config, "workerinput") and (path := summary_file()):
+        config.pluginmanager.register(GitHubSummary(path), "infra-github")
 
 
 class Evidence:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from .core.errors import CheckFailed, InfraError, Unavailable
-from .evidence import LACKS, Evidence, GitHubSummary, add_options, read_settings
+from .evidence import LACKS, add_options, keep_evidence
 from .fixtures import (
     demand_run,
     infra,
@@ -156,7 +156,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings.pause:
         _check_pause(config)
     if settings.enabled:
-        _register_evidence(config)
+        keep_evidence(config)
         config.add_cleanup(_end_in_order())
         if "testinfra" in sys.modules:
             from .testinfra import register
@@ -166,15 +166,6 @@ def pytest_configure(config: pytest.Config) -> None:
             _check_required(settings)
         elif sys.platform == "linux":
             _end_with_controller()
-
-
-def _register_evidence(config: pytest.Config) -> None:
-    from .reporting.github import summary_file
-
-    settings = read_settings(config)
-    config.pluginmanager.register(Evidence(config, settings), "infra-evidence")
-    if settings.github == "auto" and not hasattr(config, "workerinput") and (path := summary_file()):
-        config.pluginmanager.register(GitHubSummary(path), "infra-github")
 
 
 def _check_pause(config: pytest.Config) -> None:
