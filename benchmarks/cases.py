@@ -200,6 +200,38 @@ def sustained(settings: Settings) -> list[Row]:
     return rows
 
 
+PING_FILE = """
+import pytest
+from pytest_infra import assert_reachable
+@pytest.mark.parametrize("number", range({tests}))
+def test_lab(lab, number):
+    sw, a, b = lab.bridge(), lab.host(), lab.host()
+    lab.link(a, sw)
+    lab.link(b, sw)
+    assert_reachable(a, b, count=3)
+"""
+
+
+def recording(settings: Settings) -> list[Row]:
+    """Passing tests with the latest frames of every interface recorded, and without, in turn: off on on off."""
+    took: dict[str, list[float]] = {"off": [], "on-failure": []}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "test_labs.py").write_text(PING_FILE.format(tests=settings.tests), encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", "--infra", "-q", "-p", "no:cacheprovider", "--rootdir", folder]
+        for turn in range(settings.rounds):
+            progress(f"  recording, {turn + 1} of {settings.rounds}")
+            for mode in ("off", "on-failure", "on-failure", "off"):
+                argv = [*command, f"--infra-pcap={mode}", folder]
+                took[mode].append(seconds(lambda argv=argv: subprocess.run(argv, check=True, capture_output=True)))  # type: ignore[misc]
+    ratios = [on / off for on, off in zip(took["on-failure"], took["off"], strict=True)]
+    per_test = {mode: [value / settings.tests * 1e3 for value in values] for mode, values in took.items()}
+    return [
+        Row("a passing test, --infra-pcap=off", "ms", per_test["off"]),
+        Row("a passing test, --infra-pcap=on-failure", "ms", per_test["on-failure"]),
+        Row("recording, price of", "x", ratios, "1.1", statistics.median(ratios) <= 1.1),
+    ]
+
+
 # -- commands, pings, Open vSwitch, import -----------------------------------------------------------------------------
 
 
@@ -303,6 +335,7 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "two-hosts": two_hosts,
     "many-hosts": many_hosts,
     "sustained": sustained,
+    "recording": recording,
     "command": commands,
     "first-ping": first_pings,
     "ovs": ovs,

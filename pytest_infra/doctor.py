@@ -28,7 +28,7 @@ __all__ = [
     "table",
 ]
 
-_NOT_DOMAINS = ("plugin", "fixtures", "cli", "doctor", "__main__")
+_NOT_DOMAINS = ("plugin", "evidence", "fixtures", "cli", "doctor", "__main__")
 
 _MANAGERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "apt": (("apt-get", "update"), ("apt-get", "install", "--yes", "--no-install-recommends")),

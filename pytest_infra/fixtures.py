@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from .session import Infra
 
 __all__ = [
+    "BEFORE_END",
+    "RECORD",
+    "SESSION",
     "GroupFactory",
     "LabFactory",
     "demand_run",
@@ -37,6 +40,13 @@ __all__ = [
     "netns",
     "ovs_bridge",
 ]
+
+SESSION = pytest.StashKey["Infra"]()
+"""Where a run keeps its session, for the plugin."""
+RECORD = pytest.StashKey[bool]()
+"""Whether the latest frames of every lab are kept."""
+BEFORE_END = pytest.StashKey[Callable[[pytest.Item, "Lab"], None]]()
+"""Called with a test and its lab before that ends."""
 
 
 class GroupFactory(Protocol):
@@ -85,8 +95,10 @@ def infra(pytestconfig: pytest.Config) -> Iterator[Infra]:
     demand_run(pytestconfig)
     from .session import Infra
 
-    with Infra() as session:
+    with Infra(record=pytestconfig.stash.get(RECORD, False)) as session:
+        pytestconfig.stash[SESSION] = session
         yield session
+    del pytestconfig.stash[SESSION]
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +113,7 @@ def lab(infra: Infra, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """An empty lab of the test's own; it ends with the test."""
     with infra.lab(re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")) as lab:
         yield lab
+        request.config.stash[BEFORE_END](request.node, lab)
 
 
 @pytest.fixture

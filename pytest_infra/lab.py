@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .cgroup.lab_groups import LabGroups
 from .core.caller import caller_line
 from .core.errors import BadInput, InfraError, StartFailed, Unavailable
+from .core.evidence import Artifact, attach, says_something
 from .core.guard import Guard
 from .core.naming import MacPool, interface_name, node_name
 from .core.process import Process
@@ -19,8 +20,11 @@ from .core.resource import Facts
 from .core.units import duration_s
 from .lab_containers import LabContainers
 from .net.bridge import LinuxBridge
+from .net.diagnosis import Journal
+from .net.entries import entries
 from .net.host import Host
 from .net.isolated import IsolatedHost, check_isolation
+from .net.lab_captures import LabCaptures
 from .net.link import Link
 from .net.plan import AddressPlan, plan_routes, segments_of
 from .net.port import Port
@@ -42,7 +46,7 @@ H = TypeVar("H", bound=Host)
 S = TypeVar("S", bound=Switch)
 
 
-class Lab(LabContainers, LabGroups):
+class Lab(LabContainers, LabGroups, LabCaptures):
     """Hosts, switches, routers and the links between them.
 
     What is declared is recorded at once and made at the first observation: a check, a command, a property that
@@ -68,6 +72,7 @@ class Lab(LabContainers, LabGroups):
         self._new_links: list[Link] = []
         self._new_containers: list[Container] = []
         self._guard: Guard | None = None
+        self.journal = Journal(services.recorder)
         self._failure = ""
         self._began = False
         self._settling = False
@@ -276,6 +281,8 @@ class Lab(LabContainers, LabGroups):
             self._services.entrance.call(self._settle)
             self._start_containers()
         except BaseException as error:
+            if says_something(error):
+                attach(error, self.diagnose())
             self._failure = str(error) or type(error).__name__
             self.stop()
             raise
@@ -313,6 +320,7 @@ class Lab(LabContainers, LabGroups):
     def _make(self, resource: Host | Switch) -> None:
         try:
             self._stack.enter_context(resource)
+            self.journal.record(resource.namespace, self._stack)
         except (BadInput, Unavailable):
             raise
         except InfraError as error:
@@ -333,14 +341,8 @@ class Lab(LabContainers, LabGroups):
 
     def _publish(self) -> None:
         """Tell ``pytest-infra shell`` how to enter the nodes, and what the guard shows of their processes."""
-        shared = {kind: f"/proc/{self._guard.pid}/ns/{kind}" for kind in ("pid", "mnt")} if self._guard else {}
-        spaces = {node.name: node.namespaces() for node in self.nodes.values()}
-        spaces |= {switch.name: {"net": switch.namespace.fd} for switch in self.switches.values()}
-        nodes = {}
-        for name, fds in spaces.items():
-            own = {kind: f"/proc/{os.getpid()}/fd/{fd}" for kind, fd in fds.items() if fd >= 0}
-            nodes[name] = {"namespaces": {**shared, **own}}
-        self._entry = self._services.lease.publish(self.name, {"nodes": nodes}, self._entry)
+        facts = entries((*self.nodes.values(), *self.switches.values()), os.getpid(), self._guard)
+        self._entry = self._services.lease.publish(self.name, facts, self._entry)
 
     def _withdraw(self) -> None:
         if self._entry is not None:
@@ -369,6 +371,7 @@ class Lab(LabContainers, LabGroups):
         if not self.started:
             child.close()
         self._alive()
+        self.journal.processes.append(child)
         self._stack.callback(child.close)
 
     def node(self, name: str) -> Host | Container:
@@ -377,12 +380,9 @@ class Lab(LabContainers, LabGroups):
         Raises:
             BadInput: there is none; the text lists those that there are.
         """
-        try:
-            return self.nodes[name]
-        except KeyError:
-            raise BadInput(
-                f"no node {name!r} in the lab {self.name}; there are {', '.join(self.nodes) or 'none'}"
-            ) from None
+        if name not in self.nodes:
+            raise BadInput(f"no node {name!r} in the lab {self.name}; there are {', '.join(self.nodes) or 'none'}")
+        return self.nodes[name]
 
     def describe(self) -> Facts:
         """The lab as data: nodes, switches, links."""
@@ -390,5 +390,9 @@ class Lab(LabContainers, LabGroups):
             "name": self.name,
             "nodes": [node.describe() for node in self.nodes.values()],
             "switches": [switch.describe() for switch in self.switches.values()],
-            "links": [{"a": str(link.a), "b": str(link.b), "declared_at": link.declared_at} for link in self.links],
+            "links": [link.describe() for link in self.links],
         }
+
+    def diagnose(self) -> Iterator[Artifact]:
+        """What every node and switch has now, background processes, commands, captures."""
+        return self.journal.diagnose({**self.describe(), "up": not self._new}, self.nodes, self.switches)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from .core.errors import CheckFailed, InfraError, Unavailable
+from .evidence import LACKS, add_options, keep_evidence
 from .fixtures import (
     demand_run,
     infra,
@@ -41,7 +42,6 @@ __all__ = [
     "ovs_bridge",
 ]
 
-_LACKS = "infra_lacks"
 _FALSE = ("", "0", "false", "no", "off")
 
 
@@ -94,6 +94,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="say what this machine has and lacks, and end (with status 1 where it lacks something)",
     )
+    add_options(parser, group)
     parser.addini("infra", "run the tests that need real infrastructure", type="bool", default=False)
     parser.addini("infra_require", "what must be there for --infra", type="args", default=[])
 
@@ -155,6 +156,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings.pause:
         _check_pause(config)
     if settings.enabled:
+        keep_evidence(config)
         config.add_cleanup(_end_in_order())
         if "testinfra" in sys.modules:
             from .testinfra import register
@@ -345,7 +347,7 @@ def pytest_runtest_makereport(
     path, line, _ = item.reportinfo()
     report.outcome = "skipped"
     report.longrepr = (os.fspath(path), (line or 0) + 1, f"Skipped: {lacking}")
-    vars(report)[_LACKS] = [lacking.what, lacking.why, lacking.remedy]  # JSON types: xdist sends it to the controller
+    vars(report)[LACKS] = [lacking.what, lacking.why, lacking.remedy]  # JSON types: xdist sends it to the controller
     return report
 
 
@@ -356,7 +358,7 @@ class _Skips:
         self.lacks: Counter[tuple[str, ...]] = Counter()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if lacks := vars(report).get(_LACKS):
+        if lacks := vars(report).get(LACKS):
             self.lacks[tuple(lacks)] += 1
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:

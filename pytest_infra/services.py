@@ -14,6 +14,7 @@ from .net.namespace import Entrance
 if TYPE_CHECKING:
     from .container.engine import Engine
     from .net.ovs_pool import OvsPool
+    from .net.recorder import Recorder
 
 __all__ = ["LabServices"]
 
@@ -34,5 +35,7 @@ class LabServices:
     """Tells others which labs are up."""
     engine: Callable[[], Engine] = _no_engine
     """Gives the container engine, started."""
+    recorder: Recorder | None = None
+    """Has the latest frames of every lab; None where nobody asked for it."""
     labs: set[Resource] = field(default_factory=set)
     """Those that are up."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .container.engine import Engine
     from .container.image import Images
     from .net.ovs_pool import OvsPool
+    from .net.recorder import Recorder
 
 __all__ = ["Infra"]
 
@@ -33,12 +34,16 @@ class Infra(Resource):
             a, b = lab.host("a"), lab.host("b")
             lab.link(a, b)
             assert_reachable(a, b)
+
+    Args:
+        record: whether the latest frames of every lab are kept for its evidence.
     """
 
     requires = (PRIVILEGE,)
 
-    def __init__(self) -> None:
+    def __init__(self, *, record: bool = False) -> None:
         self._labs = 0
+        self._record = record
 
     def _start(self, undo: ExitStack) -> None:
         self.lease = undo.enter_context(Lease())
@@ -47,12 +52,25 @@ class Infra(Resource):
         self._engine: Engine | None = None
         undo.callback(self._end_engine)
         ovs_pool = undo.enter_context(self._ovs_pool(entrance))
-        self._services = LabServices(entrance, ovs_pool, self.lease, self.engine)
+        self._services = LabServices(entrance, ovs_pool, self.lease, self.engine, self._recorder(undo))
         undo.callback(self._end_labs)
 
     def _end_labs(self) -> None:
         for lab in tuple(self._services.labs):
             lab.stop()
+
+    @property
+    def labs(self) -> tuple[Lab, ...]:
+        """The labs that are up."""
+        labs = [lab for lab in self._services.labs if isinstance(lab, Lab)] if self.started else []
+        return tuple(sorted(labs, key=lambda lab: lab.name))
+
+    def _recorder(self, undo: ExitStack) -> Recorder | None:
+        if not self._record:
+            return None
+        from .net.recorder import Recorder
+
+        return undo.enter_context(Recorder())
 
     @staticmethod
     def _ovs_pool(entrance: Entrance) -> OvsPool:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 
 __all__ = [
     "BadInput",
@@ -122,9 +123,18 @@ class WaitTimeout(InfraError):
 
 
 class CheckFailed(AssertionError):
-    """A check was carried out and failed; the text says what was measured and wanted, and why."""
+    """A check was carried out and failed; the text says what was measured and wanted, and why.
+
+    Args:
+        text: the explanation.
+        report: what was measured, in JSON types (`Report.to_dict`).
+    """
 
     __module__ = "pytest_infra"
+
+    def __init__(self, text: str = "", report: Mapping[str, object] | None = None) -> None:
+        super().__init__(text)
+        self.report = report
 
 
 def reason(error: BaseException) -> str:

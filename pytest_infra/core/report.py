@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from .errors import CheckFailed
 
-__all__ = ["REPORT_VERSION", "Report", "explain", "to_json"]
+__all__ = ["REPORT_VERSION", "Report", "as_json", "explain", "to_json"]
 
 REPORT_VERSION = 1
 """Raised whenever a report's fields change their meaning."""
@@ -45,6 +45,13 @@ def to_json(value: object) -> object:
     return str(value)
 
 
+def as_json(value: object) -> str:
+    """The same value as JSON text, for people and programs."""
+    import json
+
+    return json.dumps(to_json(value), indent=1, ensure_ascii=False) + "\n"
+
+
 @dataclass(frozen=True)
 class Report:
     """What was measured. A child is a frozen dataclass and says what its numbers mean in `explain`."""
@@ -70,4 +77,4 @@ class Report:
         """Raise `CheckFailed` with the explanation unless the report is `ok`."""
         __tracebackhide__ = True
         if not self.ok:
-            raise CheckFailed(self.explain())
+            raise CheckFailed(self.explain(), self.to_dict())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 from .errors import InfraError, StartFailed, reason
+from .evidence import Artifact, attach, says_something
 from .requirement import Requirement
 from .worker import whole
 
@@ -18,14 +18,6 @@ Facts = dict[str, object]
 """What a resource says of itself: JSON types only."""
 
 R = TypeVar("R", bound="Resource")
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A piece of evidence: a file name and its content."""
-
-    name: str
-    content: str | bytes
 
 
 class Resource:
@@ -50,7 +42,7 @@ class Resource:
         return {}
 
     def diagnose(self) -> Iterator[Artifact]:
-        """Evidence, read-only, taken while the resource is still up."""
+        """Evidence, read-only, taken while the resource is still up, or half up where its start has failed."""
         return iter(())
 
     @property
@@ -82,6 +74,8 @@ class Resource:
         try:
             self._start(undo)
         except BaseException as error:
+            if says_something(error):
+                attach(error, self.diagnose())
             undo.close()
             if isinstance(error, InfraError) or not isinstance(error, Exception):
                 raise
@@ -110,5 +104,7 @@ class Resource:
             self.stop()
             raise
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None = None, traceback: object = None) -> None:
+        if error is not None and says_something(error) and self.started:
+            attach(error, self.diagnose())
         self.stop()

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from ..core.resource import Artifact
 from . import messages
 from .namespace import Entrance, NetNamespace
+from .reading import read_interfaces
 from .switch import Switch
 
 __all__ = ["SWITCH_SYSCTL", "LinuxBridge"]
@@ -51,7 +52,12 @@ class LinuxBridge(Switch):
 
     def show(self) -> str:
         """The bridge and its ports, one a line, with their state and the other end."""
-        found = self.interfaces
+        self.observe()
+        return self._text()
+
+    def _text(self) -> str:
+        with self.namespace.netlink() as netlink:
+            found = read_interfaces(netlink)
         lines = [f"bridge {self.name}"]
         for port in self.ports:
             if item := found.get(port.name):
@@ -63,5 +69,8 @@ class LinuxBridge(Switch):
         return "\n".join(lines)
 
     def diagnose(self) -> Iterator[Artifact]:
-        """The ports with their states."""
-        yield Artifact(f"{self.name}-show.txt", self.show())
+        """The ports with their states; what every switch has."""
+        if self.namespace.fd < 0:
+            return
+        yield Artifact(f"{self.name}-show.txt", self._text())
+        yield from super().diagnose()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
@@ -11,8 +11,9 @@ from ..core import process
 from ..core.guard import Guard
 from ..core.node import Address, ControlGroup, Interface, IPNetwork, Neighbour, Route
 from ..core.process import Completed, Process
-from ..core.resource import Facts, Resource
+from ..core.resource import Artifact, Facts, Resource
 from .activation import activating
+from .diagnosis import Journal, diagnose_network
 from .namespace import Entrance, NetNamespace
 from .port import Port
 from .reading import read_addresses, read_interfaces, read_neighbours, read_routes
@@ -39,6 +40,8 @@ _SYSCTL = {
 
 class HostLab(Protocol):
     """What a host needs of its lab."""
+
+    journal: Journal
 
     def up(self) -> None:
         """Settle what has been declared."""
@@ -170,6 +173,7 @@ class Host(Resource):
         guard = self._lab.guard()
 
         def popen(argv: Sequence[str], **options: Any) -> Any:
+            self._lab.journal.ran(self.name, argv)
             return guard.popen(argv, (self.namespace.fd,), **options)
 
         return self._confined(popen)
@@ -209,6 +213,10 @@ class Host(Resource):
     def sysctl(self) -> Sysctl:
         """The kernel settings of this host's network namespace, by dotted name."""
         return Sysctl(self.call, self.name)
+
+    def diagnose(self) -> Iterator[Artifact]:
+        """Interfaces, addresses, routes, neighbours, counters, changed settings, firewall rules, sockets."""
+        return diagnose_network(self.namespace)
 
     def describe(self) -> Facts:
         """The host and its ports."""

@@ -144,6 +144,7 @@ class IsolatedHost(Host):
             ways.append("--preserve-credentials")  # the id that is mapped is one's own already
 
         def popen(argv: Sequence[str], **options: Any) -> Any:
+            self._lab.journal.ran(self.name, argv)
             command = [NSENTER.path(), *ways, "--", *argv] if ways else argv
             return start(command, **options)
 

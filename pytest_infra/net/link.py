@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..core.resource import Facts
 from .port import Port
 
 __all__ = ["Link"]
@@ -55,3 +56,17 @@ class Link:
             port.set_state(True)
         for port in self.ports:
             port.restore(port)
+
+    def describe(self) -> Facts:
+        """Both ends as the lab planned them."""
+        ends = [
+            {
+                "node": port.node.name,
+                "port": port.name,
+                "mac": port.mac,
+                "mtu": port.mtu,
+                "addresses": [str(ip) for ip in port.planned or ()],
+            }
+            for port in self.ports
+        ]
+        return {"a": str(self.a), "b": str(self.b), "ends": ends, "declared_at": self.declared_at}

@@ -14,7 +14,7 @@ from ..core.requirement import PRIVILEGE
 from ..core.resource import Resource
 from ..core.worker import Worker
 from .netlink import NetlinkSocket
-from .sysctl import write_sysctl
+from .sysctl import read_all_sysctl, write_sysctl
 
 __all__ = ["Entrance", "NetNamespace"]
 
@@ -33,6 +33,7 @@ class Entrance(Resource):
 
     def __init__(self) -> None:
         self._indices = count(_FIRST_INDEX)
+        self._settings: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
 
     def _start(self, undo: ExitStack) -> None:
         self._worker = Worker("infra-entrance")
@@ -73,6 +74,20 @@ class Entrance(Resource):
     def make(self, setup: Callable[[], None]) -> int:
         """Make a network namespace, run `setup` in it, and return the descriptor that holds it."""
         return self._worker.call_whole(self._make, setup)
+
+    def settings(self, made_with: Mapping[str, str], setup: Callable[[], None]) -> dict[str, str]:
+        """All kernel settings of a new namespace after `setup`, which writes `made_with`; read once for each."""
+        key = tuple(made_with.items())
+        if key not in self._settings:
+            found: dict[str, str] = {}
+
+            def look() -> None:
+                setup()
+                found.update(read_all_sysctl())
+
+            os.close(self.make(look))
+            self._settings[key] = found
+        return self._settings[key]
 
     def _within(self, fd: int, function: Callable[..., T], args: tuple[Any, ...]) -> T:
         linux.setns(fd, linux.CLONE_NEWNET)
@@ -170,6 +185,10 @@ class NetNamespace(Resource):
         """Run `function`, which ends at once, in the namespace; unlike `call`, it does not wait for other calls."""
         self._check_open()
         return self._entrance.within(self.fd, function, *args)
+
+    def settings_when_made(self) -> dict[str, str]:
+        """All kernel settings as they are in a namespace that is made as this one was, before it has interfaces."""
+        return self._entrance.settings(self._sysctl, self._write_sysctl)
 
     def netlink(self) -> NetlinkSocket:
         """A new rtnetlink socket in the namespace."""

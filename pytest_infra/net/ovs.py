@@ -222,6 +222,8 @@ class OvsBridge(Switch):
 
     def diagnose(self) -> Iterator[Artifact]:
         """Configuration, flows as cached and as set, MAC table, port statistics, the logs of both daemons."""
+        if not hasattr(self, "instance"):
+            return
         sources: dict[str, Callable[[], str]] = {
             "show": lambda: self.instance.tool("ovs-vsctl", ["show"], timeout_s=5).stdout,
             "datapath-flows": lambda: self.instance.appctl("dpctl/dump-flows", "-m"),
@@ -233,6 +235,7 @@ class OvsBridge(Switch):
         }
         for what, read in sources.items():
             yield Artifact(f"{self.name}-{what}.txt", _text_or_error(read))
+        yield from super().diagnose()
 
 
 def _text_or_error(read: Callable[[], str]) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..core.errors import BadInput, InfraError, StartFailed
 from ..core.guard import Guard
 from ..core.process import Completed, Process
 from ..core.requirement import PRIVILEGE, Absent
-from ..core.resource import Facts, Resource
+from ..core.resource import Artifact, Facts, Resource
 from ..core.wait import until
 from . import messages
 from .bridge import SWITCH_SYSCTL
@@ -293,6 +293,11 @@ class OvsInstance(Resource):
             if error.errno not in (errno.ENODEV, errno.EOPNOTSUPP):  # ovs-vswitchd itself deletes some of them
                 raise
         return False
+
+    def diagnose(self) -> Iterator[Artifact]:
+        """The logs of the daemons."""
+        for name, child in self._daemons.items():
+            yield Artifact(f"{self.name}-{name}.txt", child.stderr + self.log(name))
 
     def describe(self) -> Facts:
         """What it is and where its daemons are."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..core.node import Interface
-from ..core.resource import Facts, Resource
+from ..core.resource import Artifact, Facts, Resource
+from .diagnosis import diagnose_network
 from .namespace import NetNamespace
 from .port import Port
 from .reading import read_interfaces
@@ -41,6 +42,10 @@ class Switch(Resource):
         with self.namespace.netlink() as netlink:
             return read_interfaces(netlink)
 
+    def namespaces(self) -> dict[str, int]:
+        """The descriptors of its namespaces, by their names under /proc/PID/ns."""
+        return {"net": self.namespace.fd} if hasattr(self, "namespace") else {}
+
     def siblings(self) -> Iterable[Switch]:
         """The switches of the lab whose ports are in the same namespace as this one's, this one among them."""
         return (self,)
@@ -55,6 +60,11 @@ class Switch(Resource):
     def show(self) -> str:
         """The switch and its ports as text, for people."""
         raise AssertionError(f"{type(self).__name__} has no show")
+
+    def diagnose(self) -> Iterator[Artifact]:
+        """Interfaces and counters of the switch's namespace."""
+        if hasattr(self, "namespace"):
+            yield from diagnose_network(self.namespace)
 
     def describe(self) -> Facts:
         """The switch and its ports."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.errors import BadInput
 
-__all__ = ["Sysctl", "read_sysctl", "write_sysctl"]
+__all__ = ["Sysctl", "read_all_sysctl", "read_sysctl", "write_sysctl"]
 
 _ROOT = "/proc/sys"
 
@@ -34,6 +34,20 @@ def write_sysctl(name: str, value: str) -> None:
         os.write(fd, value.encode())
     finally:
         os.close(fd)
+
+
+def read_all_sysctl() -> dict[str, str]:
+    """All ``net/…`` settings of the calling thread's namespaces that can be read, with slashes in their names."""
+    found = {}
+    for folder, _, files in os.walk(f"{_ROOT}/net"):
+        for file in files:
+            path = f"{folder}/{file}"
+            try:
+                with open(path, encoding="ascii", errors="replace") as setting:
+                    found[path[len(_ROOT) + 1 :]] = setting.read().strip()
+            except OSError:  # one that can only be written
+                continue
+    return found
 
 
 class Sysctl(MutableMapping[str, str]):

@@ -81,7 +81,7 @@ def test_show_says_what_is_down_or_gone(lab):
         "    port sw1-p1: down, no carrier, mtu 1500, to h1:eth0",
         "    port sw1-p2: gone",
     ]
-    (artifact,) = sw.diagnose()
+    artifact, *_ = sw.diagnose()
     assert (artifact.name, artifact.content) == ("sw1-show.txt", sw.show())
 
 

@@ -37,6 +37,8 @@ def test_without_infra_nothing_heavy_is_imported(pytester: pytest.Pytester) -> N
     assert {name for name in loaded if name.startswith("pytest_infra.")} <= {
         "pytest_infra.core",
         "pytest_infra.core.errors",
+        "pytest_infra.core.evidence",
+        "pytest_infra.evidence",
         "pytest_infra.fixtures",
         "pytest_infra.plugin",
         "pytest_infra.version",

@@ -29,11 +29,12 @@ LAYERS = (
     {"session"},
     {"reporting", "testinfra", "doctor"},
     {"fixtures"},
+    {"evidence"},
     {"plugin", "cli"},
     {"__main__"},
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
-MAY_IMPORT_PYTEST = {"plugin", "fixtures", "testinfra"}
+MAY_IMPORT_PYTEST = {"plugin", "evidence", "fixtures", "testinfra"}
 LONGEST_MODULE, LONGEST_FUNCTION = 400, 40
 
 MUTATORS = {

@@ -1,0 +1,294 @@
+"""Keeps the evidence of tests: ``--infra-artifacts`` and what belongs to it, as a plugin beside the main one.
+
+It is registered with ``--infra`` only. A failing phase of a test is looked at in `pytest_runtest_makereport`, while its
+labs are still up.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .core.errors import CheckFailed
+from .core.evidence import Artifact, attached
+from .fixtures import BEFORE_END, RECORD, SESSION
+
+if TYPE_CHECKING:
+    from .lab import Lab
+    from .reporting.artifacts import EvidenceFolder
+
+__all__ = [
+    "LACKS",
+    "Choice",
+    "Evidence",
+    "EvidenceSettings",
+    "GitHubSummary",
+    "add_options",
+    "keep_evidence",
+    "read_settings",
+]
+
+LACKS = "infra_lacks"
+"""The attribute of a report that says what was lacking: ``[what, why, remedy]``."""
+_KEPT = "infra_kept"  # the attribute with [folder, topology]
+
+_SECTION = "infra evidence"
+_FOLDER = pytest.StashKey["EvidenceFolder"]()
+_BEFORE = pytest.StashKey[dict["Lab", "dict[str, dict[str, int]]"]]()
+_ENDED = pytest.StashKey["list[list[Artifact]]"]()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An option with a few allowed values; command line > ``PYTEST_INFRA_…`` > ini ``infra_…`` > default."""
+
+    name: str
+    allowed: tuple[str, ...]
+    default: str
+    help: str
+
+    @property
+    def key(self) -> str:
+        """``infra_artifacts`` for ``artifacts``: the option's place, and the ini value's name."""
+        return f"infra_{self.name}"
+
+    def value(self, config: pytest.Config) -> str:
+        """The chosen value.
+
+        Raises:
+            pytest.UsageError: it is none of those allowed.
+        """
+        variable = f"PYTEST_{self.key.upper()}"
+        value = config.getoption(self.key) or os.environ.get(variable) or config.getini(self.key) or self.default
+        if value not in self.allowed:
+            raise pytest.UsageError(f"{self.key} (or {variable}): {value!r} is none of {', '.join(self.allowed)}")
+        return str(value)
+
+
+_WHEN = ("never", "on-failure", "always")
+_ARTIFACTS = Choice("artifacts", _WHEN, "on-failure", "when to write a folder of evidence for a test")
+_PCAP = Choice("pcap", ("off", *_WHEN[1:]), "off", "when to add the latest frames of every interface to that folder")
+_GITHUB = Choice("github", ("auto", "off"), "auto", "a job summary where GitHub Actions runs the tests")
+_CAPTURES = "captures/"
+
+
+@dataclass(frozen=True)
+class EvidenceSettings:
+    """What is kept of a test."""
+
+    artifacts: str
+    pcap: str
+    github: str
+    folder: Path
+
+    def covers(self, failed: bool) -> tuple[bool, bool]:
+        """Whether everything, and whether the frames, are kept of a test that has failed, or passed."""
+        wanted = ("on-failure", "always") if failed else ("always",)
+        return self.artifacts in wanted, self.pcap in wanted
+
+
+def add_options(parser: pytest.Parser, group: Any) -> None:
+    """The options about evidence."""
+    for choice in (_ARTIFACTS, _PCAP, _GITHUB):
+        group.addoption(
+            f"--infra-{choice.name}",
+            dest=choice.key,
+            choices=choice.allowed,
+            default=None,
+            help=f"{choice.help}; default: {choice.default} (PYTEST_{choice.key.upper()}, ini: {choice.key})",
+        )
+        parser.addini(choice.key, choice.help, default="")
+    group.addoption(
+        "--infra-artifacts-dir",
+        dest="infra_artifacts_dir",
+        metavar="DIR",
+        help="where these folders are; never wiped; default: infra-artifacts in the root folder "
+        "(PYTEST_INFRA_ARTIFACTS_DIR, ini: infra_artifacts_dir)",
+    )
+    parser.addini("infra_artifacts_dir", "where folders of evidence are", default="")
+
+
+def read_settings(config: pytest.Config) -> EvidenceSettings:
+    """What the options say; workers of pytest-xdist get the folder as the controller understands it."""
+    here, root = config.invocation_params.dir, config.rootpath
+    if given := config.getoption("infra_artifacts_dir") or os.environ.get("PYTEST_INFRA_ARTIFACTS_DIR"):
+        folder = here / given
+    else:
+        folder = root / (config.getini("infra_artifacts_dir") or "infra-artifacts")
+    config.option.infra_artifacts_dir = str(folder)
+    return EvidenceSettings(_ARTIFACTS.value(config), _PCAP.value(config), _GITHUB.value(config), folder)
+
+
+def keep_evidence(config: pytest.Config) -> None:
+    """Register the hooks, and where GitHub Actions runs the tests the one for its job summary."""
+    from .reporting.github import summary_file
+
+    settings = read_settings(config)
+    config.pluginmanager.register(Evidence(config, settings), "infra-evidence")
+    if settings.github == "auto" and not hasattr(config, "workerinput") and (path := summary_file()):
+        config.pluginmanager.register(GitHubSummary(path), "infra-github")
+
+
+class Evidence:
+    """The hooks."""
+
+    def __init__(self, config: pytest.Config, settings: EvidenceSettings) -> None:
+        self._config = config
+        self._settings = settings
+        config.stash[BEFORE_END] = self._before_end
+        config.stash[RECORD] = settings.pcap != "off"
+
+    def _labs(self) -> tuple[Lab, ...]:
+        session = self._config.stash.get(SESSION, None)
+        return session.labs if session is not None else ()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """What a lab that is older than the test has counted so far."""
+        if self._settings.artifacts != "never" and (labs := self._labs()):
+            item.stash[_BEFORE] = {lab: _counters(lab) for lab in labs}
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Take the evidence of a phase that has failed, and say in the report where it is."""
+        error = call.excinfo.value if call.excinfo is not None else None
+        if isinstance(error, CheckFailed) and any(self._settings.covers(failed=True)):
+            _add_row(error, self._folder(item).path / call.when)
+        report = yield
+        error = call.excinfo.value if call.excinfo is not None else None  # of a unittest.TestCase it comes only now
+        everything, frames = self._settings.covers(report.failed)
+        if (everything or frames) and (report.failed or (report.passed and report.when == "call")):
+            self._take(item, report, error if report.failed else None, everything)
+        elif _FOLDER in item.stash:
+            item.stash[_FOLDER].discard()  # an expected failure
+        return report
+
+    def _folder(self, item: pytest.Item) -> EvidenceFolder:
+        from .reporting.artifacts import EvidenceFolder
+
+        return item.stash.setdefault(_FOLDER, EvidenceFolder(self._settings.folder, item.nodeid))
+
+    def _take(
+        self, item: pytest.Item, report: pytest.TestReport, error: BaseException | None, everything: bool
+    ) -> None:
+        note = f"{item.nodeid} ({report.when}) {report.outcome}" + (f": {_first_line(error)}" if error else "")
+        labs: list[list[Artifact]] = [_of_lab(lab, item.stash.get(_BEFORE, {}).get(lab), note) for lab in self._labs()]
+        ended = item.stash.setdefault(_ENDED, [])
+        labs += ended
+        if with_error := attached(error):
+            labs.append(with_error)
+        loose = list(_report_of(error)) if everything else []
+        if not everything:
+            labs = [[part for part in lab if part.name.startswith(_CAPTURES)] for lab in labs]
+        if any(labs) or loose:
+            folder, text = self._folder(item).write(report.when or "call", labs, loose)
+            report.sections.append((_SECTION, text))
+            topology = [str(part.content) for lab in labs for part in _pictures(lab)]
+            vars(report)[_KEPT] = [str(folder), "\n".join(topology[:1])]  # JSON types: xdist sends it to the controller
+            for properties in (item.user_properties, report.user_properties):
+                properties.append(("infra_evidence", str(folder)))
+
+    def _before_end(self, item: pytest.Item, lab: Lab) -> None:
+        """A test's lab is about to end; where something before it has failed in the teardown, look at it now."""
+        if any(self._settings.covers(failed=True)) and _teardown_has_failed():
+            item.stash.setdefault(_ENDED, []).append(_of_lab(lab, None, f"{item.nodeid} (teardown) failed"))
+
+
+def _add_row(error: CheckFailed, folder: Path) -> None:
+    from .core.report import explain
+
+    error.args = (f"{error}{explain('', [('evidence', os.path.relpath(folder))])}",)
+
+
+def _report_of(error: BaseException | None) -> Iterator[Artifact]:
+    if isinstance(error, CheckFailed) and error.report is not None:
+        from .core.report import as_json
+
+        yield Artifact("report.json", as_json(error.report))
+
+
+class GitHubSummary:
+    """Where the terminal is, and GitHub Actions runs the tests: writes the job summary at the end."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._failed: list[tuple[str, str, str]] = []
+        self._lacks: Counter[tuple[str, ...]] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Remember what was kept of a failure, and what was lacking."""
+        if report.failed and (kept := vars(report).get(_KEPT)):
+            self._failed.append((f"{report.nodeid} ({report.when})", os.path.relpath(kept[0]), kept[1]))
+        if lacks := vars(report).get(LACKS):
+            self._lacks[tuple(lacks)] += 1
+
+    def pytest_sessionfinish(self) -> None:
+        """Write it, if there is anything to say."""
+        from .reporting.github import append, job_summary
+
+        if text := job_summary(self._failed, self._lacks.items()):
+            append(self._path, text)
+
+
+def _pictures(lab: list[Artifact]) -> Iterator[Artifact]:
+    from .reporting.facts import read_facts
+    from .reporting.topology import mermaid
+
+    if (facts := read_facts(lab)) is not None:
+        yield Artifact("topology.mmd", mermaid(facts))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _of_lab(lab: Lab, before: dict[str, dict[str, int]] | None, note: str) -> list[Artifact]:
+    """A lab's diagnosis; what cannot be taken must not hide the failure that it is about."""
+    found: list[Artifact] = []
+    lab.journal.note = note
+    try:
+        found.extend(lab.diagnose())
+        if before is not None:
+            found.extend(_grown(before, _counters(lab)))
+    except Exception as error:  # noqa: BLE001
+        found.append(Artifact("diagnosis-failed.txt", f"{type(error).__name__}: {error}\n"))
+    return found
+
+
+def _counters(lab: Lab) -> dict[str, dict[str, int]]:
+    from .net.diagnosis import count_all
+
+    return count_all((*lab.nodes.values(), *lab.switches.values()))
+
+
+def _grown(before: dict[str, dict[str, int]], after: dict[str, dict[str, int]]) -> Iterator[Artifact]:
+    from .net.counters import changed
+
+    for name, counters in after.items():
+        lines = [f"{what}  +{value}\n" for what, value in changed(before.get(name, {}), counters).items()]
+        yield Artifact(f"{name}/counters-of-this-test.txt", "".join(lines))
+
+
+def _teardown_has_failed() -> bool:
+    """Whether pytest, which goes on with the next finalizer when one has failed, holds an error at this moment.
+
+    pytest tells nobody before all of them have run, and by then the lab is gone; so its frames are asked.
+    """
+    frame = sys._getframe(1)
+    while (caller := frame.f_back) is not None:
+        frame = caller
+        if str(frame.f_globals.get("__name__", "")).startswith("_pytest."):
+            for value in frame.f_locals.values():
+                held = value if isinstance(value, list) else [value]
+                if held and all(isinstance(item, BaseException) for item in held):
+                    return True
+    return False

@@ -1,0 +1,241 @@
+"""Evidence of a lab: what each of its namespaces has now, as text and as data. Nothing is settled or changed."""
+
+from __future__ import annotations
+
+import shlex
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..core.errors import InfraError, reason
+from ..core.evidence import Artifact
+from ..core.node import Address, Interface, Neighbour, Route
+from ..core.process import Process, run
+from ..core.report import as_json
+from ..core.requirement import find_program
+from .counters import Counters, read_counters
+from .namespace import NetNamespace
+from .pcapng import pcapng
+from .reading import read_addresses, read_interfaces, read_neighbours, read_routes
+from .sysctl import read_all_sysctl
+
+if TYPE_CHECKING:
+    from .capture import Capture
+    from .recorder import Recorder
+
+__all__ = ["Journal", "Owner", "count_all", "diagnose_network", "network_state"]
+
+_PROGRAMS: Mapping[str, tuple[str, ...]] = {
+    "nftables": ("nft", "-a", "list", "ruleset"),
+    "rules": ("ip", "rule"),
+    "sockets": ("ss", "-Htuna"),
+    "queues": ("tc", "-s", "qdisc"),
+}
+"""What is asked of other people's programs, where they are installed."""
+_PROGRAM_S = 5.0
+_RULES_OF_THE_KERNEL = 3
+_COMMANDS_KEPT = 1000
+_NOISE = ("nf_conntrack_count", "ns_last_pid", "random", "secret", ".route.flush", "nf_conntrack_buckets", "/mtu")
+_BEGIN_AS = {"conf": "default", "neigh": "lo"}
+
+
+def network_state(namespace: NetNamespace) -> dict[str, Any]:
+    """What the kernel has in a namespace: interfaces, addresses, routes, neighbours, counters."""
+    with namespace.netlink() as netlink:
+        return {
+            "interfaces": read_interfaces(netlink),
+            "addresses": read_addresses(netlink),
+            "routes": read_routes(netlink),
+            "neighbours": read_neighbours(netlink),
+            "counters": namespace.within(read_counters),
+        }
+
+
+def count_all(owners: Iterable[Owner]) -> dict[str, Counters]:
+    """The counters of each node or switch that is there."""
+    spaces = {owner.name: getattr(owner, "namespace", None) for owner in owners}
+    return {name: space.within(read_counters) for name, space in spaces.items() if space and space.fd >= 0}
+
+
+def diagnose_network(namespace: NetNamespace) -> Iterator[Artifact]:
+    """The state of one namespace: ``state.json`` for programs, the rest for people; nothing where it is gone."""
+    if namespace.fd < 0:
+        return
+    state = network_state(namespace)
+    yield Artifact("state.json", as_json(state))
+    yield Artifact("interfaces.txt", _lines(map(_interface, state["interfaces"].values())))
+    yield Artifact("addresses.txt", _lines(map(_address, state["addresses"])))
+    yield Artifact("routes.txt", _lines(map(_route, state["routes"])))
+    yield Artifact("neighbours.txt", _lines(map(_neighbour, state["neighbours"])))
+    yield Artifact("counters.txt", _counters(state["counters"]))
+    yield Artifact("sysctl.txt", _text_or_error(lambda: _lines(_changed_sysctl(namespace))))
+    for name, argv in _PROGRAMS.items():
+        if name == "queues" and all(item.qdisc in ("", "noqueue") for item in state["interfaces"].values()):
+            continue
+        if path := find_program(argv[0]):
+            text = _text_or_error(lambda argv=argv, path=path: _ask(namespace, [path, *argv[1:]]))  # type: ignore[misc]
+            if text and not (name == "rules" and text.count("\n") == _RULES_OF_THE_KERNEL):
+                yield Artifact(f"{name}.txt", text)
+
+
+def _ask(namespace: NetNamespace, argv: list[str]) -> str:
+    done = namespace.call(run, argv, check=False, timeout_s=_PROGRAM_S, where=namespace.name)
+    return done.stdout + done.stderr
+
+
+def _text_or_error(read: Callable[[], str]) -> str:
+    try:
+        return read()
+    except (InfraError, OSError) as error:
+        return f"could not be read: {reason(error)}\n"
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _interface(item: Interface) -> str:
+    state = f"{'up' if item.up else 'DOWN'}, {'carrier' if item.carrier else 'NO CARRIER'}, {item.operstate}"
+    more = [item.kind, f"port of {item.master}" if item.master else "", item.qdisc]
+    return ", ".join([f"{item.name}: {state}, mtu {item.mtu}, {item.mac}", *filter(None, more)])
+
+
+def _address(item: Address) -> str:
+    return f"{item.interface}: {item.ip} {item.scope}{' tentative' * item.tentative}{' duplicate' * item.duplicate}"
+
+
+def _neighbour(item: Neighbour) -> str:
+    return f"{item.ip} at {item.mac or '?'} on {item.interface} {item.state}"
+
+
+def _route(item: Route) -> str:
+    words = [item.kind if item.kind != "unicast" else "", str(item.destination)]
+    words += [f"via {item.gateway}" if item.gateway else "", f"dev {item.interface}" if item.interface else ""]
+    words += [f"src {item.source}" if item.source else "", f"metric {item.metric}" if item.metric else ""]
+    words += [f"proto {item.protocol}", "linkdown" if item.linkdown else ""]
+    return " ".join(filter(None, words))
+
+
+def _counters(counters: Counters) -> str:
+    width = max(map(len, counters), default=0)
+    return _lines(f"{name.ljust(width)}  {value}" for name, value in counters.items())
+
+
+def _changed_sysctl(namespace: NetNamespace) -> Iterator[str]:
+    """The settings that differ from those of a namespace that the lab would make now."""
+    now = namespace.within(read_all_sysctl)
+    fresh = namespace.settings_when_made()
+    for name, value in sorted(now.items()):
+        wanted = fresh.get(name, fresh.get(_of_new_interfaces(name)))
+        if wanted is not None and value != wanted and not any(word in name for word in _NOISE):
+            yield f"{name} = {value}    (when made: {wanted})"
+
+
+def _of_new_interfaces(name: str) -> str:
+    """``net/ipv4/conf/eth0/forwarding`` begins as ``net/ipv4/conf/default/forwarding``; neighbours have no such."""
+    words = name.split("/")
+    if len(words) == 5 and words[2] in _BEGIN_AS:
+        words[3] = _BEGIN_AS[words[2]]
+    return "/".join(words)
+
+
+class Owner(Protocol):
+    """A node or a switch; it has a `namespace` once it is there."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the lab."""
+
+    @property
+    def ports(self) -> Any:
+        """Its ports."""
+
+    def diagnose(self) -> Iterator[Artifact]:
+        """What it tells of itself."""
+
+
+class Journal:
+    """What happened in a lab, for its evidence: commands, background processes, captures, recorded frames.
+
+    Args:
+        recorder: has the latest frames; None where nobody asked for it.
+    """
+
+    def __init__(self, recorder: Recorder | None = None) -> None:
+        self.note = ""
+        """Why the evidence is taken: a comment in capture files, on the file and on the last frame."""
+        self._recorder = recorder
+        self._recorded: list[NetNamespace] = []
+        self.commands: deque[tuple[str, str]] = deque(maxlen=_COMMANDS_KEPT)
+        """The latest ones, as node and shell line."""
+        self.processes: list[Process] = []
+        self.captures: list[Capture] = []
+
+    def ran(self, where: str, argv: Sequence[str]) -> None:
+        """Remember that a command was started."""
+        self.commands.append((where, shlex.join(argv)))
+
+    def record(self, namespace: NetNamespace, undo: ExitStack) -> None:
+        """Have the latest frames of a namespace at hand, if that was asked for."""
+        if self._recorder is not None and self._recorder.watch(namespace):
+            if not self._recorded:
+                undo.callback(self._forget)
+            self._recorded.append(namespace)
+
+    def _forget(self) -> None:
+        assert self._recorder is not None
+        self._recorder.drop(self._recorded)
+        self._recorded.clear()
+
+    def _frames(self, owners: Iterable[Owner]) -> Iterator[Artifact]:
+        for number, capture in enumerate(self.captures, 1):
+            name = f"captures/{number}-{capture.port.node.name}-{capture.port.name}.pcapng"
+            yield Artifact(name, capture.content(self.note))
+        if self._recorder is not None:
+            names = {port.index: str(port) for owner in owners for port in owner.ports}
+            frames = self._recorder.frames(self._recorded, names)
+            last = {len(frames) - 1: self.note} if self.note else {}
+            lost = self._recorder.lost(self._recorded)
+            comment = "; ".join(filter(None, [self.note, f"{lost} frames are missing in between" if lost else ""]))
+            yield Artifact("captures/all.pcapng", pcapng(frames, comment=comment, comments=last))
+
+    def diagnose(
+        self, facts: Mapping[str, Any], nodes: Mapping[str, Owner], switches: Mapping[str, Owner]
+    ) -> Iterator[Artifact]:
+        """The whole lab: ``lab.json`` for programs, and a folder for each node and switch."""
+        settings = {name: dict(getattr(node, "sysctl_defaults", {})) for name, node in nodes.items()}
+        routes = {name: [_planned(*item) for item in _routes_of(node)] for name, node in nodes.items()}
+        processes = [_process(process) for process in self.processes]
+        journal = {"commands": list(self.commands), "processes": processes}
+        yield Artifact("lab.json", as_json({**facts, "settings": settings, "routes": routes, **journal}))
+        owners = [*nodes.values(), *switches.values()]
+        for owner in owners:
+            names = set()
+            for artifact in owner.diagnose():
+                names.add(artifact.name)
+                yield Artifact(f"{owner.name}/{artifact.name}", artifact.content)
+            if "state.json" not in names and hasattr(owner, "namespace"):  # a container tells other things of itself
+                for artifact in diagnose_network(owner.namespace):
+                    yield Artifact(f"{owner.name}/{artifact.name}", artifact.content)
+        for item in processes:
+            text = "\n".join(
+                [" ".join(item["argv"]), item["ending"], "-- stdout", item["stdout"], "-- stderr", item["stderr"]]
+            )
+            yield Artifact(f"{item['where']}/process-{item['pid']}.txt", text)
+        yield from self._frames(owners)
+
+
+def _routes_of(node: Owner) -> Iterable[tuple[Any, Any]]:
+    return getattr(node, "planned_routes", {}).items()
+
+
+def _planned(network: Any, hop: Any) -> dict[str, object]:
+    return {"destination": network, "gateway": hop.gateway, "port": hop.port.name}
+
+
+def _process(process: Process) -> dict[str, Any]:
+    ended = process.returncode
+    ending = "still running" if ended is None else f"ended with {ended}"
+    who = {"where": process.where, "pid": process.pid, "argv": process.argv}
+    return {**who, "ending": ending, "status": ended, "stdout": process.stdout, "stderr": process.stderr}

@@ -1,0 +1,99 @@
+"""A lab as data, read from its artifacts: what pictures, summaries and `reproduce.md` are made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.evidence import Artifact
+
+__all__ = ["End", "LabFacts", "Wire", "read_facts"]
+
+
+@dataclass(frozen=True)
+class End:
+    """One end of a wire."""
+
+    node: str
+    port: str
+    mac: str
+    mtu: int
+    addresses: tuple[str, ...]
+    state: str
+    """``DOWN``, ``NO CARRIER``, ``gone``, or empty where nothing is wrong or known."""
+
+    def __str__(self) -> str:
+        return f"{self.node}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A link of the lab."""
+
+    a: End
+    b: End
+
+    @property
+    def state(self) -> str:
+        """What is wrong with it; empty where nothing is."""
+        return ", ".join(f"{end} {end.state}" for end in (self.a, self.b) if end.state)
+
+
+@dataclass(frozen=True)
+class LabFacts:
+    """What ``lab.json`` says, and the ``state.json`` of each node."""
+
+    lab: Mapping[str, Any]
+    state: Mapping[str, Mapping[str, Any]]
+    """By node or switch; those whose namespace is gone are missing."""
+
+    @property
+    def name(self) -> str:
+        """The lab's name."""
+        return str(self.lab.get("name", "lab"))
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """``host``, ``router``, ``bridge``, ``ovs`` … by the name of the node or switch."""
+        return {item["name"]: item["kind"] for item in (*self.lab["nodes"], *self.lab["switches"])}
+
+    @property
+    def switches(self) -> set[str]:
+        """The names of the switches."""
+        return {item["name"] for item in self.lab["switches"]}
+
+    @property
+    def wires(self) -> list[Wire]:
+        """The links, with what is wrong with each."""
+        return [Wire(*(self._end(end) for end in link["ends"])) for link in self.lab["links"]]
+
+    def _end(self, end: Mapping[str, Any]) -> End:
+        state = ""
+        if (found := self.state.get(end["node"])) is not None:
+            if (interface := found["interfaces"].get(end["port"])) is None:
+                state = "gone"
+            elif not interface["up"]:
+                state = "DOWN"
+            elif not interface["carrier"]:
+                state = "NO CARRIER"
+        return End(end["node"], end["port"], end["mac"], end["mtu"], tuple(end["addresses"]), state)
+
+
+def read_facts(artifacts: Iterable[Artifact]) -> LabFacts | None:
+    """The facts of the lab that these artifacts are of; None where they are not a lab's."""
+    lab: Mapping[str, Any] | None = None
+    state: dict[str, Any] = {}
+    for name, content in _json(artifacts):
+        if name == "lab.json":
+            lab = content
+        elif name.endswith("/state.json"):
+            state[name.removesuffix("/state.json")] = content
+    return None if lab is None else LabFacts(lab, state)
+
+
+def _json(artifacts: Iterable[Artifact]) -> Iterator[tuple[str, Any]]:
+    for artifact in artifacts:
+        if artifact.name.endswith(".json"):
+            yield artifact.name, json.loads(artifact.content)

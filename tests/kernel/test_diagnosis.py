@@ -1,0 +1,193 @@
+"""What a lab's evidence says of a real lab, and that the commands in it build that lab again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from pytest_infra import CommandFailed, Infra, StartFailed, assert_reachable
+from pytest_infra.core.evidence import attached
+from pytest_infra.core.resource import Resource
+from pytest_infra.reporting.facts import read_facts
+from pytest_infra.reporting.reproduce import ENTER, commands
+
+pytestmark = pytest.mark.infra
+
+
+def files(lab):
+    return {artifact.name: artifact.content for artifact in lab.diagnose()}
+
+
+def test_it_shows_what_was_changed(lab):
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, b, ip="10.0.0.1/24", peer_ip="10.0.0.2/24")
+    assert_reachable(a, b)
+    a.sysctl["net.ipv4.conf.eth0.rp_filter"] = "1"
+    found = files(lab)
+    assert found["a/sysctl.txt"] == "net/ipv4/conf/eth0/rp_filter = 1    (when made: 0)\n"
+    assert found["b/sysctl.txt"] == ""
+    assert "10.0.0.0/24 dev eth0 src 10.0.0.1 proto kernel\n" in found["a/routes.txt"]
+    assert f"10.0.0.2 at {b.ports[0].mac} on eth0 " in found["a/neighbours.txt"]
+    assert "eth0: 10.0.0.1/24 global\n" in found["a/addresses.txt"]
+    assert f"eth0: up, carrier, UP, mtu 1500, {a.ports[0].mac}, veth, noqueue\n" in found["a/interfaces.txt"]
+    assert "Icmp InEchos" in found["b/counters.txt"]
+    assert {"a/rules.txt", "a/queues.txt"}.isdisjoint(found)
+
+
+@pytest.mark.infra_requires("nft")
+def test_it_shows_firewall_rules(lab):
+    a = lab.host("a")
+    a.run(["nft", "add table inet mine; add chain inet mine guarded; add rule inet mine guarded tcp dport 23 drop"])
+    assert "tcp dport 23 drop" in files(lab)["a/nftables.txt"]
+
+
+@pytest.mark.infra_requires("ip")
+def test_it_shows_rules_and_queues_that_somebody_has_made(lab):
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, b)
+    a.run(["ip", "rule", "add", "from", "10.0.0.9", "table", "7"])
+    a.run(["tc", "qdisc", "replace", "dev", "eth0", "root", "pfifo", "limit", "9"])
+    found = files(lab)
+    assert "from 10.0.0.9 lookup 7" in found["a/rules.txt"]
+    assert "limit 9p" in found["a/queues.txt"]
+    assert {"b/rules.txt", "b/queues.txt"}.isdisjoint(found)
+
+
+def test_it_shows_processes_commands_and_captures(lab):
+    a, b = lab.host("a"), lab.host("b", isolate=["uts"])
+    lab.link(a, b)
+    capture = lab.capture(b.ports[0])
+    with pytest.raises(CommandFailed):
+        a.run(["sh", "-c", "exit 3"])
+    child = b.spawn(["sh", "-c", "echo out; echo err >&2"])
+    child.wait()
+    found = files(lab)
+    assert found[f"b/process-{child.pid}.txt"].splitlines()[1:] == [
+        "ended with 0", "-- stdout", "out", "", "-- stderr", "err"]  # fmt: skip
+    assert found["captures/1-b-eth0.pcapng"] == capture.content()
+    facts = json.loads(found["lab.json"])
+    assert facts["commands"] == [["a", "sh -c 'exit 3'"], ["b", "sh -c 'echo out; echo err >&2'"]]
+
+
+def test_looking_at_a_lab_makes_nothing_of_it(lab, nothing_left):
+    a, b, sw = lab.host("a"), lab.host("b"), lab.bridge()
+    lab.link(a, sw)
+    lab.link(b, sw)
+    assert set(files(lab)) == {"lab.json"}
+    assert a.namespace.fd == -1
+    assert read_facts(lab.diagnose()).lab["up"] is False
+
+
+def test_an_ovs_bridge_shows_flows_and_logs(lab):
+    a, b, sw = lab.host("a"), lab.host("b"), lab.ovs("sw1")
+    lab.link(a, sw)
+    lab.link(b, sw)
+    sw.add_flow("priority=100,icmp,actions=drop")
+    found = files(lab)
+    assert "priority=100,icmp actions=drop" in found["sw1/sw1-flows.txt"]
+    assert {"sw1/sw1-ovs-vswitchd.txt", "sw1/interfaces.txt", "sw1/counters.txt"} <= set(found)
+
+
+def test_what_fails_while_it_starts_is_looked_at_first():
+    class Half(Resource):
+        def _start(self, undo):
+            self.folder = ["made"]
+            undo.callback(self.folder.clear)
+            raise OSError(5, "no more")
+
+        def diagnose(self):
+            from pytest_infra.core.evidence import Artifact
+
+            yield Artifact("half.txt", str(self.folder))
+
+    with pytest.raises(StartFailed) as caught:
+        Half().start()
+    assert [(item.name, item.content) for item in attached(caught.value)] == [("half.txt", "['made']")]
+    assert not hasattr(caught.value.__cause__, "folder")
+
+
+def test_a_lab_that_an_error_leaves_is_looked_at_and_then_gone(infra, nothing_left):
+    with pytest.raises(CommandFailed) as caught, infra.lab() as lab:
+        lab.link(lab.host("a"), lab.host("b"), ip="10.0.0.1/24").a.node.run(["false"])
+    assert "10.0.0.1/24" in {item.name: item.content for item in attached(caught.value)}["a/addresses.txt"]
+    assert not lab.started
+
+
+def test_labs_that_are_up(infra):
+    with Infra() as mine:
+        assert mine.labs == ()
+        with mine.lab("two"), mine.lab("one"):
+            assert [lab.name for lab in mine.labs] == ["one", "two"]
+    assert mine.labs == ()
+
+
+def again(lab, *checks):
+    """Build a lab by the commands of its evidence, in a shell that has `checks` run at the end."""
+    script = "\n".join(["set -e", *commands(read_facts(lab.diagnose())), *checks])
+    done = subprocess.run([*shlex.split(ENTER), "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, script + done.stdout + done.stderr
+    return done.stdout
+
+
+def connects(address):
+    """A command that fails unless somebody at that address answers."""
+    text = f"""import socket
+try:
+    socket.create_connection(("{address}", 9), timeout=5)
+except ConnectionRefusedError:
+    pass"""
+    return f"{shlex.quote(sys.executable)} -c {shlex.quote(text)}"
+
+
+def pings(address):
+    """A command that fails unless that IPv4 address answers to an ICMP echo request."""
+    text = f"""import socket
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+raw.settimeout(5)
+raw.sendto(bytes.fromhex("0800f7ff00000000"), ("{address}", 0))
+while raw.recv(99)[20] != 0:
+    pass"""
+    return f"{shlex.quote(sys.executable)} -c {shlex.quote(text)}"
+
+
+@pytest.mark.infra_requires("ip")
+def test_the_commands_build_the_lab_again(lab):
+    a, r, b, sw = lab.host("a"), lab.router("r"), lab.host("b"), lab.bridge("sw1")
+    lab.link(a, sw)
+    lab.link(r, sw)
+    lab.link(r, b)
+    lab.up()
+    four, six = (str(ip.ip) for ip in b.ports[0].addresses)
+    output = again(
+        lab, f"ip netns exec a {connects(four)}", f"ip netns exec a {connects(six)}", "ip -n a -o link show eth0"
+    )
+    assert a.ports[0].mac in output
+
+
+@pytest.mark.infra_requires("ip")
+def test_a_cable_that_was_cut_is_cut_again(lab):
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, b, ip="10.0.0.1/24", peer_ip="10.0.0.2/24")
+    b.ports[0].down()
+    assert "state DOWN" in again(lab, "ip -n b -o link show eth0")
+    with pytest.raises(AssertionError, match=r"TimeoutError|unreachable|No route"):
+        again(lab, f"ip netns exec a {connects('10.0.0.2')}")
+
+
+@pytest.mark.infra_requires("ip", "ovs")
+def test_an_ovs_bridge_comes_again_with_its_flows(lab, tmp_path, monkeypatch):
+    assert shutil.which("ovs-vsctl")
+    a, b, sw = lab.host("a"), lab.host("b"), lab.ovs("sw1")
+    lab.link(a, sw, ip="10.0.0.1/24")
+    lab.link(b, sw, ip="10.0.0.2/24")
+    sw.add_flow("priority=100,udp,actions=drop")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sw1").mkdir()
+    (tmp_path / "sw1" / "sw1-flows.txt").write_text(files(lab)["sw1/sw1-flows.txt"])
+    output = again(lab, f"ip netns exec a {pings('10.0.0.2')}", "ovs-ofctl dump-flows sw1")
+    assert "priority=100,udp actions=drop" in output
