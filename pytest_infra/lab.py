@@ -320,7 +320,8 @@ class Lab(LabContainers, LabGroups, LabCaptures):
     def _make(self, resource: Host | Switch) -> None:
         try:
             self._stack.enter_context(resource)
-            self.journal.record(resource.namespace, self._stack)
+            if isinstance(resource, (Host, Switch)):
+                self.journal.record(resource.namespace, self._stack)
         except (BadInput, Unavailable):
             raise
         except InfraError as error:

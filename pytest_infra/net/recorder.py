@@ -40,16 +40,20 @@ class Recorder(Resource):
         self._lock = threading.Lock()
         self._program = compile_filter("", _SNAP_BYTES)
 
+    def _finish(self) -> None:
+        os.close(self._ending)
+        if self._thread.ident is not None:
+            self._thread.join(_JOIN_S)
+        os.close(self._waiting)
+
     def _start(self, undo: ExitStack) -> None:
         self._epoll = select.epoll()
         undo.callback(self._epoll.close)
-        self._waiting, self._ending = os.pipe2(os.O_CLOEXEC)
-        undo.callback(os.close, self._waiting)
-        self._epoll.register(self._waiting, select.EPOLLIN)
         self._thread = threading.Thread(target=self._loop, name="infra-recorder", daemon=True)
+        self._waiting, self._ending = os.pipe2(os.O_CLOEXEC)
+        undo.callback(self._finish)
+        self._epoll.register(self._waiting, select.EPOLLIN)
         self._thread.start()
-        undo.callback(self._thread.join, _JOIN_S)
-        undo.callback(os.close, self._ending)
         undo.callback(self._drop_all)
 
     def _loop(self) -> None:

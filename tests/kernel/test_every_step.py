@@ -38,6 +38,7 @@ from pytest_infra.core.resource import Resource
 from pytest_infra.lab import Lab
 from pytest_infra.net.borrowed import BorrowedHost
 from pytest_infra.net.bridge import LinuxBridge
+from pytest_infra.net.capture import Capture as PortCapture
 from pytest_infra.net.host import Host
 from pytest_infra.net.isolated import ISOLATIONS, IsolatedHost
 from pytest_infra.net.namespace import Entrance, NetNamespace
@@ -46,6 +47,7 @@ from pytest_infra.net.ovs import OvsBridge
 from pytest_infra.net.ovs_instance import OvsInstance
 from pytest_infra.net.ovs_pool import OvsPool
 from pytest_infra.net.port import Port
+from pytest_infra.net.recorder import Recorder
 from pytest_infra.net.rootfs import RootedHost
 from pytest_infra.net.router import Router
 from pytest_infra.net.switch import Switch
@@ -267,6 +269,8 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     Dockerd: [plainly(lambda infra: Dockerd())],
     Group: [plainly(lambda infra: Group("x", lease=infra.lease, pids_max=10))],
     Capture: [on_a_wire(lambda lab: Capture(lab.nodes["a"].ports[0]))],
+    PortCapture: [on_a_wire(lambda lab: PortCapture(lab.nodes["a"].ports[0]))],
+    Recorder: [plainly(lambda infra: Recorder())],
     Bench: [on_a_wire(lambda lab: Bench(wires(lab), None, quiet_s=0.1))],
     Probed: [on_a_wire(lambda lab: Probed(External("device", wires(lab), quiet_s=0.1)))],
     RteAcl: [plainly(lambda infra: RteAcl())],
