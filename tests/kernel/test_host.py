@@ -448,13 +448,18 @@ def test_a_host_that_nobody_enters_has_no_thread(lab):
 
 
 def test_a_call_that_hangs_does_not_hang_the_end_of_the_lab(infra, nothing_left):
-    hold = threading.Event()
+    hold, begun = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        hold.wait()
+
     with infra.lab() as lab:
         a = lab.host("a")
         lab.up()
-        caller = threading.Thread(target=lambda: a.call(hold.wait))
+        caller = threading.Thread(target=a.call, args=(hang,))
         caller.start()
-        until(lambda: a.namespace._worker is not None, within_s=5, what="the call has begun")
+        assert begun.wait(5)
         began = time.monotonic()
     assert time.monotonic() - began < 3
     hold.set()
