@@ -1,0 +1,134 @@
+"""Making the impairments of links: by netem where the kernel has it, else by token bucket, nftables or a relay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from ..core.errors import BadInput, Unavailable
+from ..core.guard import Guard
+from ..core.process import run
+from . import messages
+from .impairment import Impairment
+from .link import Link
+from .ovs_requirements import TUN
+from .port import Port
+from .relay import Relay
+from .tc import NETEM, NFT, TC, loss_script, netem_lines, run_tc, tbf_line
+
+__all__ = ["WAYS", "Impairer", "choose_way"]
+
+WAYS = ("netem", "tbf", "nft", "relay")
+"""What can impair a link: ``tbf`` does only a rate, ``nft`` a rate (by a token bucket) and loss."""
+
+
+def choose_way(impairment: Impairment, netem: bool, nft: bool) -> str:
+    """How a direction is impaired: the simplest way that does it all."""
+    if not impairment.timed and not impairment.loss:
+        return "tbf" if impairment else ""
+    if netem:
+        return "netem"
+    return "nft" if nft and not impairment.timed else "relay"
+
+
+def _demand(way: str) -> None:
+    """Raise `Unavailable` where the machine lacks what a way needs."""
+    TC.demand()
+    if way == "netem":
+        NETEM.demand()
+    elif way == "nft":
+        NFT.demand()
+    elif way == "relay" and not TUN.probe():
+        absent = NETEM.probe()
+        why = getattr(absent, "why", "")
+        raise Unavailable("netem", f"{why}; and no relay can stand in for it: {TUN.test()}", NETEM.remedy)
+
+
+class Impairer:
+    """Impairs the links of one lab.
+
+    Args:
+        guard: gives the lab's guard.
+        stack: ends with the lab.
+        links: all links of the lab.
+    """
+
+    def __init__(self, guard: Callable[[], Guard], stack: ExitStack, links: Sequence[Link]) -> None:
+        self._guard = guard
+        self._stack = stack
+        self._links = links
+        self._relays: dict[Port, Relay] = {}
+
+    def apply(self, link: Link) -> None:
+        """Make a link, which is up, what its `impairments` say.
+
+        Raises:
+            Unavailable: the machine lacks what it takes.
+            CommandFailed: the kernel refused it.
+        """
+        for port in link.ports:
+            wanted = link.impairments.get(port, Impairment())
+            way = _way(link.way, wanted)
+            if way != (before := link.ways.pop(port, "")) and before:
+                self._clear(port, before)
+            if way:
+                _demand(way)
+                link.ways[port] = way
+                self._make(port, way, wanted)
+        if any(wanted.random and link.ways.get(port) != "relay" for port, wanted in link.impairments.items()):
+            self._one_by_one()
+
+    def _make(self, port: Port, way: str, wanted: Impairment) -> None:
+        if way == "relay":
+            if port not in self._relays:
+                self._relays[port] = self._stack.enter_context(Relay(port, self._guard))
+            self._relays[port].set(wanted)
+        elif way == "netem":
+            self._tc(port, netem_lines(port.name, wanted, port.mtu))
+        else:
+            self._set_rate(port, wanted)
+        if way == "nft":
+            self._nft(port, wanted.loss)
+
+    def _set_rate(self, port: Port, wanted: Impairment) -> None:
+        if wanted.rate_bps is None:
+            self._tc(port, [f"qdisc del dev {port.name} root"], check=False)
+        else:
+            self._tc(port, [tbf_line(port.name, "root", wanted, port.mtu)])
+
+    def _clear(self, port: Port, way: str) -> None:
+        if way == "relay":
+            self._relays.pop(port).stop()
+            return
+        self._set_rate(port, Impairment())
+        if way == "nft":
+            self._nft(port, 0.0)
+
+    def _tc(self, port: Port, lines: Sequence[str], *, check: bool = True) -> None:
+        run_tc(self._guard, port.node.namespace, lines, check=check)
+
+    def _nft(self, port: Port, loss: float) -> None:
+        namespace = port.node.namespace
+
+        def popen(argv: Sequence[str], **options: Any) -> Any:
+            return self._guard().popen(argv, (namespace.fd,), **options)
+
+        run([NFT.path(), "-f", "-"], where=namespace.name, popen=popen, input=loss_script(port.name, loss))
+
+    def _one_by_one(self) -> None:
+        """Have no node send several frames as one, of which chance would take all or none (GSO)."""
+        for port in (port for link in self._links for port in link.ports if port.index):
+            with port.node.namespace.netlink() as netlink:
+                request = messages.set_link(port.index, segments=1)
+                netlink.request([(request, f"have {port} send frames one by one")])
+
+
+def _way(asked: str, wanted: Impairment) -> str:
+    if not wanted:
+        return ""
+    if not asked:
+        return choose_way(wanted, bool(NETEM.probe()), bool(NFT.probe()))
+    if asked in ("tbf", "nft") and (wanted.timed or (asked == "tbf" and wanted.loss)):
+        raise BadInput(f"the way {asked!r} cannot do {wanted}; 'netem' and 'relay' can")
+    return asked

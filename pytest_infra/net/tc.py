@@ -1,0 +1,122 @@
+"""Traffic control (tc(8)): what the kernel has of it, and the lines that shape a port; and loss by nftables (nft(8))."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from ..core import linux
+from ..core.errors import CommandFailed
+from ..core.guard import Guard
+from ..core.process import run
+from ..core.programs import PROGRAMS
+from ..core.requirement import Command, KernelFeature
+from ..core.worker import Worker
+from .impairment import Impairment
+from .namespace import NetNamespace
+
+__all__ = ["NETEM", "NFT", "TC", "loss_script", "netem_lines", "run_tc", "tbf_line"]
+
+TC = Command(
+    "tc",
+    purpose="the rate, delay and loss of links",
+    packages={"apt": "iproute2", "dnf": "iproute-tc", "pacman": "iproute2", "apk": "iproute2-tc"},
+)
+NFT = PROGRAMS["nft"]
+"""For loss alone, where the kernel has no netem."""
+
+_HEADER_BYTES = 18  # Ethernet, with a VLAN tag
+_BURST_S = 0.002  # what may leave at once; less is more than a busy machine's timers can do
+_QUEUE_S = 0.1
+_LEAST_FRAMES, _BURST_FRAMES = 20, 2
+_NETEM_FRAMES = 100_000
+_MILLION = 10**6
+
+
+@lru_cache(maxsize=1)
+def _netem() -> str:
+    """Try it in a network namespace of a thread's own."""
+
+    def try_it() -> str:
+        linux.unshare(linux.CLONE_NEWNET)
+        argv = [TC.path(), "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+        return "" if done.returncode == 0 else f"the kernel lacks CONFIG_NET_SCH_NETEM: {done.stderr.strip()}"
+
+    if not (found := TC.probe()):
+        return found.why
+    worker = Worker("infra-netem-probe")
+    try:
+        return worker.call(try_it)
+    except OSError as error:
+        return f"it could not be looked for: {error.strerror}"
+    finally:
+        worker.stop()
+
+
+NETEM = KernelFeature(
+    "netem",
+    purpose="delay, loss, reordering, duplication and corruption in the kernel",
+    test=_netem,
+    remedy="use a kernel with CONFIG_NET_SCH_NETEM; without it a relay in user space does the same",
+)
+
+
+def run_tc(guard: Callable[[], Guard], namespace: NetNamespace, lines: Sequence[str], *, check: bool = True) -> None:
+    """Give lines to ``tc -batch`` in a network namespace.
+
+    Raises:
+        CommandFailed: the kernel refused a line.
+    """
+    if not lines:
+        return
+
+    def popen(argv: Sequence[str], **options: object) -> subprocess.Popen[bytes]:
+        return guard().popen(argv, (namespace.fd,), **options)
+
+    try:
+        run([TC.path(), "-batch", "-"], where=namespace.name, popen=popen, input="\n".join(lines) + "\n")
+    except CommandFailed:
+        if check:
+            raise
+
+
+def tbf_line(device: str, parent: str, impairment: Impairment, mtu: int) -> str:
+    """A token bucket (tc-tbf(8)) that lets frames leave at the rate, and the queue before it."""
+    assert impairment.rate_bps is not None
+    frame, per_s = mtu + _HEADER_BYTES, impairment.rate_bps / 8
+    burst = max(_BURST_FRAMES * frame, round(per_s * _BURST_S))
+    queue = max(_LEAST_FRAMES * frame, round(per_s * (_QUEUE_S + 2 * impairment.delay_s)))
+    return (
+        f"qdisc replace dev {device} {parent} handle 2: "
+        f"tbf rate {round(impairment.rate_bps)}bit burst {burst} limit {queue}"
+    )
+
+
+def netem_lines(device: str, impairment: Impairment, mtu: int) -> list[str]:
+    """netem (tc-netem(8)) at the root, and below it what gives the rate."""
+    words = [f"limit {_NETEM_FRAMES}"]
+    if impairment.delay_s:
+        jitter = f" {impairment.jitter_s * _MILLION:.3f}us" if impairment.jitter_s else ""
+        words.append(f"delay {impairment.delay_s * _MILLION:.3f}us{jitter}")
+    for name in ("loss", "duplicate", "corrupt", "reorder"):
+        if part := getattr(impairment, name):
+            words.append(f"{name} {100 * part:.6f}%")
+    lines = [f"qdisc replace dev {device} root handle 1: netem {' '.join(words)}"]
+    if impairment.rate_bps is not None:
+        lines.append(tbf_line(device, "parent 1:1", impairment, mtu))
+    return lines
+
+
+def loss_script(device: str, loss: float) -> str:
+    """The rules for ``nft -f`` that drop this part of what a device sends (the egress hook, kernel 5.16)."""
+    table = f"netdev infra_{device.encode().hex()}"
+    clear = f"table {table}\ndelete table {table}\n"
+    if not loss:
+        return clear
+    return (
+        f"{clear}table {table} {{\n"
+        f'  chain egress {{\n    type filter hook egress device "{device}" priority 0;\n'
+        f"    numgen random mod {_MILLION} < {round(loss * _MILLION)} counter drop\n  }}\n}}\n"
+    )
