@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from ..core.errors import BadInput
+from ..core.errors import BadInput, InfraError
 from ..core.resource import Facts
 from .impairment import Impairment, parse_impairment
 from .port import Port
@@ -106,8 +107,13 @@ class Link:
         values = {"rate": rate, "delay": delay, "jitter": jitter, "loss": loss}
         values |= {"reorder": reorder, "duplicate": duplicate, "corrupt": corrupt}
         self.ask(values, toward, way)
-        self.a.node.observe()
-        self.apply(self)
+        try:
+            self.a.node.observe()
+            self.apply(self)
+        except BaseException:
+            with suppress(InfraError):
+                self.reset(*before)
+            raise
         return Impaired(self, *before)
 
     def ask(self, values: Mapping[str, Any], toward: object = None, way: str | None = None) -> None:
