@@ -9,6 +9,7 @@ from typing import Any
 from ..core.errors import BadInput, Unavailable
 from ..core.guard import Guard
 from ..core.process import run
+from ..core.requirement import Absent
 from . import messages
 from .impairment import Impairment
 from .link import Link
@@ -39,10 +40,8 @@ def _demand(way: str) -> None:
         NETEM.demand()
     elif way == "nft":
         NFT.demand()
-    elif way == "relay" and not TUN.probe():
-        absent = NETEM.probe()
-        why = getattr(absent, "why", "")
-        raise Unavailable("netem", f"{why}; and no relay can stand in for it: {TUN.test()}", NETEM.remedy)
+    elif way == "relay" and isinstance(netem := NETEM.probe(), Absent) and isinstance(tun := TUN.probe(), Absent):
+        raise Unavailable("netem", f"{netem.why}; and no relay can do it instead: {tun.why}", netem.remedy)
 
 
 class Impairer:
