@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from ..core.errors import BadInput, InfraError, StartFailed
 from ..core.process import Completed, check_argv
-from ..core.requirement import PRIVILEGE
+from ..core.requirement import PRIVILEGE, Requirement
 from ..core.resource import Artifact, Facts
 from .offload import set_transmit_checksum
 from .ovs_flows import FdbEntry, Flow, parse_fdb, parse_flows
@@ -48,7 +48,7 @@ class OvsBridge(Switch):
     """
 
     kind = "ovs"
-    requires = (PRIVILEGE, *OVS)
+    requires: ClassVar[tuple[Requirement, ...]] = (PRIVILEGE, *OVS)
     instance: OvsInstance
 
     def __init__(
