@@ -1,7 +1,7 @@
 """What Open vSwitch with DPDK is told: settings, devices, policers; and what its poll mode threads say, as data.
 
-No hugepages, no network card: ports are DPDK's virtual devices on the lab's links, its memory is ordinary memory. A poll
-mode thread that finds nothing to do sleeps for a while, so that an idle switch does not burn a core.
+No hugepages, no network card: ports are DPDK's virtual devices on the lab's links, its memory is ordinary memory. A
+poll mode thread that finds nothing to do sleeps for a while, so that an idle switch does not burn a core.
 """
 
 from __future__ import annotations

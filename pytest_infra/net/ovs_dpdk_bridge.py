@@ -104,7 +104,7 @@ class OvsDpdkBridge(OvsBridge):
         self.instance.appctl("dpif-netdev/pmd-stats-clear")
 
     def counters(self, port: Port) -> dict[str, int]:
-        """The counters of a port now: ``rx pkts``, ``tx drop``, ``ovs_tx_qos_drops`` (what a policer dropped) and others.
+        """The counters of a port now: ``rx pkts``, ``tx drop``, ``ovs_tx_qos_drops`` (dropped by a policer) and others.
 
         Raises:
             BadInput: the port is not one of this switch.
