@@ -32,6 +32,8 @@ class Flow:
     """CPU time of sender and receiver, the kernel's work for them included."""
     waited_s: float = 0.0
     """The longest that sender or receiver waited for a CPU."""
+    held_back: float = 0.0
+    """The fraction of the time in which sender or receiver, and not what is between them, set the pace."""
     mss: int = 0
 
     @property
@@ -64,8 +66,8 @@ def header_bytes(protocol: str, version: int, timestamps: bool = True) -> int:
 
 
 def merged(flows: list[Flow]) -> Flow:
-    """Several streams as one: sums, the longest duration, the longest wait."""
-    longest = ("duration_s", "waited_s", "mss")
+    """Several streams as one: sums, the longest times, the greatest fraction."""
+    longest = ("duration_s", "waited_s", "held_back", "mss")
     values = {
         item.name: (max if item.name in longest else sum)(getattr(flow, item.name) for flow in flows)
         for item in fields(Flow)

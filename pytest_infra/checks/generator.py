@@ -87,6 +87,7 @@ def _tcp_flow(sent: dict[str, Any], got: dict[str, Any]) -> Flow:
         retransmits=sent["retransmits"],
         cpu_s=sent["cpu_s"] + got["cpu_s"],
         waited_s=max(sent["waited_s"], got["waited_s"]),
+        held_back=min(1.0, max(0.0, 1 - sent["network_us"] / 1e6 / sent["took_s"])),
         mss=sent["mss"],
     )
 
@@ -147,19 +148,23 @@ def run_udp(ends: Ends, *, streams: int, duration_s: float, size: int, per_s: fl
             receiver.process.send_signal(signal.SIGTERM)
             await_end(receiver.process.pid, quiet_s + _SPARE_S)
         got = [receiver.result() for receiver in receivers]
-    return merged([_udp_flow(mine, theirs, duration_s) for mine, theirs in zip(sent, got, strict=True)])
+    return merged([_udp_flow(mine, theirs, duration_s, per_s / streams) for mine, theirs in zip(sent, got, strict=True)])
 
 
-def _udp_flow(sent: dict[str, Any], got: dict[str, Any], duration_s: float) -> Flow:
+def _udp_flow(sent: dict[str, Any], got: dict[str, Any], duration_s: float, per_s: float) -> Flow:
+    waited_s = max(sent["waited_s"], got["waited_s"])
+    offered = sent["packets"] + (sent["refused"] if per_s else 0)
+    short = 1 - offered / (per_s * duration_s) if per_s else waited_s / duration_s
     return Flow(
         payload_bytes=got["bytes"],
         duration_s=max(got["took_s"], duration_s),
         packets=got["packets"],
-        offered_packets=sent["packets"],
-        lost=max(0, sent["packets"] - got["packets"] - got["dropped"]),
+        offered_packets=offered,
+        lost=max(0, offered - got["packets"] - got["dropped"]),
         dropped=got["dropped"],
         cpu_s=sent["cpu_s"] + got["cpu_s"],
-        waited_s=max(sent["waited_s"], got["waited_s"]),
+        waited_s=waited_s,
+        held_back=min(1.0, max(0.0, short)),
     )
 
 

@@ -37,14 +37,19 @@ def _since(before: dict[str, float]) -> dict[str, float]:
 
 
 def _tcp_info(sock: socket.socket) -> dict[str, int]:
-    """What the kernel knows of a connection (struct tcp_info of linux/tcp.h)."""
+    """What the kernel knows of a connection (struct tcp_info of linux/tcp.h).
+
+    ``network_us`` is how long data was under way and neither the receiver's window nor the sender's buffer was short.
+    """
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES).ljust(_TCP_INFO_BYTES, b"\0")
     (options,) = struct.unpack_from("=B", info, 5)
     (mss,) = struct.unpack_from("=I", info, 16)
     (rtt_us,) = struct.unpack_from("=I", info, 68)
     (retransmits,) = struct.unpack_from("=I", info, 100)
     segments, _ = struct.unpack_from("=II", info, 136)
-    return {"mss": mss, "retransmits": retransmits, "segments": segments, "rtt_us": rtt_us, "timestamps": options & 1}
+    busy_us, receiver_us, buffer_us = struct.unpack_from("=QQQ", info, 168)
+    pace = {"network_us": busy_us - receiver_us - buffer_us}
+    return {**pace, "mss": mss, "retransmits": retransmits, "segments": segments, "rtt_us": rtt_us, "timestamps": options & 1}
 
 
 def tcp_send(sock: socket.socket, duration_s: float) -> dict[str, object]:
@@ -78,8 +83,11 @@ def tcp_receive(sock: socket.socket) -> dict[str, object]:
 
 
 def udp_send(sock: socket.socket, duration_s: float, size: int, per_s: float) -> dict[str, object]:
-    """Send datagrams of this size, evenly at this many a second (0: as fast as can be), for this long."""
-    payload = bytes(size)
+    """Send datagrams of this size, evenly at this many a second (0: as fast as can be), for this long.
+
+    At a rate, what the sender's own link has no room for is not sent later: it counts as refused.
+    """
+    payload, flags = bytes(size), socket.MSG_DONTWAIT if per_s else 0
     sent = refused = 0
     before, began = _clocks(), time.monotonic()
     until, origin = began + duration_s, began
@@ -90,7 +98,7 @@ def udp_send(sock: socket.socket, duration_s: float, size: int, per_s: float) ->
             continue
         for _ in range(min(due, _BATCH)):
             try:
-                sock.send(payload)
+                sock.send(payload, flags)
                 sent += 1
             except OSError:  # no buffer, or an ICMP error that came back
                 refused += 1
