@@ -48,12 +48,28 @@ if TYPE_CHECKING:
         assert_not_throttled,
         assert_oom_killed,
     )
+    from .checks.gpu_clean import (
+        assert_gpu_clean,
+    )
+    from .checks.gpu_overlap import (
+        assert_overlap,
+        measure_overlap,
+    )
+    from .checks.gpu_transfer import (
+        assert_transfer,
+        measure_transfer,
+    )
     from .checks.limits import (
         assert_limited,
     )
     from .checks.meter import (
         assert_metered,
         assert_policed,
+    )
+    from .checks.pipeline import (
+        Stage,
+        assert_pipeline,
+        measure_pipeline,
     )
     from .checks.schedule import (
         assert_link_shares,
@@ -121,6 +137,7 @@ __all__ = [
     "IoMax",
     "Lab",
     "Policer",
+    "Stage",
     "StartFailed",
     "Tmpfs",
     "Unavailable",
@@ -134,13 +151,16 @@ __all__ = [
     "assert_dropped",
     "assert_flow_affinity",
     "assert_flow_order",
+    "assert_gpu_clean",
     "assert_installs",
     "assert_limited",
     "assert_link_shares",
     "assert_metered",
     "assert_not_throttled",
     "assert_oom_killed",
+    "assert_overlap",
     "assert_path",
+    "assert_pipeline",
     "assert_policed",
     "assert_priority",
     "assert_reachable",
@@ -148,11 +168,15 @@ __all__ = [
     "assert_shares",
     "assert_spread",
     "assert_survives",
+    "assert_transfer",
     "assert_unreachable",
     "fill_disk",
     "frozen",
     "kill",
+    "measure_overlap",
+    "measure_pipeline",
     "measure_shares",
+    "measure_transfer",
     "measure_usage",
     "memory_pressure",
     "ping",
@@ -192,11 +216,15 @@ _MODULES = {
         "assert_not_throttled",
         "assert_oom_killed",
     ),
+    "checks.gpu_clean": ("assert_gpu_clean",),
+    "checks.gpu_overlap": ("assert_overlap", "measure_overlap"),
+    "checks.gpu_transfer": ("assert_transfer", "measure_transfer"),
     "checks.limits": ("assert_limited",),
     "checks.meter": (
         "assert_metered",
         "assert_policed",
     ),
+    "checks.pipeline": ("Stage", "assert_pipeline", "measure_pipeline"),
     "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
     "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),

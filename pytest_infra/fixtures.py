@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .container.container import Container
     from .container.image import Images
     from .core.node import Node
+    from .gpu.device import Gpu
     from .lab import Lab
     from .net.host import Host
     from .net.ovs import OvsBridge
@@ -27,12 +28,14 @@ __all__ = [
     "BEFORE_END",
     "RECORD",
     "SESSION",
+    "GpuFactory",
     "GroupFactory",
     "LabFactory",
     "demand_run",
     "infra",
     "infra_cgroup",
     "infra_container",
+    "infra_gpu",
     "infra_host",
     "infra_image",
     "lab",
@@ -54,6 +57,31 @@ class GroupFactory(Protocol):
 
     def __call__(self, name: str = "group", **limits: Any) -> Group:
         """A control group that is up; the limits are those of `cgroup.limits.parse_limits`."""
+
+
+class GpuFactory:
+    """Holds GPUs until the test ends, and then checks that nothing is left on them.
+
+    ``infra_gpu(memory="2 GiB")`` gives one, ``infra_gpu.several(2)`` as many; the arguments are those of `Infra.gpus`.
+    """
+
+    def __init__(self, infra: Infra, until_end: ExitStack, timeout_s: float) -> None:
+        self._infra = infra
+        self._until_end = until_end
+        self._timeout_s = timeout_s
+
+    def __call__(self, *, leftover: int | str = "64 MiB", **wish: Any) -> Gpu:
+        """One GPU; `leftover` is how much memory may still be in use at the end."""
+        return self.several(1, leftover=leftover, **wish)[0]
+
+    def several(self, count: int, *, leftover: int | str = "64 MiB", **wish: Any) -> tuple[Gpu, ...]:
+        """Several GPUs."""
+        from .checks.gpu_clean import assert_gpu_clean
+
+        gpus = self._until_end.enter_context(self._infra.gpus(count, timeout=self._timeout_s, **wish)).gpus
+        for gpu in gpus:
+            self._until_end.callback(assert_gpu_clean, gpu, leftover=leftover)
+        return gpus
 
 
 def demand_run(config: pytest.Config) -> None:
@@ -167,3 +195,13 @@ def infra_host(infra: Infra) -> Callable[[Node], testinfra.host.Host]:
     from .testinfra import host_of
 
     return host_of
+
+
+@pytest.fixture
+def infra_gpu(infra: Infra, pytestconfig: pytest.Config) -> Iterator[GpuFactory]:
+    """``infra_gpu(memory="2 GiB")``: a GPU that is healthy and the test's own, or a CPU through OpenCL.
+
+    What the test leaves on it, memory or processes, fails the test.
+    """
+    with ExitStack() as until_end:
+        yield GpuFactory(infra, until_end, pytestconfig.getoption("infra_lock_timeout"))

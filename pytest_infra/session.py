@@ -10,6 +10,7 @@ from .core.errors import BadInput
 from .core.lease import Lease
 from .core.requirement import PRIVILEGE
 from .core.resource import Resource
+from .core.units import duration_s, size_bytes
 from .lab import Lab
 from .net.machine import Machine
 from .net.namespace import Entrance
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .cgroup.group import Group
     from .container.engine import Engine
     from .container.image import Images
+    from .gpu.device import Gpus
     from .net.ovs_pool import OvsPool
     from .net.recorder import Recorder
 
@@ -127,6 +129,37 @@ class Infra(Resource):
 
         self.start()
         return Group(name, lease=self.lease, **limits)
+
+    def gpus(
+        self,
+        count: int = 1,
+        *,
+        memory: int | str = 0,
+        name: str = "",
+        min_compute: tuple[int, int] | None = None,
+        backend: str = "auto",
+        shared: bool = False,
+        timeout: str | float = "10 min",
+    ) -> Gpus:
+        """GPUs that are healthy and held against the whole machine; use it as a context manager.
+
+        Args:
+            count: how many.
+            memory: how much memory each has at least, or with `shared` how much of it is wanted: ``"2 GiB"``.
+            name: a part of its name.
+            min_compute: CUDA's compute capability at least: ``(8, 0)``.
+            backend: ``cuda``, ``opencl`` (a CPU too), or ``auto`` for the first that there is.
+            shared: whether others may have the rest of its memory meanwhile.
+            timeout: how long to wait for them.
+
+        Raises:
+            BadInput: an argument that cannot be.
+        """
+        from .gpu.device import Gpus
+        from .gpu.found import Wish
+
+        wish = Wish(count, size_bytes(memory), name, min_compute, backend)
+        return Gpus(wish, shared=shared, timeout_s=duration_s(timeout))
 
     def lab(self, name: str | None = None) -> Lab:
         """A new lab; use it as a context manager.

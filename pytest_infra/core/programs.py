@@ -11,6 +11,7 @@ _NAMES = [
     "dnsmasq",
     "docker-registry",
     "ethtool",
+    "gcc",
     "haproxy",
     "ip",
     "iperf3",
@@ -24,7 +25,7 @@ _NAMES = [
     "wget",
 ]
 _PACKAGE = {"ip": "iproute2", "nft": "nftables", "ping": "iputils"}
-_DEBIAN = {"dnsmasq": "dnsmasq-base", "nginx": "nginx-light", "ping": "iputils-ping"}
+_DEBIAN = {"dnsmasq": "dnsmasq-base", "gcc": "build-essential", "nginx": "nginx-light", "ping": "iputils-ping"}
 _FEDORA = {"ip": "iproute"}
 
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from .errors import Unavailable
@@ -155,8 +156,9 @@ class PythonModule(Requirement):
         """Look for the module without importing it."""
         from importlib.util import find_spec
 
-        if find_spec(self.module or self.name) is not None:
-            return Present()
+        with suppress(ModuleNotFoundError):  # not even the package that it is a part of
+            if find_spec(self.module or self.name) is not None:
+                return Present()
         wanted = f"pytest-infra[{self.extra}]" if self.extra else self.name
         return Absent(f"the Python package {self.name} is not installed", f"pip install '{wanted}'")
 

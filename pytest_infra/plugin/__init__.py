@@ -17,6 +17,7 @@ from ..fixtures import (
     infra,
     infra_cgroup,
     infra_container,
+    infra_gpu,
     infra_host,
     infra_image,
     lab,
@@ -35,6 +36,7 @@ __all__ = [
     "infra",
     "infra_cgroup",
     "infra_container",
+    "infra_gpu",
     "infra_host",
     "infra_image",
     "lab",
@@ -83,12 +85,13 @@ def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "infra: needs real infrastructure; skipped without --infra",
         "infra_requires(name, ...): needs these capabilities of the machine, as 'pytest-infra doctor' lists them",
-        "infra_exclusive(name, count=1, of=count, timeout_s=600): holds that many of the machine's things of this name "
-        "meanwhile, against all other tests on the machine",
+        "infra_exclusive(name, count=1, of=count, timeout_s=--infra-lock-timeout): holds that many of the machine's "
+        "things of this name meanwhile, against all other tests on the machine",
     ):
         config.addinivalue_line("markers", line)
     settings = config.stash[SETTINGS] = read_settings(config, config.option)
     config.option.infra_enabled = settings.enabled
+    config.option.infra_lock_timeout = settings.lock_timeout_s
     config.pluginmanager.register(Skips(), "infra-skips")
     if settings.pause:
         check_pause(config, config.stash.get(_TERMINAL, False))

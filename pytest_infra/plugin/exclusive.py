@@ -16,7 +16,7 @@ def take_exclusive(item: pytest.Item) -> None:
     if marks := _exclusive_marks(item):
         locks = item.stash[_LOCKS] = ExitStack()
         for name in sorted(marks):
-            _hold(marks[name], locks)
+            _hold(marks[name], locks, item.config.option.infra_lock_timeout)
 
 
 def give_back(item: pytest.Item) -> None:
@@ -31,12 +31,12 @@ def _exclusive_marks(item: pytest.Item) -> dict[str, pytest.Mark]:
     return {str(mark.args[0] if mark.args else mark.kwargs.get("name")): mark for mark in marks}
 
 
-def _hold(mark: pytest.Mark, locks: ExitStack) -> None:
+def _hold(mark: pytest.Mark, locks: ExitStack, timeout_s: float) -> None:
     """Take what an `infra_exclusive` marker names; it is given back with `locks`."""
     from ..core.lock import exclusive
 
     try:
-        lock = exclusive(*mark.args, **mark.kwargs)
+        lock = exclusive(*mark.args, **{"timeout_s": timeout_s, **mark.kwargs})
     except TypeError as error:
         pytest.fail(f"infra_exclusive: {str(error).replace('exclusive()', 'the marker')}", pytrace=False)
     locks.enter_context(lock)

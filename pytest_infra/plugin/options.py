@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from ..core.errors import BadInput
+from ..core.units import duration_s
+
 __all__ = ["SETTINGS", "Choice", "Settings", "add_options", "read_settings"]
 
 _FALSE = ("", "0", "false", "no", "off")
@@ -21,6 +24,7 @@ class Settings:
     require: frozenset[str]
     pause: bool
     doctor: bool
+    lock_timeout_s: float
 
     def demands(self, what: str) -> bool:
         """Whether the lack of `what` is an error, and not a skip."""
@@ -98,6 +102,14 @@ def add_options(parser: pytest.Parser, group: Any) -> None:
         action="store_true",
         help="say what this machine has and lacks, and end (with status 1 where it lacks something)",
     )
+    group.addoption(
+        "--infra-lock-timeout",
+        dest="infra_lock_timeout",
+        metavar="DURATION",
+        help="how long a test waits for what it must hold alone, a GPU for one; default: 10 min "
+        "(PYTEST_INFRA_LOCK_TIMEOUT, ini: infra_lock_timeout)",
+    )
+    parser.addini("infra_lock_timeout", "how long a test waits for what it must hold alone", default="10 min")
     parser.addini("infra", "run the tests that need real infrastructure", type="bool", default=False)
     parser.addini("infra_require", "what must be there for --infra", type="args", default=[])
 
@@ -117,4 +129,13 @@ def read_settings(config: pytest.Config, options: Any) -> Settings:
     names = frozenset(name.strip() for item in require for name in item.split(",") if name.strip())
     if options.infra_require and not enabled:
         raise pytest.UsageError("--infra-require needs --infra: without it every test that it speaks of is skipped")
-    return Settings(bool(enabled), names, options.infra_pause, options.infra_doctor)
+    return Settings(bool(enabled), names, options.infra_pause, options.infra_doctor, _lock_timeout_s(config, options))
+
+
+def _lock_timeout_s(config: pytest.Config, options: Any) -> float:
+    variable = os.environ.get("PYTEST_INFRA_LOCK_TIMEOUT")
+    value = options.infra_lock_timeout or variable or config.getini("infra_lock_timeout")
+    try:
+        return duration_s(value)
+    except BadInput as error:
+        raise pytest.UsageError(f"--infra-lock-timeout: {error}") from None

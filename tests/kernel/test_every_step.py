@@ -35,6 +35,9 @@ from pytest_infra.core.errors import InfraError, WaitTimeout
 from pytest_infra.core.guard import Guard
 from pytest_infra.core.lease import Lease
 from pytest_infra.core.resource import Resource
+from pytest_infra.gpu.cuda import CudaCompute
+from pytest_infra.gpu.device import Gpu, Gpus
+from pytest_infra.gpu.opencl import OpenClCompute, find_opencl
 from pytest_infra.lab import Lab
 from pytest_infra.net.borrowed import BorrowedHost
 from pytest_infra.net.bridge import LinuxBridge
@@ -283,6 +286,10 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     RteAcl: [plainly(lambda infra: RteAcl())],
     _VirtualOvs: [plainly(lambda infra: _VirtualOvs("test", entrance(infra)))],
     OvsMeterDevice: [plainly(lambda infra: OvsMeterDevice(entrance(infra)))],
+    OpenClCompute: [plainly(lambda infra: OpenClCompute(find_opencl()[0]))],
+    CudaCompute: [],  # in test_gpu_cuda.py, where a stand-in of the driver lets each call fail
+    Gpu: [plainly(lambda infra: Gpu(find_opencl()[0]))],
+    Gpus: [plainly(lambda infra: infra.gpus(backend="opencl"))],
 }
 
 

@@ -1,0 +1,163 @@
+"""`Gpu`: a device that a test has for itself, healthy when it got it, and looked at when it gives it back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+from ..core.errors import Unavailable
+from ..core.resource import Facts, Resource
+from .compute import Compute
+from .cuda import CudaCompute
+from .found import Found, Wish, choose, visible
+from .health import Health, problems
+from .hold import hold
+from .nvml import find_cuda, read_health
+from .opencl import OpenClCompute, find_opencl
+
+__all__ = ["Gpu", "Gpus", "find"]
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def find(backend: str = "auto") -> list[Found]:
+    """The devices of this machine that a program may see.
+
+    Args:
+        backend: ``cuda``, ``opencl``, or ``auto`` for both.
+
+    Raises:
+        Unavailable: the machine has no way to any.
+    """
+    found: list[Found] = []
+    lacks: list[Unavailable] = []
+    for name, look in (("cuda", find_cuda), ("opencl", find_opencl)):
+        if backend in ("auto", name):
+            try:
+                found += look()
+            except Unavailable as error:
+                lacks.append(error)
+    if not found and lacks:
+        why = "; ".join(lack.why for lack in lacks)
+        raise Unavailable("gpu", why, "pip install 'pytest-infra[opencl]' runs GPU tests on a CPU")
+    return visible(found, os.environ.get(_VISIBLE))
+
+
+class Gpu(Resource):
+    """A device that the test holds against the whole machine.
+
+    Args:
+        device: which one.
+        mine: processes that may use it already.
+    """
+
+    def __init__(self, device: Found, mine: frozenset[int] = frozenset()) -> None:
+        self.device = device
+        self._mine = mine
+        self._compute: Compute | None = None
+
+    def _start(self, undo: ExitStack) -> None:
+        self.before = self.health()
+        undo.callback(self._end_compute)
+
+    @property
+    def uuid(self) -> str:
+        """What names it for good."""
+        return self.device.uuid
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """The environment in which a program sees this device alone: ``node.run(argv, env=gpu.env)``."""
+        return {_VISIBLE: self.uuid} if self.device.backend == "cuda" else {}
+
+    @property
+    def compute(self) -> Compute:
+        """The device in use by this process: memory, copies, kernels. It ends with the test."""
+        self.start()
+        if self._compute is None:
+            kind = CudaCompute if self.device.backend == "cuda" else OpenClCompute
+            self._compute = kind(self.device).start()
+        return self._compute
+
+    def _end_compute(self) -> None:
+        compute, self._compute = self._compute, None
+        if compute is not None:
+            compute.stop()
+
+    def health(self) -> Health:
+        """Its health now; a device that only OpenCL knows can say no more than what this process has allocated."""
+        held = self._compute.held_bytes if self._compute is not None else 0
+        if self.device.backend != "cuda":
+            return Health(used_bytes=held)
+        return read_health(self.uuid)
+
+    def settled_health(self) -> Health:
+        """Its health after this process has given its context back; what it had allocated still counts as left."""
+        held = self._compute.held_bytes if self._compute is not None else 0
+        self._end_compute()
+        health = self.health()
+        return replace(health, used_bytes=max(health.used_bytes, self.before.used_bytes) + held)
+
+    def describe(self) -> Facts:
+        """The device."""
+        return {"name": self.device.name, "kind": self.device.kind, "backend": self.device.backend, "uuid": self.uuid}
+
+
+class Gpus(Resource):
+    """One GPU or several, chosen, held and healthy; in the environment of this process and its children meanwhile.
+
+    Args:
+        wish: what is asked for.
+        shared: whether others may use the rest of its memory meanwhile.
+        timeout_s: how long to wait for them.
+    """
+
+    def __init__(self, wish: Wish, *, shared: bool = False, timeout_s: float = 600.0) -> None:
+        self._wish = wish
+        self._shared = shared
+        self._timeout_s = timeout_s
+        self.gpus: tuple[Gpu, ...] = ()
+
+    def _start(self, undo: ExitStack) -> None:
+        mine = frozenset({os.getpid()})
+        healthy, unhealthy = _by_health(find(self._wish.backend), mine, self._shared)
+        candidates = choose(healthy, self._wish, unhealthy)
+        wish = self._wish
+        held = hold(candidates, wish.count, wish.memory_bytes, self._shared, self._timeout_s, undo)
+        _set(undo, ",".join(device.uuid for device in held if device.backend == "cuda"))
+        self.gpus = tuple(undo.enter_context(Gpu(device, mine)) for device in held)
+
+
+def _by_health(devices: Sequence[Found], mine: frozenset[int], shared: bool) -> tuple[list[Found], list[str]]:
+    """Those that can be used, and of the others what is wrong with them."""
+    healthy, unhealthy = [], []
+    for device in devices:
+        if device.backend != "cuda":
+            healthy.append(device)
+            continue
+        health = read_health(device.uuid)
+        if shared:
+            health = replace(health, processes=())
+        if wrong := problems(health, mine):
+            unhealthy.append(f"{device}, not fit: {', '.join(wrong)}")
+        else:
+            healthy.append(device)
+    return healthy, unhealthy
+
+
+def _set(undo: ExitStack, value: str) -> None:
+    """Set the variable for this process and its children, and have it set back."""
+    if not value:
+        return
+    before = os.environ.get(_VISIBLE)
+    os.environ[_VISIBLE] = value
+
+    def back() -> None:
+        if before is None:
+            del os.environ[_VISIBLE]
+        else:
+            os.environ[_VISIBLE] = before
+
+    undo.callback(back)
