@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_interface, ip_network
 from itertools import islice
@@ -16,6 +16,7 @@ from ..core.node import IPAddress, IPInterface, IPNetwork
 from .link import Link
 from .port import SMALLEST_MTU_IPV6, Port
 from .switch import Switch
+from .vlan import UNTAGGED
 
 __all__ = ["AddressPlan", "Hop", "Segment", "check_overlaps", "plan_routes", "segments_of"]
 
@@ -47,32 +48,44 @@ class _Groups:
     """Union-find: which things belong together."""
 
     def __init__(self) -> None:
-        self._parent: dict[int, int] = {}
+        self._parent: dict[Hashable, Hashable] = {}
 
-    def find(self, key: int) -> int:
+    def find(self, key: Hashable) -> Hashable:
         parent = self._parent.setdefault(key, key)
         while parent != self._parent[parent]:
             self._parent[parent] = parent = self._parent[self._parent[parent]]
         self._parent[key] = parent
         return parent
 
-    def join(self, a: int, b: int) -> None:
+    def join(self, a: Hashable, b: Hashable) -> None:
         self._parent[self.find(a)] = self.find(b)
 
 
 def segments_of(links: Iterable[Link]) -> list[Segment]:
-    """The segments that the links make, in the order of their first link."""
+    """The segments that the links make, in the order of their first link; each VLAN is one of its own.
+
+    Hosts send frames without a tag. What a trunk carries is joined VLAN by VLAN.
+    """
     groups = _Groups()
     links = list(links)
+    tags = sorted({UNTAGGED, *(vlan for link in links for port in link.ports if port.vlans for vlan in port.vlans.named())})
     for link in links:
         for port in link.ports:
             if isinstance(port.node, Switch):
-                groups.join(id(link), id(port.node))
-    found: dict[int, Segment] = {}
+                _join(groups, link, port, tags)
+    found: dict[Hashable, Segment] = {}
     for link in links:
-        segment = found.setdefault(groups.find(id(link)), Segment())
+        segment = found.setdefault(groups.find((id(link), UNTAGGED)), Segment())
         segment.ports += [port for port in link.ports if not isinstance(port.node, Switch)]
     return list(found.values())
+
+
+def _join(groups: _Groups, link: Link, port: Port, tags: Iterable[int]) -> None:
+    """Join what is on the wire with the VLANs inside the switch."""
+    for tag in tags:
+        inside = tag if port.vlans is None else port.vlans.inside(tag)
+        if inside is not None:
+            groups.join((id(link), tag), (id(port.node), inside))
 
 
 class AddressPlan:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from ..core.node import Interface, IPInterface
 from . import messages, replies
 from .namespace import NetNamespace
+from .vlan import VlanMembership
 
 if TYPE_CHECKING:
     from .link import Link
@@ -39,6 +40,7 @@ class Port:
         mtu: in bytes.
         addresses: those asked for; None to have them chosen.
         declared_at: the line of the test that made it.
+        vlans: which VLANs it carries, where it is a switch's and some were named.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Port:
         mtu: int,
         addresses: tuple[IPInterface, ...] | None,
         declared_at: str,
+        vlans: VlanMembership | None = None,
     ) -> None:
         self.node = node
         self.name = name
@@ -58,6 +61,7 @@ class Port:
         self.planned = addresses
         """The addresses; None while they are still to be chosen."""
         self.declared_at = declared_at
+        self.vlans = vlans
         self.index = 0
         self.link: Link
         self.restore: Callable[[Port], None]

@@ -13,6 +13,7 @@ from .link import Link
 from .plan import AddressPlan
 from .port import SMALLEST_MTU_IPV6, Port
 from .switch import Switch
+from .vlan import VlanMembership
 
 __all__ = ["LinkOptions", "wire"]
 
@@ -30,6 +31,8 @@ class LinkOptions:
     peer_mac: str | None
     name: str | None
     peer_name: str | None
+    vlans: VlanMembership | None = None
+    """Which VLANs the link's switch ports carry."""
 
 
 def wire(a: Any, b: Any, options: LinkOptions, *, macs: MacPool, plan: AddressPlan, declared_at: str) -> Link:
@@ -43,8 +46,11 @@ def wire(a: Any, b: Any, options: LinkOptions, *, macs: MacPool, plan: AddressPl
     flipped = isinstance(a, Switch) and not isinstance(b, Switch)
     mine, other = (b, a) if flipped else (a, b)
     mtu = _mtu(options.mtu)
-    first = _port(mine, options.name, options.mac, options.ip, mtu, macs, declared_at)
-    second = _port(other, options.peer_name, options.peer_mac, options.peer_ip, mtu, macs, declared_at)
+    vlans = options.vlans
+    if vlans is not None and not isinstance(mine, Switch) and not isinstance(other, Switch):
+        raise BadInput(f"a VLAN is a switch port's, and the link {mine.name} -- {other.name} has none; make a switch")
+    first = _port(mine, options.name, options.mac, options.ip, mtu, macs, declared_at, vlans)
+    second = _port(other, options.peer_name, options.peer_mac, options.peer_ip, mtu, macs, declared_at, vlans)
     ports = [first, second]
     both = [ip for port in ports for ip in port.planned or ()]
     if len({ip.ip for ip in both}) < len(both):
@@ -66,6 +72,7 @@ def _port(
     mtu: int,
     macs: MacPool,
     declared_at: str,
+    vlans: VlanMembership | None,
 ) -> Port:
     addresses = _addresses(node, ip, mtu)
     return Port(
@@ -75,6 +82,7 @@ def _port(
         mtu=mtu,
         addresses=addresses,
         declared_at=declared_at,
+        vlans=vlans if isinstance(node, Switch) else None,
     )
 
 
