@@ -75,7 +75,9 @@ class MeshReport(Report):
         return explain(verdict, rows + (self.autopsy.rows() if self.autopsy else []))
 
 
-def measure_all(where: Any, *, pairs: Pairs = None, within: str | float = "1 s", family: Family | None = None) -> MeshReport:
+def measure_all(
+    where: Any, *, pairs: Pairs = None, within: str | float = "1 s", family: Family | None = None
+) -> MeshReport:
     """Probe many pairs once, all at the same time; see `assert_all_reachable`."""
     return _measured(where, pairs, seconds("within", within), family, once=True)
 
@@ -164,7 +166,7 @@ class GapReport(Report):
     """What happened."""
     pairs: int
     gap_s: float
-    """From the first request without answer to the next one with an answer, of the pair that lost most."""
+    """From the last request that was answered before to the first one after, of the worst pair; 0: none was lost."""
     worst: str
     """That pair."""
     lost: int
@@ -217,11 +219,10 @@ def measure_gap(
         mesh.send(0)
         mesh.receive(time.monotonic() + _ONE_ROUND_S, 0)
         if missing := [named(one) for number, one in enumerate(ends) if number not in mesh.answered[0]]:
-            raise CheckFailed(
-                f"{missing[0]} is silent before anything has happened: wait with assert_converged until all are answered"
-            )
-        happened = _let_happen(mesh, after)
-        ticks = _probe_until_steady(mesh, happened, within_s, steady_s)
+            raise CheckFailed(f"{missing[0]} is silent before anything has happened: wait first, with assert_converged")
+        after()
+        happened = 1
+        ticks = _probe_until_steady(mesh, within_s, steady_s)
         lost = {number: _silence(mesh, number, happened, ticks) for number in range(len(ends))}
     worst = max(lost, key=lambda number: lost[number][0])
     silent = [one for number, one in enumerate(ends) if lost[number][2]]
@@ -244,19 +245,11 @@ def _event(after: Callable[[], object]) -> str:
     return f"{owner}.{name}()" if owner is not None else name if name != "<lambda>" else "what was done"
 
 
-def _let_happen(mesh: Mesh, after: Callable[[], object]) -> int:
-    """Send a request, let it happen, and return the tick from which on requests may be lost."""
-    mesh.send(1)
-    after()
-    return 1
-
-
-def _probe_until_steady(mesh: Mesh, happened: int, within_s: float, steady_s: float) -> int:
+def _probe_until_steady(mesh: Mesh, within_s: float, steady_s: float) -> int:
     """Probe until every pair was answered for `steady_s` on end, or until the time is over; returns the next tick."""
-    tick = happened
-    began = mesh.sent_at[happened]
+    tick, streak = 0, 0
+    began = time.monotonic()
     needed = max(1, round(steady_s / _TICK_S))
-    streak = 0
 
     def steady() -> bool:
         nonlocal tick, streak
@@ -265,26 +258,24 @@ def _probe_until_steady(mesh: Mesh, happened: int, within_s: float, steady_s: fl
         mesh.receive(mesh.sent_at[tick] + _TICK_S)
         whole = len(mesh.answered[tick - 1]) == len(mesh.ends)  # that of the last tick had one more to come
         streak = streak + 1 if whole else 0
-        return streak >= needed or (not streak and time.monotonic() - began > within_s + steady_s)
+        late_s = time.monotonic() - began - within_s - steady_s
+        return streak > needed or late_s > (2 * steady_s if streak else 0)
 
-    until(steady, within_s=within_s + 3 * steady_s, what="steady", every_s=0, at_most_every_s=0)
+    until(steady, within_s=within_s + 4 * steady_s, what="the end of the probes", every_s=0, at_most_every_s=0)
     mesh.receive(time.monotonic() + 5 * _TICK_S, tick)
     return tick + 1
 
 
 def _silence(mesh: Mesh, pair: int, happened: int, ticks: int) -> tuple[float, int, bool]:
     """The longest time without answer, how many requests were lost, and whether it lasts."""
-    longest_s, lost, since = 0.0, 0, None
+    longest_s, lost, last, lasts = 0.0, 0, mesh.sent_at[happened - 1], False
     for tick in range(happened, ticks):
-        if pair not in mesh.answered[tick]:
-            lost += 1
-            since = mesh.sent_at[tick] if since is None else since
-        elif since is not None:
-            longest_s, since = max(longest_s, mesh.sent_at[tick] - since), None
-    lasts = since is not None
-    if since is not None:
-        longest_s = max(longest_s, mesh.sent_at[ticks - 1] - since)
-    return longest_s, lost, lasts
+        if pair in mesh.answered[tick]:
+            longest_s = max(longest_s, mesh.sent_at[tick] - last if lasts else 0.0)
+            last, lasts = mesh.sent_at[tick], False
+        else:
+            lost, lasts = lost + 1, True
+    return (max(longest_s, mesh.sent_at[ticks - 1] - last) if lasts else longest_s), lost, lasts
 
 
 def assert_reconverged(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 
+from .attributes import attribute, attributes_of, link_message
 from .vlan import VlanMembership
 
 __all__ = ["bridge_settings", "dump_fdb", "learned", "vlan_requests"]
 
 _SETLINK, _DELLINK, _NEWLINK, _GETNEIGH = 19, 17, 16, 30
-_REQUEST, _DUMP, _CREATE = 0x1, 0x300, 0x400
+_REQUEST, _DUMP = 0x1, 0x300
 _AF_BRIDGE = 7
-_IFINFO = struct.Struct("=BxHiII")
 _IFLA_LINKINFO, _IFLA_AF_SPEC, _NESTED = 18, 26, 0x8000
 _INFO_KIND, _INFO_DATA = 1, 2
 _BR_FORWARD_DELAY, _BR_HELLO_TIME, _BR_MAX_AGE, _BR_STP_STATE, _BR_VLAN_FILTERING = 1, 2, 3, 5, 7
@@ -20,36 +20,27 @@ _VLAN_INFO = 2
 _PVID, _UNTAGGED, _RANGE_BEGIN, _RANGE_END = 2, 4, 8, 16
 _HZ = 100  # USER_HZ: the unit of a bridge's times
 _NDA_LLADDR, _NDA_CACHEINFO, _NDA_VLAN = 2, 3, 5
-_NUD_PERMANENT = 0x80
+_NUD_PERMANENT, _NTF_SELF = 0x80, 0x02  # the second: of the device, as a tunnel's own table, not of the bridge
 _DEFAULT_VLAN, _LAST_VLAN = 1, 4094
-
-
-def _message(kind: int, flags: int, family: int, index: int, attributes: bytes) -> bytes:
-    body = _IFINFO.pack(family, 0, index, 0, 0) + attributes
-    return struct.pack("=IHHII", 16 + len(body), kind, _REQUEST | flags, 0, 0) + body
-
-
-def _attribute(kind: int, content: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(content), kind) + content + b"\0" * (-len(content) % 4)
 
 
 def bridge_settings(index: int, *, vlan_filtering: bool = False, spanning_tree: bool = False) -> bytes:
     """Have a bridge look at VLAN tags, or speak the spanning tree protocol with the shortest times it allows."""
     data = b""
     if vlan_filtering:
-        data += _attribute(_BR_VLAN_FILTERING, b"\1")
+        data += attribute(_BR_VLAN_FILTERING, b"\1")
     if spanning_tree:
         times = {_BR_FORWARD_DELAY: 2, _BR_HELLO_TIME: 1, _BR_MAX_AGE: 6}  # seconds; IEEE 802.1D, table 17-1
         for kind, seconds in times.items():
-            data += _attribute(kind, struct.pack("=I", seconds * _HZ))
-        data += _attribute(_BR_STP_STATE, struct.pack("=I", 1))
-    info = _attribute(_INFO_KIND, b"bridge\0") + _attribute(_INFO_DATA | _NESTED, data)
-    return _message(_NEWLINK, 0, 0, index, _attribute(_IFLA_LINKINFO | _NESTED, info))
+            data += attribute(kind, struct.pack("=I", seconds * _HZ))
+        data += attribute(_BR_STP_STATE, struct.pack("=I", 1))
+    info = attribute(_INFO_KIND, b"bridge\0") + attribute(_INFO_DATA | _NESTED, data)
+    return link_message(_NEWLINK, 0, 0, index, attribute(_IFLA_LINKINFO | _NESTED, info))
 
 
 def _vlans(kind: int, index: int, items: Iterable[tuple[int, int]]) -> bytes:
-    spec = b"".join(_attribute(_VLAN_INFO, struct.pack("=HH", flags, vlan)) for vlan, flags in items)
-    return _message(kind, 0, _AF_BRIDGE, index, _attribute(_IFLA_AF_SPEC | _NESTED, spec))
+    spec = b"".join(attribute(_VLAN_INFO, struct.pack("=HH", flags, vlan)) for vlan, flags in items)
+    return link_message(kind, 0, _AF_BRIDGE, index, attribute(_IFLA_AF_SPEC | _NESTED, spec))
 
 
 def vlan_requests(index: int, vlans: VlanMembership) -> list[bytes]:
@@ -74,17 +65,10 @@ def dump_fdb() -> bytes:
 def learned(messages: Iterable[bytes]) -> Iterator[tuple[int, int, str, int]]:
     """The entries that were learned: the port's index, VLAN (0 for none), MAC address, seconds since the last frame."""
     for message in messages:
-        _, index, state, _, _ = struct.unpack_from("=BxxxiHBB", message, 16)
-        attributes = dict(_attributes(message, 28))
-        if state & _NUD_PERMANENT or _NDA_LLADDR not in attributes:
+        _, index, state, flags, _ = struct.unpack_from("=BxxxiHBB", message, 16)
+        attributes = dict(attributes_of(message, 28))
+        if state & _NUD_PERMANENT or flags & _NTF_SELF or _NDA_LLADDR not in attributes:
             continue
         vlan = struct.unpack("=H", attributes[_NDA_VLAN][:2])[0] if _NDA_VLAN in attributes else 0
         age = struct.unpack_from("=III", attributes[_NDA_CACHEINFO])[1] // _HZ if _NDA_CACHEINFO in attributes else 0
         yield index, vlan, attributes[_NDA_LLADDR].hex(":"), age
-
-
-def _attributes(message: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
-    while offset + 4 <= len(message):
-        length, kind = struct.unpack_from("=HH", message, offset)
-        yield kind & 0x3FFF, message[offset + 4 : offset + length]
-        offset += max((length + 3) & ~3, 4)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 from ..core import process
@@ -21,7 +21,7 @@ from ..core.resource import Artifact, Facts
 from ..core.wait import until
 from .router import Router
 
-__all__ = ["DAEMONS", "FRR", "FrrRouter", "begin", "check_daemons", "config_text"]
+__all__ = ["DAEMONS", "FRR", "Daemons", "FrrRouter", "check_daemons", "config_text"]
 
 DAEMONS = (
     *("babeld", "bfdd", "bgpd", "eigrpd", "fabricd", "isisd", "ldpd", "nhrpd", "ospf6d", "ospfd", "pathd", "pbrd"),
@@ -232,12 +232,24 @@ class FrrRouter(Router):
             yield Artifact(f"{self.name}-{name}.txt", self.log(name))
 
 
-def begin(routers: Sequence[FrrRouter]) -> None:
-    """Start the daemons of routers whose links are up, all side by side: zebra first, which the others look for."""
-    for names in (lambda router: router.daemons[:1], lambda router: router.daemons[1:]):
-        started = [(router, name, router.launch(name)) for router in routers for name in names(router)]
-        for router, name, answers in started:
+class Daemons(AbstractContextManager["Daemons"]):
+    """The daemons of some routers, started side by side once the links are up: zebra first, the others look for it."""
+
+    def __init__(self) -> None:
+        self.routers: list[FrrRouter] = []
+
+    def __exit__(self, *exc: object) -> None:
+        """They end with their routers."""
+
+    def await_ready(self) -> None:
+        """Start them, wait until all answer, and give them their configurations."""
+        self._launch([(router, "zebra") for router in self.routers])
+        self._launch([(router, name) for router in self.routers for name in router.daemons if name != "zebra"])
+        for router in self.routers:
+            if router.config:
+                router.configure()
+
+    @staticmethod
+    def _launch(wanted: Sequence[tuple[FrrRouter, str]]) -> None:
+        for router, name, answers in [(router, name, router.launch(name)) for router, name in wanted]:
             router.await_daemon(name, answers)
-    for router in routers:
-        if router.config:
-            router.configure()

@@ -1,4 +1,4 @@
-"""OpenFlow as methods of a switch: flows, groups and meters, checked before they are sent (OpenFlow 1.5, ovs-ofctl(8))."""
+"""OpenFlow as methods of a switch: flows, groups, meters, checked before they are sent (ovs-ofctl(8))."""
 
 from __future__ import annotations
 

@@ -10,13 +10,22 @@ from .vlan import VlanMembership
 __all__ = ["add_ports", "make_bridge", "vlan_columns"]
 
 
-def make_bridge(name: str, datapath_type: str) -> list[Operation]:
-    """A bridge with its local interface, which has the same name."""
-    row = {"name": name, "datapath_type": datapath_type, "ports": _references([name])}
+def make_bridge(
+    name: str, datapath_type: str, columns: Mapping[str, object] | None = None, more: Sequence[Operation] = ()
+) -> list[Operation]:
+    """A bridge with its local interface, which has the same name.
+
+    Args:
+        name: its name.
+        datapath_type: ``netdev``, ``system`` or ``dummy``.
+        columns: more columns of table Bridge.
+        more: rows that those refer to.
+    """
+    row = {"name": name, "datapath_type": datapath_type, "ports": _references([name]), **(columns or {})}
     insert = {"op": "insert", "table": "Bridge", "uuid-name": "bridge", "row": row}
     mutation = ["bridges", "insert", set_of([uuid("bridge")])]
     register = {"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [mutation]}
-    return [_interface(name, {"type": "internal"}), _port(name, [name], {}), insert, register]
+    return [*more, _interface(name, {"type": "internal"}), _port(name, [name], {}), insert, register]
 
 
 def add_ports(

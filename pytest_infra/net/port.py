@@ -11,6 +11,7 @@ from .namespace import NetNamespace
 from .vlan import VlanMembership
 
 if TYPE_CHECKING:
+    from .bond import Bond
     from .link import Link
 
 __all__ = ["SMALLEST_MTU_IPV6", "Port", "PortOwner"]
@@ -62,6 +63,8 @@ class Port:
         """The addresses; None while they are still to be chosen."""
         self.declared_at = declared_at
         self.vlans = vlans
+        self.bond: Bond | None = None
+        """The bond that it is a member of, on a switch."""
         self.index = 0
         self.link: Link
         self.restore: Callable[[Port], None]

@@ -15,7 +15,7 @@ from .port import SMALLEST_MTU_IPV6, Port
 from .switch import Switch
 from .vlan import VlanMembership
 
-__all__ = ["LinkOptions", "wire"]
+__all__ = ["LinkOptions", "switch_port_name", "wire"]
 
 _SMALLEST_MTU, _LARGEST_MTU = 68, 65535
 
@@ -97,9 +97,20 @@ def _interface_name(node: Any, name: str | None) -> str:
         if name == "lo" or (is_switch and name in [one.name for one in together]):
             raise BadInput(f"interface {name!r} of {node.name} is taken: it is there from the start")
         return name
+    if is_switch:
+        return switch_port_name(node)
     taken = {port.name for port in node.ports}
-    number = len(taken) + is_switch
-    while (chosen := port_name(node.name, number) if is_switch else f"eth{number}") in taken:
+    number = len(taken)
+    while (chosen := f"eth{number}") in taken:
+        number += 1
+    return chosen
+
+
+def switch_port_name(switch: Switch) -> str:
+    """The name of a switch's next port."""
+    taken = {port.name for port in switch.ports}
+    number = len(taken) + 1
+    while (chosen := port_name(switch.name, number)) in taken:
         number += 1
     return chosen
 
