@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, overload
 
 from ..core.caller import caller_line
 from ..core.errors import BadInput
@@ -22,6 +22,7 @@ from .routing import LabRouting
 
 if TYPE_CHECKING:
     from ..net.ovs import OvsBridge
+    from ..net.ovs_dpdk_bridge import OvsDpdkBridge
     from .base import LabNode
 
 __all__ = ["LabNetwork"]
@@ -115,12 +116,39 @@ class LabNetwork(LabRouting):
         )
         return self._add_switch(bridge)
 
+    @overload
+    def ovs(
+        self,
+        name: str | None = ...,
+        *,
+        datapath: str = ...,
+        private: bool = ...,
+        dpdk: Literal[False] = ...,
+        host: Host | None = ...,
+        spanning_tree: Literal["stp", "rstp"] | None = ...,
+        controller: str | None = ...,
+    ) -> OvsBridge: ...
+
+    @overload
+    def ovs(
+        self,
+        name: str | None = ...,
+        *,
+        datapath: str = ...,
+        private: bool = ...,
+        dpdk: Literal[True] | str,
+        host: None = ...,
+        spanning_tree: Literal["stp", "rstp"] | None = ...,
+        controller: str | None = ...,
+    ) -> OvsDpdkBridge: ...
+
     def ovs(
         self,
         name: str | None = None,
         *,
         datapath: str = "netdev",
         private: bool = False,
+        dpdk: bool | str = False,
         host: Host | None = None,
         spanning_tree: Literal["stp", "rstp"] | None = None,
         controller: str | None = None,
@@ -132,31 +160,27 @@ class LabNetwork(LabRouting):
             datapath: ``netdev`` (in user space, everywhere) or ``system`` (the kernel's, where its module is).
             private: an instance of its own, for a test that kills daemons; else the lab's switches share one,
                 which no other lab uses at the same time.
+            dpdk: whether its ports are DPDK devices, with poll mode threads: ``True``, or the virtual device that they
+                are, ``"af_packet"`` or ``"af_xdp"``. Only with the datapath ``netdev``, and without `host`.
             host: the host in whose network namespace its daemons run, as on a machine with guests.
             spanning_tree: ``"stp"`` (IEEE 802.1D-1998) or ``"rstp"`` (802.1D-2004), with the shortest times allowed.
             controller: the OpenFlow controller, ``"tcp:192.0.2.1:6653"``, as the switch's host reaches it; the switch
                 then forwards nothing by itself.
 
         Raises:
-            BadInput: the name cannot be used or is taken, an unknown datapath or spanning tree, or no controller.
+            BadInput: the name cannot be used or is taken, an unknown datapath, device or spanning tree, no controller.
         """
-        from ..net.ovs import OvsBridge
+        from ..net.ovs_dpdk_bridge import make_ovs_bridge
         from ..net.ovs_features import BridgeSettings
 
         if host is not None:
             self._check_mine(host)
-        bridge = OvsBridge(
-            self._switch_name(name),
-            datapath=datapath,
-            private=private,
-            host=host,
-            settings=BridgeSettings(spanning_tree, controller),
-            pool=self._services.ovs_pool,
-            lab=self,
-            observe=self.up,
-            declared_at=caller_line(),
-        )
-        return self._add_switch(bridge)
+            if dpdk:
+                raise BadInput("a switch with DPDK ports runs in a namespace of its own; leave out host= or dpdk=")
+        options = {"pool": self._services.ovs_pool, "lab": self, "observe": self.up, "declared_at": caller_line()}
+        options |= {"host": host, "settings": BridgeSettings(spanning_tree, controller)}
+        chosen = self._switch_name(name)
+        return self._add_switch(make_ovs_bridge(chosen, dpdk, datapath=datapath, private=private, **options))
 
     def link(
         self,

@@ -94,7 +94,7 @@ class FrrRouter(Router):
         super().__init__(name, **options)
         self.daemons = ("zebra", *daemons)
         self.config = config
-        self.processes: dict[str, Process] = {}
+        self.started_daemons: dict[str, Process] = {}
         """The daemons that were started, by name."""
 
     def _start(self, undo: ExitStack) -> None:
@@ -131,7 +131,7 @@ class FrrRouter(Router):
         argv = [program, "-u", "root", "-g", "root", *files, *log]
         child = Process(argv, where=self.name, popen=self._popen_guarded, cwd="/")
         self._children.callback(child.close)
-        self.processes[name] = child
+        self.started_daemons[name] = child
         socket = self._outside(f"{_RUN}/{'zserv.api' if name == 'zebra' else name + '.vty'}")
 
         def answers() -> bool:
@@ -177,9 +177,9 @@ class FrrRouter(Router):
             BadInput: it is none of this router's.
         """
         self.observe()
-        if name not in self.processes:
+        if name not in self.started_daemons:
             raise BadInput(f"the router {self.name} has no daemon {name!r}; it has {', '.join(self.daemons)}")
-        self.processes[name].stop(grace_s=0)
+        self.started_daemons[name].stop(grace_s=0)
 
     def vtysh(self, command: str, *, json: bool = True) -> Any:
         """Ask the daemons, as in ``r1.vtysh("show ip ospf neighbor")`` (vtysh(1)).
@@ -216,7 +216,7 @@ class FrrRouter(Router):
             return ""
 
     def _words(self, name: str) -> str:
-        text = self.processes[name].stderr + self.log(name)
+        text = self.started_daemons[name].stderr + self.log(name)
         return "\n".join(f"  {name}  {line}" for line in text.splitlines()[-10:])
 
     def describe(self) -> Facts:
@@ -228,7 +228,7 @@ class FrrRouter(Router):
         yield from super().diagnose()
         if self.config:
             yield Artifact(f"{self.name}-frr.conf", self.config)
-        for name in self.processes:
+        for name in self.started_daemons:
             yield Artifact(f"{self.name}-{name}.txt", self.log(name))
 
 

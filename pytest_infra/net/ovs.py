@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..core.errors import BadInput, InfraError, StartFailed
 from ..core.process import Completed, check_argv
-from ..core.requirement import PRIVILEGE
+from ..core.requirement import PRIVILEGE, Requirement
 from ..core.resource import Artifact, Facts
 from .offload import set_transmit_checksum
 from .ovs_features import BridgeSettings, OvsFeatures
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["OvsBridge"]
 
 _VERSIONS = "OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15"
-_READS = ("show", "list", "list-commands", "version", "trace", "dump-flows", "rxq-show", "stats-show", "read-counter")
+_READS = ("show", "list", "list-commands", "version", "trace", "dump-flows", "rxq-show", "stats-show", "read-counter",
+          "pmd-stats-show", "pmd-rxq-show", "pmd-perf-show", "pmd-stats-clear", "get-mempool-info")  # fmt: skip
 _CHANGES = ("add", "bundle", "clear", "create", "del", "destroy", "insert", "mod", "remove", "replace", "set")
 _OF_ONE_BRIDGE = ("fdb/", "mdb/", "bridge/", "stp/", "rstp/", "bond/", "lacp/", "cfm/", "bfd/")
 
@@ -53,7 +55,7 @@ class OvsBridge(OvsOpenFlow, OvsFeatures, Switch):
     """
 
     kind = "ovs"
-    requires = (PRIVILEGE, *OVS)
+    requires: ClassVar[tuple[Requirement, ...]] = (PRIVILEGE, *OVS)
     instance: OvsInstance
 
     def __init__(
@@ -88,15 +90,20 @@ class OvsBridge(OvsOpenFlow, OvsFeatures, Switch):
         if self.private:
             return (self,)
         mine = [one for one in switches if isinstance(one, OvsBridge) and not (one.private or one.host)]
-        return [one for one in mine if one.datapath == self.datapath]
+        return [one for one in mine if one.instance_kind == self.instance_kind]
+
+    @property
+    def instance_kind(self) -> str:
+        """The kind of instance that it needs."""
+        return self.datapath
 
     def _start(self, undo: ExitStack) -> None:
         if self.host is not None:
             self.instance = self._instance_in(self.host, undo)
         elif self.private:
-            self.instance = undo.enter_context(OvsInstance(self.name, self._pool.entrance, self.datapath))
+            self.instance = undo.enter_context(OvsInstance(self.name, self._pool.entrance, self.instance_kind))
         else:
-            self.instance = self._pool.acquire(self._lab, self.datapath)
+            self.instance = self._pool.acquire(self._lab, self.instance_kind)
             undo.callback(self._pool.release, self.instance)
         self.namespace = self.instance.namespace
         rows = make_bridge(self.name, self.instance.datapath_type, **self.settings.rows())
@@ -119,6 +126,7 @@ class OvsBridge(OvsOpenFlow, OvsFeatures, Switch):
             for port in ports:
                 far = port.peer
                 set_transmit_checksum(partial(self._pool.entrance.within, far.node.namespace.fd), far.name, False)
+        columns = {port.name: self.interface_columns(port) for port in ports}
         bonds: dict[str, list[str]] = {}
         settings = {port.name: vlan_columns(port.vlans) for port in ports}
         for port in ports:
@@ -126,8 +134,13 @@ class OvsBridge(OvsOpenFlow, OvsFeatures, Switch):
                 bond = port.bond.name_at(self.name)
                 bonds.setdefault(bond, []).append(port.name)
                 settings[bond] = {**vlan_columns(port.vlans), **port.bond.columns()}
-        self._change, _ = self.instance.send(add_ports(self.name, numbers, settings, bonds))
+        self._change, _ = self.instance.send(add_ports(self.name, numbers, columns, settings, bonds))
         self._follow([self.name, *numbers])
+
+    def interface_columns(self, port: Port) -> Mapping[str, object]:
+        """What the row of a port's interface says besides its name (table Interface)."""
+        del port  # an interface of the kernel
+        return {}
 
     def _follow(self, names: Sequence[str]) -> None:
         """Wait until Open vSwitch has done what the database says."""
@@ -139,8 +152,14 @@ class OvsBridge(OvsOpenFlow, OvsFeatures, Switch):
         wanted = set(names)
         for item in self._interface_rows():
             if item["name"] in wanted and (item["error"] or item["ofport"] in (-1, [])):
-                said = item["error"] or self.instance.log("ovs-vswitchd")[-500:]
-                raise StartFailed(f"Open vSwitch does not take {item['name']} as a port of {self.name}: {said}")
+                said = item["error"] or "it gives no reason"
+                log = "\n".join(self._warnings(item["name"]))
+                raise StartFailed(f"Open vSwitch does not take {item['name']} as a port of {self.name}: {said}\n{log}")
+
+    def _warnings(self, name: str) -> list[str]:
+        """The latest lines of the log that warn, or speak of an interface."""
+        lines = self.instance.log("ovs-vswitchd").splitlines()
+        return [line for line in lines if re.search(rf"\|(WARN|ERR|EMER)\||\b{re.escape(name)}\b", line)][-8:]
 
     def _numbers(self) -> dict[str, int]:
         return {row["name"]: row["ofport"] for row in self._interface_rows() if isinstance(row["ofport"], int)}
@@ -252,7 +271,7 @@ class OvsBridge(OvsOpenFlow, OvsFeatures, Switch):
             OvsError: Open vSwitch does not understand it.
         """
         self._settle()
-        return self.instance.appctl("ofproto/trace", self.name, flow)
+        return self.instance.appctl("ofproto/trace", "--names", self.name, flow)
 
     def describe(self) -> Facts:
         """The bridge, its ports and its datapath."""

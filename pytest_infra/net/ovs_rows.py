@@ -31,23 +31,25 @@ def make_bridge(
 def add_ports(
     bridge: str,
     ports: Mapping[str, int],
+    columns: Mapping[str, Mapping[str, object]] | None = None,
     settings: Mapping[str, Mapping[str, object]] | None = None,
     bonds: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Operation]:
-    """Interfaces of the kernel as ports of a bridge, by OpenFlow number.
+    """Interfaces as ports of a bridge, by OpenFlow number.
 
     Args:
         bridge: its name.
         ports: the interfaces and their numbers.
+        columns: what the rows of the interfaces say besides, by name.
         settings: columns of table Port, by port or bond.
         bonds: the interfaces that are one port together, by the bond's name.
     """
-    bonds, settings = bonds or {}, settings or {}
+    bonds, settings, columns = bonds or {}, settings or {}, columns or {}
     bonded = {name for members in bonds.values() for name in members}
     groups = {**{name: [name] for name in ports if name not in bonded}, **bonds}
     rows: list[Operation] = []
     for port, members in groups.items():
-        rows += [_interface(name, {"ofport_request": ports[name]}) for name in members]
+        rows += [_interface(name, {"ofport_request": ports[name], **columns.get(name, {})}) for name in members]
         rows.append(_port(port, members, settings.get(port, {})))
     mutation = ["ports", "insert", _references(groups)]
     mutate = {"op": "mutate", "table": "Bridge", "where": [["name", "==", bridge]], "mutations": [mutation]}
