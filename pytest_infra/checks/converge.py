@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import inf
+from threading import Event
 from typing import Any, ClassVar
 
 from ..core.errors import BadInput, CheckFailed
@@ -21,6 +24,7 @@ from .target import Ends, Family
 __all__ = [
     "GapReport",
     "MeshReport",
+    "Pairs",
     "assert_all_reachable",
     "assert_converged",
     "assert_reconverged",
@@ -37,6 +41,7 @@ _NAMED = 5
 _ONE_ROUND_S = 1.0
 _EVERY_S = 0.05
 _TICK_S = 0.01
+_LONGEST_EVENT_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,7 @@ class GapReport(Report):
     lost: int
     """Its requests without answer."""
     sent: int
-    """Requests of each pair since it happened."""
+    """Requests of each pair, from just before it happened."""
     silent: tuple[str, ...]
     """The pairs that were still silent in the end."""
     within_s: float
@@ -220,10 +225,8 @@ def measure_gap(
         mesh.receive(time.monotonic() + _ONE_ROUND_S, 0)
         if missing := [named(one) for number, one in enumerate(ends) if number not in mesh.answered[0]]:
             raise CheckFailed(f"{missing[0]} is silent before anything has happened: wait first, with assert_converged")
-        after()
-        happened = 1
-        ticks = _probe_until_steady(mesh, within_s, steady_s)
-        lost = {number: _silence(mesh, number, happened, ticks) for number in range(len(ends))}
+        ticks = _probe_while(mesh, after, within_s, steady_s)
+        lost = {number: _silence(mesh, number, ticks) for number in range(len(ends))}
     worst = max(lost, key=lambda number: lost[number][0])
     silent = [one for number, one in enumerate(ends) if lost[number][2]]
     return GapReport(
@@ -232,7 +235,7 @@ def measure_gap(
         gap_s=lost[worst][0],
         worst=named(ends[worst]),
         lost=lost[worst][1],
-        sent=ticks - happened,
+        sent=ticks - 1,
         silent=tuple(map(named, silent)),
         within_s=within_s,
         every_s=_TICK_S,
@@ -245,31 +248,49 @@ def _event(after: Callable[[], object]) -> str:
     return f"{owner}.{name}()" if owner is not None else name if name != "<lambda>" else "what was done"
 
 
-def _probe_until_steady(mesh: Mesh, within_s: float, steady_s: float) -> int:
-    """Probe until every pair was answered for `steady_s` on end, or until the time is over; returns the next tick."""
+def _probe_while(mesh: Mesh, after: Callable[[], object], within_s: float, steady_s: float) -> int:
+    """Let it happen while another thread probes; returns the tick after the last one."""
+    happened = Event()
+    with ThreadPoolExecutor(1, "infra-probe") as pool:
+        probing = pool.submit(_probe_until_steady, mesh, happened, within_s, steady_s)
+        try:
+            after()
+        except BaseException:
+            mesh.stopped = True
+            raise
+        finally:
+            happened.set()
+        return probing.result()
+
+
+def _probe_until_steady(mesh: Mesh, happened: Event, within_s: float, steady_s: float) -> int:
+    """Probe until it has happened and every pair was answered for `steady_s` on end, or until the time is over."""
     tick, streak = 0, 0
-    began = time.monotonic()
+    until_s = inf
     needed = max(1, round(steady_s / _TICK_S))
 
     def steady() -> bool:
-        nonlocal tick, streak
+        nonlocal tick, streak, until_s
         tick += 1
         mesh.send(tick)
         mesh.receive(mesh.sent_at[tick] + _TICK_S)
+        if not happened.is_set():
+            return False
+        until_s = min(until_s, time.monotonic() + within_s + steady_s)
         whole = len(mesh.answered[tick - 1]) == len(mesh.ends)  # that of the last tick had one more to come
         streak = streak + 1 if whole else 0
-        late_s = time.monotonic() - began - within_s - steady_s
-        return streak > needed or late_s > (2 * steady_s if streak else 0)
+        late_s = time.monotonic() - until_s
+        return mesh.stopped or streak > needed or late_s > (2 * steady_s if streak else 0)
 
-    until(steady, within_s=within_s + 4 * steady_s, what="the end of the probes", every_s=0, at_most_every_s=0)
+    until(steady, within_s=_LONGEST_EVENT_S, what="the end of the probes", every_s=0, at_most_every_s=0)
     mesh.receive(time.monotonic() + 5 * _TICK_S, tick)
     return tick + 1
 
 
-def _silence(mesh: Mesh, pair: int, happened: int, ticks: int) -> tuple[float, int, bool]:
+def _silence(mesh: Mesh, pair: int, ticks: int) -> tuple[float, int, bool]:
     """The longest time without answer, how many requests were lost, and whether it lasts."""
-    longest_s, lost, last, lasts = 0.0, 0, mesh.sent_at[happened - 1], False
-    for tick in range(happened, ticks):
+    longest_s, lost, last, lasts = 0.0, 0, mesh.sent_at[0], False
+    for tick in range(1, ticks):
         if pair in mesh.answered[tick]:
             longest_s = max(longest_s, mesh.sent_at[tick] - last if lasts else 0.0)
             last, lasts = mesh.sent_at[tick], False

@@ -90,6 +90,8 @@ class Mesh:
 
     def __init__(self, ends: Sequence[Ends]) -> None:
         self.ends = ends
+        self.stopped = False
+        """Set by another thread that wants the probing to end."""
         self.answered: dict[int, set[int]] = {}
         self.sent_at: dict[int, float] = {}
         """When each tick was sent, by time.monotonic."""

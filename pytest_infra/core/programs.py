@@ -18,12 +18,15 @@ _NAMES = [
     "nft",
     "nginx",
     "ping",
+    "radvd",
     "redis-server",
     "socat",
     "tcpdump",
+    "wg",
     "wget",
+    "wireguard-go",
 ]
-_PACKAGE = {"ip": "iproute2", "nft": "nftables", "ping": "iputils"}
+_PACKAGE = {"ip": "iproute2", "nft": "nftables", "ping": "iputils", "wg": "wireguard-tools"}
 _DEBIAN = {"dnsmasq": "dnsmasq-base", "nginx": "nginx-light", "ping": "iputils-ping"}
 _FEDORA = {"ip": "iproute"}
 

@@ -13,7 +13,7 @@ from ..net.router import Router
 from ..net.switch import Switch
 from .switching import LabSwitching
 
-__all__ = ["LabTopologies", "Topology"]
+__all__ = ["LabTopologies", "MakeRouter", "Topology"]
 
 MakeRouter = Callable[[], Router]
 

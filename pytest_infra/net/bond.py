@@ -12,7 +12,7 @@ from ..core.errors import BadInput
 if TYPE_CHECKING:
     from .link import Link
 
-__all__ = ["BOND_MODES", "Bond", "BondState", "check_bond", "parse_bond"]
+__all__ = ["BOND_MODES", "Bond", "BondMode", "BondState", "check_bond", "parse_bond"]
 
 BondMode = Literal["active-backup", "balance-slb", "balance-tcp"]
 BOND_MODES = ("active-backup", "balance-slb", "balance-tcp")

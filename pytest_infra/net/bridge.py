@@ -99,8 +99,8 @@ class LinuxBridge(Switch):
                 except NetlinkError as error:
                     if error.errno != errno.EOPNOTSUPP:
                         raise
-                    why = "the kernel's bridge cannot look at VLAN tags (CONFIG_BRIDGE_VLAN_FILTERING)"
-                    raise Unavailable("bridge-vlan", why, "use lab.ovs(), or a kernel that has it") from error
+                    why = "its bridge cannot look at VLAN tags (CONFIG_BRIDGE_VLAN_FILTERING)"
+                    raise Unavailable("kernel", why, "use lab.ovs(), or a kernel that has it") from error
                 self._filtering = True
             for port in tagged:
                 assert port.vlans is not None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .namespace import NetNamespace
     from .ovs_instance import OvsInstance
 
-__all__ = ["SPANNING_TREES", "BridgeSettings", "OvsFeatures", "TreePort"]
+__all__ = ["SPANNING_TREES", "BridgeSettings", "OvsFeatures", "SpanningTree", "TreePort"]
 
 SpanningTree = Literal["stp", "rstp"]
 SPANNING_TREES = ("stp", "rstp")
@@ -157,7 +157,7 @@ class OvsFeatures:
                 raise BadInput(f"queue {number!r} cannot be used; allowed are 0 to {_QUEUES - 1}")
         if queues and self.datapath == "netdev":
             why = "Open vSwitch's userspace datapath puts every packet into queue 0"
-            raise Unavailable("ovs-queues", why, "make the switch with lab.ovs(datapath='system')")
+            raise Unavailable("ovs-kernel", why, "make the switch with lab.ovs(datapath='system')")
         self._settle()
         self.instance.commit(*_qos_rows(_port_row_name(port), round(rate_bps(rate)), rates))
 
@@ -192,7 +192,7 @@ class OvsFeatures:
 
     @property
     def controller_connected(self) -> bool:
-        """Whether the switch speaks with its controller now."""
+        """Whether the switch speaks with its controller, as Open vSwitch says every five seconds."""
         self._settle()
         read: Operation = {"op": "select", "table": "Controller", "where": [], "columns": ["target", "is_connected"]}
         rows = transact(self.instance.database, read)[0]["rows"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .ovs_instance import OvsInstance
     from .port import Port
 
-__all__ = ["Bucket", "GroupCounters", "MeterCounters", "OvsOpenFlow", "parse_groups", "parse_meters"]
+__all__ = ["Bucket", "GroupCounters", "GroupKind", "MeterCounters", "OvsOpenFlow", "parse_groups", "parse_meters"]
 
 GroupKind = Literal["all", "select", "indirect", "fast_failover"]
 _KINDS = {"all": "all", "select": "select", "indirect": "indirect", "fast_failover": "ff"}

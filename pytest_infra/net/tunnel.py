@@ -113,8 +113,8 @@ class Tunnel(Link):
         except NetlinkError as error:
             if error.errno != errno.EOPNOTSUPP:
                 raise
-            why = f"the kernel has no {self.kind} tunnels ({_OPTION[self.kind]})"
-            raise Unavailable(f"tunnel-{self.kind}", why, "use kind='vxlan', or a kernel that has them") from error
+            why = f"it has no {self.kind} tunnels ({_OPTION[self.kind]})"
+            raise Unavailable("kernel", why, "use kind='vxlan', or a kernel that has them") from error
 
     def describe(self) -> Facts:
         """Both ends, the kind and the key."""
