@@ -7,7 +7,21 @@ from dataclasses import dataclass
 
 from .telemetry import PortStatistics, Statistics
 
-__all__ = ["Fault", "faults_of"]
+__all__ = ["SUBJECTS", "Fault", "faults_of"]
+
+SUBJECTS = {
+    "dpdk-ended": "process",
+    "dpdk-silent": "telemetry",
+    "dpdk-cores": "cores",
+    "dpdk-stopped": "forwarding",
+    "dpdk-port-stopped": "ports",
+    "dpdk-link-down": "links",
+    "dpdk-no-buffers": "buffers",
+    "dpdk-missed": "packets missed",
+    "dpdk-receive-errors": "receive errors",
+    "dpdk-send-errors": "send errors",
+}
+"""What is looked at, by the kind of the fault that is found there."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +50,9 @@ def faults_of(
     before: Statistics,
     forwarding: bool,
     shared_cores: tuple[str, ...],
-    workers: int,
-) -> Iterator[Fault]:
+    wrong_cores: tuple[str, ...],
+    no_carrier: frozenset[int],
+) -> list[Fault]:
     """What is wrong, the gravest first.
 
     Args:
@@ -49,29 +64,37 @@ def faults_of(
         before: its counters when it was ready, or at the last look.
         forwarding: whether it was told to forward.
         shared_cores: cores of its workers that others use too.
-        workers: how many workers it has.
+        wrong_cores: workers that may not run where they should, in words.
+        no_carrier: ports whose link is down, as the kernel says: some drivers do not notice.
     """
     if end:
         words = f"\n{last_words}" if last_words else ""
         where = f"; a core dump goes to {core_pattern}" if end.startswith("was killed") and core_pattern else ""
-        yield Fault("dpdk-ended", f"{what} {end}{words}", f"read what it wrote last{where}", "PROCESS ENDED")
-        return
+        return [Fault("dpdk-ended", f"{what} {end}{words}", f"read what it wrote last{where}", "PROCESS ENDED")]
     if now is None:
-        yield Fault("dpdk-silent", f"{what} does not answer by telemetry", "see what it does: gdb -p PID", "SILENT")
-        return
-    if workers < 1:
-        yield Fault("dpdk-no-worker", f"{what} has no core for a worker", "give it one: cores=1", "NO WORKER")
+        return [Fault("dpdk-silent", f"{what} does not answer by telemetry", "see what it does: gdb -p PID", "SILENT")]
+    found = [*_of_process(what, forwarding, wrong_cores)]
+    for port, moved in _ports(now, before):
+        found += _of_port(what, port, moved, shared_cores, port.link_up and port.number not in no_carrier)
+    order = list(SUBJECTS)
+    return sorted(found, key=lambda fault: order.index(fault.kind))
+
+
+def _of_process(what: str, forwarding: bool, wrong_cores: tuple[str, ...]) -> Iterator[Fault]:
+    if wrong_cores:
+        cause = f"{what} polls on the wrong cores: {'; '.join(wrong_cores)}"
+        yield Fault("dpdk-cores", cause, "look for who changed it: taskset, a control group's cpuset", "WRONG CORE")
     if not forwarding:
         yield Fault("dpdk-stopped", f"{what} was told to stop forwarding", "d.start_forwarding()", "STOPPED")
-    for port, moved in _ports(now, before):
-        yield from _of_port(what, port, moved, shared_cores)
 
 
-def _of_port(what: str, port: PortStatistics, moved: PortStatistics, shared: tuple[str, ...]) -> Iterator[Fault]:
+def _of_port(
+    what: str, port: PortStatistics, moved: PortStatistics, shared: tuple[str, ...], link: bool
+) -> Iterator[Fault]:
     name = f"port {port.number} ({port.device}) of {what}"
     if not port.started:
         yield Fault("dpdk-port-stopped", f"{name} is stopped", f"port start {port.number}", "STOPPED", port.number)
-    elif not port.link_up:
+    elif not link:
         yield Fault("dpdk-link-down", f"{name} has no link", "set both ends of its link up", "LINK DOWN", port.number)
     if moved.rx_no_buffers or moved.xstats.get("rx_mbuf_allocation_errors", 0):
         count = moved.rx_no_buffers or moved.xstats["rx_mbuf_allocation_errors"]

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,7 +63,7 @@ class TestPmd(Application):
         TESTPMD.demand()
         own = ["-i", *(["--auto-start"] if self.start else []), f"--forward-mode={self.forward}"]
         own += [f"--total-num-mbufs={self.buffers}", f"--burst={self.burst}", f"--nb-cores={len(eal.cpus) - 1}"]
-        own += ["--no-mlockall", "--disable-link-check", "--no-lsc-interrupt"]
+        own += ["--no-mlockall", "--disable-link-check", "--no-lsc-interrupt", "--no-flush-rx"]
         words = [STDBUF.path(), "-oL", TESTPMD.path(), *eal.argv(), "--", *own]
         return [*words, *self.arguments]
 
@@ -226,6 +226,21 @@ class DpdkProcess(Resource):
         rest = [line for line in lines[-_LAST_LINES:] if line not in complaints]
         chosen = [*complaints[-_LAST_LINES:], *rest[-3:]] if complaints else rest
         return "\n".join(f"  {self.program}  {line}" for line in chosen)
+
+    def wrong_cores(self) -> tuple[str, ...]:
+        """The workers that may not run on the CPU that they were given, in words (sched_getaffinity(2))."""
+        if self.child is None or not self.child.running:
+            return ()
+        found = []
+        for task in sorted(map(int, os.listdir(f"/proc/{self.child.pid}/task"))):
+            with suppress(OSError, ValueError, IndexError):
+                with open(f"/proc/{self.child.pid}/task/{task}/comm", encoding="ascii") as comm:
+                    number = int(re.sub(r".*worker-?", "", comm.read()))
+                wanted, allowed = self.cores.cpus[number], sorted(os.sched_getaffinity(task))
+                if allowed != [wanted]:
+                    cpus = ", ".join(map(str, allowed))
+                    found.append(f"worker {number} may run on {cpus}, and was given core {wanted}")
+        return tuple(found)
 
     def cpu_s(self) -> float:
         """CPU time that all its threads have had, seconds (/proc/PID/schedstat's of its tasks)."""

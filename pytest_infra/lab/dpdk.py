@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.caller import caller_line
@@ -73,29 +73,31 @@ class LabDpdk(LabBase):
         from ..dpdk.eal import eal_words
         from ..dpdk.hugepages import HugePages
         from ..dpdk.vdev import vdev_of
-        from .dpdk_node import DpdkNode
 
-        chosen = self._name(name, "d")
-        application = _application(app, arguments, ready, testpmd)
-        default = vdev_of(vdev)
-        nodes, devices = self._ports_of(ports, default)
+        chosen, default = self._name(name, "d"), vdev_of(vdev)
         amount = _HUGE_BY_DEFAULT if hugepages is True else hugepages
         parts: dict[str, Any] = {
-            "application": application,
+            "application": _application(app, arguments, ready, testpmd),
             "memory_mib": _memory_mib(memory),
             "more_eal": eal_words(eal),
             "cores": check_cores(cores),
             "huge": HugePages(amount, self._services.lease) if amount else None,
-            "guard": self._guard_of_dpdk,
         }
+        return self._declare_dpdk(chosen, default, *self._ports_of(ports, default), parts)
+
+    def _declare_dpdk(
+        self, name: str, default: Vdev, nodes: list[Any], devices: list[Vdev], parts: dict[str, Any]
+    ) -> DpdkNode:
+        from .dpdk_node import DpdkNode
+
         node = DpdkNode(
-            chosen,
+            name,
             devices=devices,
             default=default if default.on_link else None,
             lab=self,
             guard=self._guard_of_dpdk,
             entrance=self._services.entrance,
-            process=lambda node: _process(node, parts),
+            process=lambda node: _process(node, self._guard_of_dpdk, parts),
             wires=self._wires(),
             declared_at=caller_line(),
         )
@@ -139,15 +141,14 @@ class LabDpdk(LabBase):
         return self._dpdk_guard
 
 
-def _process(node: DpdkNode, parts: dict[str, Any]) -> DpdkProcess:
+def _process(node: DpdkNode, guard: Callable[[], Guard], parts: dict[str, Any]) -> DpdkProcess:
     from ..dpdk.process import DpdkProcess
 
     def popen(argv: Sequence[str], **options: Any) -> Any:
-        return parts["guard"]().popen(argv, (node.namespace.fd,), **options)
+        return guard().popen(argv, (node.namespace.fd,), **options)
 
-    return DpdkProcess(
-        node.name, popen=popen, vdevs=node.arguments, wire=node.join_taps, waits_for=node.waits_for, **parts
-    )
+    hooks: dict[str, Any] = {"vdevs": node.arguments, "wire": node.join_taps, "waits_for": node.waits_for}
+    return DpdkProcess(node.name, guard=guard, popen=popen, **hooks, **parts)
 
 
 def _memory_mib(memory: str | int) -> int:

@@ -90,10 +90,9 @@ class DpdkNode(Switch):
         self._default = default
         self._entrance = entrance
         self._wires = wires
-        self._forwarding = True
-        self._ready: Statistics | None = None
         self._take_wires()
         self.process = process(self)
+        self._forwarding: bool = getattr(self.process.application, "start", True)
 
     def _take_wires(self) -> None:
         """Note that this node is an end of each shared memory interface that its devices name.
@@ -260,16 +259,16 @@ class DpdkNode(Switch):
         self.observe()
         if self.process.console is None:
             raise BadInput(f"{self.process.program} in {self.name} has no console; testpmd has one")
+        if command.split()[:1] in (["start"], ["stop"]):
+            self._forwarding = command.startswith("start")
         return self.process.console.command(command)
 
     def start_forwarding(self) -> None:
         """Have testpmd forward."""
         self.console("start")
-        self._forwarding = True
 
     def stop_forwarding(self) -> str:
         """Have testpmd stop; returns its own statistics."""
-        self._forwarding = False
         return self.console("stop")
 
     def demand(self, capability: str, port: int = 0) -> None:
@@ -291,23 +290,29 @@ class DpdkNode(Switch):
 
     def faults(self, before: Statistics | None = None) -> list[Fault]:
         """What is wrong with it, the gravest first; counters count from `before`, or from the beginning."""
-        now = None
+        process, now = self.process, None
+        if not process.started:
+            self.observe()
         with suppress(InfraError):
-            now = self.process.telemetry.statistics() if self.process.running else None
-        process = self.process
-        return list(
-            faults_of(
-                what=f"{process.program} in {self.name}",
-                end=process.end(),
-                last_words=process.last_words(),
-                core_pattern=_core_pattern(),
-                now=now,
-                before=before or Statistics(()),
-                forwarding=self._forwarding,
-                shared_cores=process.cores.shared,
-                workers=len(process.cores.cpus) - 1,
-            )
+            now = process.telemetry.statistics() if process.running else None
+        return faults_of(
+            what=f"{process.program} in {self.name}",
+            end=process.end(),
+            last_words=process.last_words(),
+            core_pattern=_core_pattern(),
+            now=now,
+            before=before or Statistics(()),
+            forwarding=self._forwarding,
+            shared_cores=process.cores.shared,
+            wrong_cores=process.wrong_cores(),
+            no_carrier=self._no_carrier(),
         )
+
+    def _no_carrier(self) -> frozenset[int]:
+        """The ports that sit on an end of a link that has no signal."""
+        now = self.interfaces
+        ends = [(number, end.name) for number, (_, end) in enumerate(self.wires()) if end is not None]
+        return frozenset(number for number, name in ends if name not in now or not now[name].carrier)
 
     def show(self) -> str:
         """The process and its ports as text, for people."""

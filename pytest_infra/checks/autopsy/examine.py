@@ -14,7 +14,16 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from ...core.node import IPAddress, Node
-from . import find_addresses, find_forwarding, find_interfaces, find_losses, find_neighbours, find_routes, find_services
+from . import (
+    find_addresses,
+    find_dpdk,
+    find_forwarding,
+    find_interfaces,
+    find_losses,
+    find_neighbours,
+    find_routes,
+    find_services,
+)
 from .draw import draw
 from .finding import Case, EndFinder, Finding, HopFinder
 from .hop import Hop, walk
@@ -31,6 +40,7 @@ HOP_FINDERS: Final = (
     find_routes.GATEWAY,
     find_routes.LOOP,
     find_interfaces.SWITCH_PORTS,
+    find_dpdk.PROCESS,
     find_interfaces.FAR_INTERFACE,
     find_addresses.FAR_ADDRESS,
     find_neighbours.NEIGHBOUR,
@@ -42,7 +52,7 @@ END_FINDERS: Final = (
     find_services.ECHO_IGNORED,
     find_services.REJECTED,
 )
-LAST_FINDERS: Final = (find_losses.UDP_SILENCE, find_losses.LOSS, find_losses.INTERMITTENT)
+LAST_FINDERS: Final = (find_losses.UDP_SILENCE, find_dpdk.PROCESS_LOSSES, find_losses.LOSS, find_losses.INTERMITTENT)
 _TIME_LIMIT_S = 3.0  # it takes some 20 ms; a machine at 20 times its load needs the rest
 
 
