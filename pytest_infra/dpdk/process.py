@@ -14,14 +14,14 @@ from ..core.errors import CommandFailed, InfraError, StartFailed
 from ..core.guard import Guard
 from ..core.process import Process, run
 from ..core.report import as_json
-from ..core.requirement import PRIVILEGE
+from ..core.requirement import PRIVILEGE, find_program
 from ..core.resource import Artifact, Resource
 from ..core.wait import until
 from .console import Console, with_console
 from .cores import Cores, lease_cores
 from .eal import EalArguments
 from .hugepages import HugePages
-from .requirement import STDBUF, TESTPMD
+from .requirement import TESTPMD
 from .telemetry import PortStatistics, Telemetry, TelemetryError
 
 __all__ = ["Application", "DpdkProcess", "TestPmd"]
@@ -64,8 +64,8 @@ class TestPmd(Application):
         own = ["-i", *(["--auto-start"] if self.start else []), f"--forward-mode={self.forward}"]
         own += [f"--total-num-mbufs={self.buffers}", f"--burst={self.burst}", f"--nb-cores={len(eal.cpus) - 1}"]
         own += ["--no-mlockall", "--disable-link-check", "--no-lsc-interrupt", "--no-flush-rx"]
-        words = [STDBUF.path(), "-oL", TESTPMD.path(), *eal.argv(), "--", *own]
-        return [*words, *self.arguments]
+        by_line = [stdbuf, "-oL"] if (stdbuf := find_program("stdbuf")) else []
+        return [*by_line, TESTPMD.path(), *eal.argv(), "--", *own, *self.arguments]
 
 
 class DpdkProcess(Resource):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from dataclasses import dataclass
 
 from ..core.linux import in_child_user_namespace
-from ..core.requirement import Absent, Command, KernelFeature, Present, Requirement
+from ..core.requirement import Absent, Command, KernelFeature, Present, Requirement, find_program
 
 __all__ = [
     "AF_XDP",
@@ -17,7 +18,6 @@ __all__ = [
     "ODP",
     "ONLOAD",
     "PF_RING",
-    "STDBUF",
     "TESTPMD",
     "Bypass",
     "nr_hugepages",
@@ -36,8 +36,28 @@ TESTPMD = Command(
     packages=_everywhere("dpdk"),
     purpose="DPDK processes in labs, lab.dpdk()",
 )
-STDBUF = Command("dpdk", program="stdbuf", packages=_everywhere("coreutils"), purpose="testpmd's output while it runs")
-LIBDPDK = Command(
+
+
+class _Library(Command):
+    """A library's headers, as pkg-config knows them."""
+
+    def probe(self) -> Present | Absent:
+        """Ask pkg-config."""
+        if not (tool := super().probe()):
+            return tool
+        argv = [self.path(), "--modversion", "libdpdk"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+        if done.returncode == 0:
+            return Present(done.stdout.strip())
+        remedy = f"pytest-infra doctor --install, or: apt-get install {self.packages['apt']}"
+        return Absent("pkg-config knows no libdpdk: its headers are not installed", remedy)
+
+    def path(self) -> str:
+        """Pkg-config's path."""
+        return find_program("pkg-config") or "pkg-config"
+
+
+LIBDPDK = _Library(
     "dpdk-dev",
     program="pkg-config",
     packages=_everywhere(
