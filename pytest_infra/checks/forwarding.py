@@ -78,7 +78,7 @@ class ForwardingReport(Report):
         if not self.ports:
             return f"{self.node} does not forward: its process does not answer"
         if self.no_loss and self.lost:
-            return f"{self.node} lost {self.lost} packets"
+            return f"{self.node} lost {self.lost} packet{'s' * (self.lost != 1)}"
         if self.all_sent and self.kept:
             sent = self.received - self.kept
             return f"{self.node} received {self.received} packets and sent {sent}: {self.kept} are gone"

@@ -80,6 +80,14 @@ def faults_of(
     return sorted(found, key=lambda fault: order.index(fault.kind))
 
 
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _packets(count: int) -> str:
+    return "1 packet" if count == 1 else f"{count} packets"
+
+
 def _of_process(what: str, forwarding: bool, wrong_cores: tuple[str, ...]) -> Iterator[Fault]:
     if wrong_cores:
         cause = f"{what} polls on the wrong cores: {'; '.join(wrong_cores)}"
@@ -93,20 +101,22 @@ def _of_port(
 ) -> Iterator[Fault]:
     name = f"port {port.number} ({port.device}) of {what}"
     if not port.started:
-        yield Fault("dpdk-port-stopped", f"{name} is stopped", f"port start {port.number}", "STOPPED", port.number)
+        yield Fault(
+            "dpdk-port-stopped", f"{name} is stopped", f"d.console('port start {port.number}')", "STOPPED", port.number
+        )
     elif not link:
         yield Fault("dpdk-link-down", f"{name} has no link", "set both ends of its link up", "LINK DOWN", port.number)
     if moved.rx_no_buffers or moved.xstats.get("rx_mbuf_allocation_errors", 0):
         count = moved.rx_no_buffers or moved.xstats["rx_mbuf_allocation_errors"]
-        cause = f"{name} found the pool of buffers empty {count} times"
+        cause = f"{name} found the pool of buffers empty {_times(count)}"
         yield Fault("dpdk-no-buffers", cause, "give it more: buffers=, or free them sooner", "NO BUFFERS", port.number)
     if moved.rx_missed:
         crowd = f": its core is not its own: {'; '.join(shared)}" if shared else ""
-        cause = f"{name} missed {moved.rx_missed} packets that nobody took in time{crowd}"
+        cause = f"{name} missed {_packets(moved.rx_missed)} that nobody took in time{crowd}"
         remedy = "give the worker a core of its own, or send more slowly"
         yield Fault("dpdk-missed", cause, remedy, "MISSED", port.number)
     for direction, errors in (("receive", moved.rx_errors), ("send", moved.tx_errors)):
         if errors:
-            cause = f"{name} had {errors} errors when it was to {direction}"
+            cause = f"{name} failed {_times(errors)} to {direction}"
             remedy = "see d.statistics().ports: the driver's own counters are in xstats"
             yield Fault(f"dpdk-{direction}-errors", cause, remedy, "ERRORS", port.number)
