@@ -13,27 +13,26 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from ..core.errors import BadInput, InfraError, Unavailable
 from ..core.lease import Lease
-from ..core.lock import exclusive, lock_directory
+from ..core.lock import exclusive
 from ..core.resource import Resource
 from ..core.units import format_size, size_bytes
 from .requirement import HUGEPAGES, nr_hugepages
 
-__all__ = ["HugePages", "give_back"]
+__all__ = ["CLAIMS", "HugePages", "give_back"]
+
+CLAIMS = "/run/pytest-infra-hugepages"
+"""The folder of the claims, which is there as long as there is one; only root makes any."""
 
 _PAGE_KIB = 2048
 _LARGEST_BYTES = 1 << 40
 _LOCK_S = 30.0
 
 
-def _folder() -> str:
-    return os.path.join(lock_directory(), f"hugepages-{_PAGE_KIB}kB")
-
-
 @contextmanager
 def _locked() -> Iterator[str]:
     with exclusive("hugepages", timeout_s=_LOCK_S):
-        os.makedirs(_folder(), 0o755, exist_ok=True)
-        yield _folder()
+        os.makedirs(CLAIMS, 0o755, exist_ok=True)
+        yield CLAIMS
 
 
 def _number(path: str) -> int:
@@ -64,14 +63,13 @@ def give_back(claim: str) -> None:
         raise BadInput(f"{claim!r} is no claim of huge pages")
     with _locked() as folder:
         path = os.path.join(folder, claim)
-        if not os.path.exists(path):
-            return
-        os.unlink(path)
-        _apply(folder)
-        if os.listdir(folder) == ["before"]:
-            os.unlink(os.path.join(folder, "before"))
-            with suppress(OSError):
-                os.rmdir(folder)
+        if os.path.exists(path):
+            os.unlink(path)
+            _apply(folder)
+        if set(os.listdir(folder)) <= {"before"}:
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, "before"))
+            os.rmdir(folder)
 
 
 class HugePages(Resource):

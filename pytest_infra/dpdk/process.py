@@ -129,8 +129,8 @@ class DpdkProcess(Resource):
             undo.enter_context(self.huge)
             eal = replace(eal, huge_folder=self._mount_huge(), memory_mib=self.huge.size_bytes >> 20)
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        undo.callback(os.close, writing)
         try:
+            undo.callback(os.close, writing)
             popen = with_console(self._popen, reading)
             argv = self.application.argv(eal)
             self.child = Process(argv, where=self.name, popen=popen, env={"RUNTIME_DIRECTORY": "/run"})

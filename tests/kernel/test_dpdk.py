@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from pytest_infra import BadInput, Infra, Lab, StartFailed, Unavailable, assert_forwarded, assert_reachable
-from pytest_infra.core.lock import exclusive, lock_directory
+from pytest_infra.core.lock import exclusive
 from pytest_infra.core.wait import until
 from pytest_infra.dpdk import Memif, Null, Pcap, Ring
-from pytest_infra.dpdk.hugepages import HugePages, give_back
+from pytest_infra.dpdk.hugepages import CLAIMS, HugePages, give_back
 from pytest_infra.dpdk.requirement import HUGEPAGES, nr_hugepages
 from pytest_infra.dpdk.telemetry import TelemetryError
 
@@ -170,7 +170,7 @@ def test_hugepages_are_given_back(session: Infra) -> None:
         assert pages() == before + 64
         assert "/run/hugepages" not in Path("/proc/mounts").read_text()
     assert pages() == before
-    assert not os.path.exists(os.path.join(lock_directory(), "hugepages-2048kB"))
+    assert not os.path.exists(CLAIMS)
 
 
 @pytest.mark.infra_requires("hugepages")
