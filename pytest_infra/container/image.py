@@ -218,9 +218,9 @@ class Images:
         settings = changes(config)
 
         def make(tag: str, labels: Mapping[str, str]) -> None:
-            repository, _, version = tag.rpartition(":")
             lines = [*settings, *(f"LABEL {label}={value}" for label, value in labels.items())]
-            self._engine().ask("import_image_from_data", archive(), repository=repository, tag=version, changes=lines)
+            # Podman 4 wants the tag in the name: it has no eye for tag=
+            self._engine().ask("import_image_from_data", archive(), repository=tag, changes=lines)
 
         return self._obtain(name, key, make)
 

@@ -80,6 +80,8 @@ def hint(state: State) -> str:
     if state.status in ("exited", "dead", "restarting"):
         if state.exit_code in (126, 127):
             return "its command cannot be run: see that the program is in the image, and executable there"
+        if state.exit_code == 128 + signal.SIGKILL:
+            return "it got SIGKILL: from somebody, or for want of memory, which not every engine tells: see its limit"
         if state.exit_code == 0:
             return "its command has done its work and ended; a service must stay in the foreground"
         return "its command ended by itself: its log says why"

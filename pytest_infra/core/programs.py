@@ -18,6 +18,7 @@ _NAMES = [
     "nft",
     "nginx",
     "ping",
+    "podman",
     "redis-server",
     "socat",
     "tcpdump",
