@@ -7,6 +7,7 @@ from .requirement import Command
 __all__ = ["PROGRAMS"]
 
 _NAMES = [
+    "busybox",
     "curl",
     "dnsmasq",
     "docker-registry",
@@ -14,6 +15,7 @@ _NAMES = [
     "haproxy",
     "ip",
     "iperf3",
+    "iptables",
     "keepalived",
     "nft",
     "nginx",
@@ -25,7 +27,7 @@ _NAMES = [
     "wget",
 ]
 _PACKAGE = {"ip": "iproute2", "nft": "nftables", "ping": "iputils"}
-_DEBIAN = {"dnsmasq": "dnsmasq-base", "nginx": "nginx-light", "ping": "iputils-ping"}
+_DEBIAN = {"busybox": "busybox-static", "dnsmasq": "dnsmasq-base", "nginx": "nginx-light", "ping": "iputils-ping"}
 _FEDORA = {"ip": "iproute"}
 
 
