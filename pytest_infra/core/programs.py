@@ -27,7 +27,13 @@ _NAMES = [
     "wget",
 ]
 _PACKAGE = {"ip": "iproute2", "nft": "nftables", "ping": "iputils"}
-_DEBIAN = {"busybox": "busybox-static", "dnsmasq": "dnsmasq-base", "nginx": "nginx-light", "ping": "iputils-ping"}
+_DEBIAN = {
+    "busybox": "busybox-static",
+    "dnsmasq": "dnsmasq-base",
+    "nginx": "nginx-light",
+    "ping": "iputils-ping",
+    "podman": "podman netavark aardvark-dns",  # which make its bridge
+}
 _FEDORA = {"ip": "iproute"}
 
 
