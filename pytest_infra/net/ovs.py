@@ -232,7 +232,7 @@ class OvsBridge(Switch):
             OvsError: Open vSwitch does not understand it.
         """
         self._settle()
-        return self.instance.appctl("ofproto/trace", self.name, flow)
+        return self.instance.appctl("ofproto/trace", "--names", self.name, flow)
 
     def describe(self) -> Facts:
         """The bridge, its ports and its datapath."""
