@@ -97,6 +97,7 @@ if TYPE_CHECKING:
         until,
     )
     from .faults import (
+        clock_moved,
         fill_disk,
         frozen,
         kill,
@@ -156,6 +157,7 @@ __all__ = [
     "assert_spread",
     "assert_survives",
     "assert_unreachable",
+    "clock_moved",
     "fill_disk",
     "frozen",
     "kill",
@@ -234,6 +236,7 @@ _MODULES = {
     ),
     "core.wait": ("until",),
     "faults": (
+        "clock_moved",
         "fill_disk",
         "frozen",
         "kill",

@@ -38,6 +38,7 @@ from pytest_infra.core.resource import Resource
 from pytest_infra.dpdk.hugepages import HugePages
 from pytest_infra.dpdk.process import DpdkProcess
 from pytest_infra.lab import Lab
+from pytest_infra.lab.base import LabBase
 from pytest_infra.lab.dpdk_node import DpdkNode
 from pytest_infra.net.borrowed import BorrowedHost
 from pytest_infra.net.bridge import LinuxBridge
@@ -261,6 +262,7 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     Router: [in_lab(lambda lab: lab.router())],
     IsolatedHost: [in_lab(lambda lab: lab.host(isolate=[*ISOLATIONS])), in_lab(lambda lab: lab.host(isolate=["uts"]))],
     Lab: [in_lab(whole_lab), in_lab(used_lab)],
+    LabBase: [],  # what all labs are
     OvsInstance: [
         plainly(lambda infra: OvsInstance("test", entrance(infra))),
         plainly(lambda infra: OvsInstance("test", entrance(infra), "dpdk")),
