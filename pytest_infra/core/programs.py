@@ -7,6 +7,7 @@ from .requirement import Command
 __all__ = ["PROGRAMS"]
 
 _NAMES = [
+    "busybox",
     "curl",
     "dnsmasq",
     "docker-registry",
@@ -14,10 +15,12 @@ _NAMES = [
     "haproxy",
     "ip",
     "iperf3",
+    "iptables",
     "keepalived",
     "nft",
     "nginx",
     "ping",
+    "podman",
     "radvd",
     "redis-server",
     "socat",
@@ -27,7 +30,13 @@ _NAMES = [
     "wireguard-go",
 ]
 _PACKAGE = {"ip": "iproute2", "nft": "nftables", "ping": "iputils", "wg": "wireguard-tools"}
-_DEBIAN = {"dnsmasq": "dnsmasq-base", "nginx": "nginx-light", "ping": "iputils-ping"}
+_DEBIAN = {
+    "busybox": "busybox-static",
+    "dnsmasq": "dnsmasq-base",
+    "nginx": "nginx-light",
+    "ping": "iputils-ping",
+    "podman": "podman netavark aardvark-dns",  # which make its bridge
+}
 _FEDORA = {"ip": "iproute"}
 
 

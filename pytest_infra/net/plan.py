@@ -75,6 +75,9 @@ def segments_of(links: Iterable[Link]) -> list[Segment]:
         for port in link.ports:
             if isinstance(port.node, Switch):
                 _join(groups, link, port, tags)
+                for other in port.node.joined:
+                    for tag in tags:
+                        groups.join((id(port.node), tag), (id(other), tag))
     found: dict[Hashable, Segment] = {}
     for link in links:
         segment = found.setdefault(groups.find((id(link), UNTAGGED)), Segment())

@@ -32,6 +32,11 @@ class Switch(Resource):
     host: Host | None = None
     """The host whose network namespace the switch is in; None for one of its own."""
 
+    @property
+    def joined(self) -> Sequence[Switch]:
+        """Switches to which it passes frames without a link of the lab in between."""
+        return ()
+
     def __init__(self, name: str, *, observe: Callable[[], None], declared_at: str = "") -> None:
         self.name = name
         self.observe = observe

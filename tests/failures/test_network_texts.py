@@ -28,6 +28,7 @@ def lab(session: Infra) -> Iterator[Lab]:
 def normal(error: BaseException) -> str:
     """The text without what differs from run to run."""
     text = re.sub(r"\b[\d.]+ (us|ms|s)\b", "<time>", str(error))
+    text = re.sub(r"\n +kernel +dropped it.*", "", text)  # where tracefs tells
     text = re.sub(r"\d+ of \d+ requests", "<n> requests", text)
     text = re.sub(r", at the last of \d+ rounds", "", text)
     text = re.sub(r"declared at [\w.]+:\d+", "declared at <line>", text)

@@ -35,7 +35,11 @@ from pytest_infra.core.errors import InfraError, WaitTimeout
 from pytest_infra.core.guard import Guard
 from pytest_infra.core.lease import Lease
 from pytest_infra.core.resource import Resource
+from pytest_infra.dpdk.hugepages import HugePages
+from pytest_infra.dpdk.process import DpdkProcess
 from pytest_infra.lab import Lab
+from pytest_infra.lab.base import LabBase
+from pytest_infra.lab.dpdk_node import DpdkNode
 from pytest_infra.net.borrowed import BorrowedHost
 from pytest_infra.net.bridge import LinuxBridge
 from pytest_infra.net.capture import Capture as PortCapture
@@ -54,6 +58,7 @@ from pytest_infra.net.router import Router
 from pytest_infra.net.switch import Switch
 from pytest_infra.packet.capture import Capture
 from pytest_infra.packet.install_acl import RteAcl
+from pytest_infra.packet.install_bpf import BpfIngress, TcBpf, XdpIngress
 from pytest_infra.packet.meter_ovs import OvsMeterDevice, _VirtualOvs
 from pytest_infra.packet.probe import Bench
 from pytest_infra.packet.probed import External, Probed
@@ -265,11 +270,15 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     FrrRouter: [in_lab(lambda lab: lab.router(daemons=["staticd"], config="ip route 10.0.0.0/8 blackhole\n"))],
     IsolatedHost: [in_lab(lambda lab: lab.host(isolate=[*ISOLATIONS])), in_lab(lambda lab: lab.host(isolate=["uts"]))],
     Lab: [in_lab(whole_lab), in_lab(used_lab), in_lab(machines_with_a_tunnel)],
+    LabBase: [],  # what all labs are
     OvsInstance: [
         plainly(lambda infra: OvsInstance("test", entrance(infra))),
         plainly(lambda infra: OvsInstance("test", entrance(infra), "dpdk")),
     ],
     OvsBridge: [in_lab(two_on(lambda lab: lab.ovs(private=True)))],
+    DpdkNode: [in_lab(lambda lab: lab.dpdk(ports=2, vdev="null", start=False))],
+    DpdkProcess: [],  # started in the lab above
+    HugePages: [plainly(lambda infra: HugePages("4 MiB", infra.lease))],
     OvsPool: [plainly(lambda infra: OvsPool(entrance(infra)))],
     Infra: [plainly(lambda infra: Infra())],
     BorrowedHost: [in_lab(lambda lab: lab.docker_host())],
@@ -284,6 +293,9 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     Recorder: [plainly(lambda infra: Recorder())],
     Bench: [on_a_wire(lambda lab: Bench(wires(lab), None, quiet_s=0.1))],
     Probed: [on_a_wire(lambda lab: Probed(External("device", wires(lab), quiet_s=0.1)))],
+    BpfIngress: [on_a_wire(lambda lab: XdpIngress(lab.nodes["a"]))],
+    XdpIngress: [on_a_wire(lambda lab: XdpIngress(lab.nodes["a"]))],
+    TcBpf: [on_a_wire(lambda lab: TcBpf(lab.nodes["a"]))],
     RteAcl: [plainly(lambda infra: RteAcl())],
     _VirtualOvs: [plainly(lambda infra: _VirtualOvs("test", entrance(infra)))],
     OvsMeterDevice: [plainly(lambda infra: OvsMeterDevice(entrance(infra)))],
