@@ -38,6 +38,8 @@ class ContainerLab(Protocol):
     """What a container needs of its lab."""
 
     name: str
+    journal: Any
+    """Remembers commands (`net.diagnosis.Journal`)."""
 
     def up(self) -> None:
         """Settle what has been declared."""
@@ -302,7 +304,7 @@ class Container(Networked, Content, Resource):
             CommandFailed: another exit status than 0 (with `check`), no such program, or out of time.
         """
         popen = self._popen(argv, env, cwd, user)
-        options: dict[str, Any] = {"where": self.name, "popen": popen, "input": input, "kind": ContainerProcess}
+        options: dict[str, Any] = {"where": self.name, "popen": popen, "input": input, "kind": self._start_process}
         done = process.run(argv, check=False, timeout_s=timeout_s, **options)
         check_found(done)
         if check and not done.ok:
@@ -324,7 +326,12 @@ class Container(Networked, Content, Resource):
             BadInput: `argv` is a string, empty, or not made of strings.
         """
         popen = self._popen(argv, env, cwd, user)
-        return self._lab.adopt(ContainerProcess(argv, where=self.name, popen=popen, input=input))
+        words = process.check_argv(argv)
+        return self._lab.adopt(self._start_process(words, where=self.name, popen=popen, input=input))
+
+    def _start_process(self, argv: Sequence[str], **options: Any) -> ContainerProcess:
+        started: ContainerProcess = self._lab.journal.process(argv, kind=ContainerProcess, **options)
+        return started
 
     def _popen(
         self,

@@ -50,7 +50,7 @@ def facts(down: bool = False) -> LabFacts:
         ],
         "routes": {"a": [{"destination": "0.0.0.0/0", "gateway": "10.0.0.2", "port": "eth0"}]},
         "settings": {"r1": {"net.ipv4.ip_forward": "1"}},
-        "commands": [["a", "ping -c1 10.0.0.2"]],
+        "commands": [{"where": "a", "line": "ping -c1 10.0.0.2", "began_s": 0.0, "took_s": 0.1, "status": 0}],
         "processes": [],
     }
     return LabFacts(lab, {
