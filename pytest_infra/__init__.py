@@ -100,6 +100,9 @@ if TYPE_CHECKING:
     from .lab import (
         Lab,
     )
+    from .net.ovs_dpdk import (
+        Policer,
+    )
     from .session import (
         Infra,
     )
@@ -117,6 +120,7 @@ __all__ = [
     "InfraError",
     "IoMax",
     "Lab",
+    "Policer",
     "StartFailed",
     "Tmpfs",
     "Unavailable",
@@ -223,6 +227,7 @@ _MODULES = {
         "memory_pressure",
     ),
     "lab": ("Lab",),
+    "net.ovs_dpdk": ("Policer",),
     "session": ("Infra",),
 }
 

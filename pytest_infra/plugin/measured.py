@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import zip_longest
 from typing import Any
 
 import pytest
@@ -69,13 +69,16 @@ class Measured:
         """The latest reports of each kind, in the order in which they were made."""
         kinds: Counter[str] = Counter()
         kept: list[dict[str, Any]] = []
-        for seen, after in reversed([*pairwise([*self._seen, None])]):
-            if after is not None and _superseded(seen.report, after.report):
-                continue
+        told = [
+            seen
+            for seen, after in zip_longest(self._seen, self._seen[1:])
+            if after is None or not _superseded(seen.report, after.report)
+        ]
+        for seen in reversed(told):
             kinds[seen.report.kind] += 1
             if kinds[seen.report.kind] <= _MOST_OF_A_KIND and len(kept) < _MOST_REPORTS:
                 kept.append(_bounded(seen))
-        left_out = self._left_out + len(self._seen) - len(kept)
+        left_out = self._left_out + len(told) - len(kept)
         self._seen, self._left_out = [], 0
         return kept[::-1], left_out
 

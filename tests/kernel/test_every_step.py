@@ -257,7 +257,10 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     Router: [in_lab(lambda lab: lab.router())],
     IsolatedHost: [in_lab(lambda lab: lab.host(isolate=[*ISOLATIONS])), in_lab(lambda lab: lab.host(isolate=["uts"]))],
     Lab: [in_lab(whole_lab), in_lab(used_lab)],
-    OvsInstance: [plainly(lambda infra: OvsInstance("test", entrance(infra)))],
+    OvsInstance: [
+        plainly(lambda infra: OvsInstance("test", entrance(infra))),
+        plainly(lambda infra: OvsInstance("test", entrance(infra), "dpdk")),
+    ],
     OvsBridge: [in_lab(two_on(lambda lab: lab.ovs(private=True)))],
     OvsPool: [plainly(lambda infra: OvsPool(entrance(infra)))],
     Infra: [plainly(lambda infra: Infra())],
