@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .capture import Capture
     from .recorder import Recorder
 
-__all__ = ["Journal", "Owner", "Ran", "count_all", "diagnose_network", "network_state", "quick_state"]
+__all__ = ["LAB_VERSION", "Journal", "Owner", "Ran", "count_all", "diagnose_network", "network_state", "quick_state"]
 
 P = TypeVar("P", bound=Process)
 
@@ -38,6 +38,8 @@ _PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "queues": ("tc", "-s", "qdisc"),
 }
 """What is asked of other people's programs, where they are installed."""
+LAB_VERSION = 1
+"""Raised whenever the fields of ``lab.json`` or ``state.json`` change their meaning."""
 _PROGRAM_S = 5.0
 _RULES_OF_THE_KERNEL = 3
 _COMMANDS_KEPT = 1000
@@ -243,7 +245,9 @@ class Journal:
         routes = {name: [_planned(*item) for item in _routes_of(node)] for name, node in nodes.items()}
         processes = [_process(process) for process in self.processes]
         journal = {"commands": [ran.facts() for ran in self.commands], "processes": processes}
-        yield Artifact("lab.json", as_json({**facts, "settings": settings, "routes": routes, **journal}))
+        yield Artifact(
+            "lab.json", as_json({"version": LAB_VERSION, **facts, "settings": settings, "routes": routes, **journal})
+        )
         owners = [*nodes.values(), *switches.values()]
         for owner in owners:
             names = set()

@@ -11,9 +11,10 @@ from .layout import place
 __all__ = ["drawing", "mermaid", "svg"]
 
 _SHAPES = {"host": ('["', '"]'), "router": ('(("', '"))'), "": ('{{"', '"}}')}
-_APART, _MARGIN = 300, 84
+_APART, _MOST_APART, _MARGIN = 230, 420, 78
 _LEAST_NODE, _HEIGHT, _CHARACTER = 92, 44, 8.6
 _LINE, _STEEP, _FROM_NODE = 13.5, 0.3, 84
+_LABEL_CHARACTER = 6.6
 _STYLE = """
 .ground{fill:#fff}.wire{fill:none;stroke:#8b93a1;stroke-width:1.6}.wire.bad{stroke:#c5221f;stroke-dasharray:6 4}
 .node rect{stroke-width:1.4}.host rect{fill:#e9f2fd;stroke:#6a9bd8}.router rect{fill:#fdf1d8;stroke:#d3a032}
@@ -61,7 +62,8 @@ def drawing(name: str, kinds: Mapping[str, str], wires: Sequence[Wire]) -> str:
     """
     where = place(list(kinds), [(wire.a.node, wire.b.node) for wire in wires])
     left, top = (min((point[axis] for point in where.values()), default=0) for axis in (0, 1))
-    spots = {node: (_MARGIN + (x - left) * _APART, _MARGIN + (y - top) * _APART) for node, (x, y) in where.items()}
+    apart = min(max([_APART, *map(_room, wires)]), _MOST_APART)
+    spots = {node: (_MARGIN + (x - left) * apart, _MARGIN + (y - top) * apart) for node, (x, y) in where.items()}
     width, height = (max((spot[axis] for spot in spots.values()), default=0) + _MARGIN for axis in (0, 1))
     body = [line for number, wire in enumerate(wires) for line in _wire(wire, spots, _bend(wires, number))]
     body += [line for node, kind in kinds.items() for line in _node(node, kind, spots[node])]
@@ -71,6 +73,15 @@ def drawing(name: str, kinds: Mapping[str, str], wires: Sequence[Wire]) -> str:
         f"<title>{escape(name)}</title>", f"<style>{_STYLE}</style>",
         '<rect class="ground" width="100%" height="100%"/>', *body, "</svg>", "",
     ])  # fmt: skip
+
+
+def _room(wire: Wire) -> float:
+    """How far apart two nodes must be for the texts of a wire between them."""
+    room = 12.0
+    for end in (wire.a, wire.b):
+        longest = max(len(text) for part in _lines(end) for _, text in part)
+        room += _node_width(end.node) / 2 + 7 + _LABEL_CHARACTER * longest
+    return room
 
 
 def _bend(wires: Sequence[Wire], number: int) -> float:
@@ -99,23 +110,25 @@ def _label_of(end: End, spot: tuple[float, float], middle: tuple[float, float]) 
     if abs(dy) <= _STEEP * abs(dx):
         side = 1 if dx >= 0 else -1
         x = spot[0] + side * (_node_width(end.node) / 2 + 7)
-        y = spot[1] + (x - spot[0]) * dy / dx + side * dy / (abs(dx) or 1.0) * 30
-        top = y - 6 - _LINE * (len(above) - 1)
+        slope = dy / dx if dx else 0.0
+        y, clear = spot[1] + (x - spot[0]) * slope, 40 * abs(slope)  # clear of a wire that rises or falls a little
+        top = y - 6 - clear - _LINE * (len(above) - 1)
         lines = [(x, top + _LINE * number, *line) for number, line in enumerate(above)]
-        lines += [(x, y + 15 + _LINE * number, *line) for number, line in enumerate(below)]
+        lines += [(x, y + 15 + clear + _LINE * number, *line) for number, line in enumerate(below)]
         return _text(end, lines, "start" if side > 0 else "end")
     share = _FROM_NODE / ((dx**2 + dy**2) ** 0.5 or 1.0)
-    x, y = spot[0] + dx * share + 9, spot[1] + dy * share
+    x, y = spot[0] + dx * share + 8, spot[1] + dy * share
     whole = [*above, *below]
-    top = y - _LINE * (len(whole) - 1) / 2 + 4
+    top = y - 3 - _LINE * (len(whole) - 1) if dx * dy > 0 else y + 12  # on the side where the wire is not
     return _text(end, [(x, top + _LINE * number, *line) for number, line in enumerate(whole)], "start")
 
 
 def _lines(end: End) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """What an end is, and what happened there, each line with its class."""
     above = [("", end.port), *(("", address) for address in _shown(end))]
-    below = [] if end.rx is None else [("count", f"{_short(end.rx)} in \u00b7 {_short(end.tx or 0)} out")]
-    below += [("bad", f"{_short(end.lost)} lost")] if end.lost else []
+    counts = [] if end.rx is None else [f"{_short(end.rx)} in", f"{_short(end.tx or 0)} out"]
+    counts += [f"{_short(end.lost)} lost"] if end.lost else []
+    below = [("count", " \u00b7 ".join(counts))] if counts else []
     below += [("bad", end.state)] if end.state else []
     return above, below
 

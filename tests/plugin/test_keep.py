@@ -15,6 +15,8 @@ import pytest
 from pytest_infra.cli.labs import LabUp, labs_up
 from pytest_infra.core.wait import until
 
+pytestmark = pytest.mark.timeout(300)
+
 SUITE = """
     import os, sys
     import pytest
