@@ -92,6 +92,7 @@ if TYPE_CHECKING:
         until,
     )
     from .faults import (
+        clock_moved,
         fill_disk,
         frozen,
         kill,
@@ -149,6 +150,7 @@ __all__ = [
     "assert_spread",
     "assert_survives",
     "assert_unreachable",
+    "clock_moved",
     "fill_disk",
     "frozen",
     "kill",
@@ -221,6 +223,7 @@ _MODULES = {
     ),
     "core.wait": ("until",),
     "faults": (
+        "clock_moved",
         "fill_disk",
         "frozen",
         "kill",

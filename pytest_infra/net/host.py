@@ -80,6 +80,8 @@ class Host(Resource):
         self.planned_routes: dict[IPNetwork, Hop] = {}
         self.control_group: ControlGroup | None = None
         """The control group that commands join which are started from now on; see `cgroup.Group.adopt`."""
+        self.prefix: tuple[str, ...] = ()
+        """The program, with its arguments, that starts each command from now on, such as ``("nice",)``."""
         self.namespace = NetNamespace(name, entrance, self.sysctl_defaults)
         self._lab = lab
 
@@ -188,7 +190,7 @@ class Host(Resource):
         guard = self._lab.guard()
 
         def popen(argv: Sequence[str], **options: Any) -> Any:
-            return guard.popen(argv, (self.namespace.fd,), **options)
+            return guard.popen([*self.prefix, *argv], (self.namespace.fd,), **options)
 
         return self._confined(popen)
 

@@ -157,7 +157,8 @@ class IsolatedHost(Host):
             ways.append("--preserve-credentials")  # the id that is mapped is one's own already
 
         def popen(argv: Sequence[str], **options: Any) -> Any:
-            command = [NSENTER.path(), *ways, "--", *argv] if ways else argv
+            enter = [NSENTER.path(), *ways, "--"] if ways else []
+            command = [*enter, *self.prefix, *argv]
             return start(command, **options)
 
         def in_namespaces(argv: Sequence[str], **options: Any) -> Any:
