@@ -11,7 +11,6 @@ from ..core.units import format_duration, format_rate, format_size
 
 __all__ = ["Series", "figures", "formatted", "plots", "series_of"]
 
-MOST_POINTS = 400
 _MOST_PLOTS = 4
 _MOST_BARS = 16
 _LEAST_POINTS = 3

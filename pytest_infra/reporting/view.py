@@ -8,7 +8,7 @@ from typing import Any
 from ..net.counters import losses
 from .facts import End, LabFacts, Wire
 
-__all__ = ["lab_view", "wires_of"]
+__all__ = ["MOST_NODES", "lab_view", "wires_of"]
 
 MOST_NODES = 60
 """A lab with more is named and not drawn."""
