@@ -38,8 +38,7 @@ class ContainerLab(Protocol):
     """What a container needs of its lab."""
 
     name: str
-    journal: Any
-    """Remembers commands (`net.diagnosis.Journal`)."""
+    journal: Any  # remembers commands (`net.diagnosis.Journal`)
 
     def up(self) -> None:
         """Settle what has been declared."""
@@ -329,12 +328,10 @@ class Container(Networked, Content, Resource):
             BadInput: `argv` is a string, empty, or not made of strings.
         """
         popen = self._popen(argv, env, cwd, user)
-        words = process.check_argv(argv)
-        return self._lab.adopt(self._start_process(words, where=self.name, popen=popen, input=input))
+        return self._lab.adopt(self._start_process(process.check_argv(argv), where=self.name, popen=popen, input=input))
 
-    def _start_process(self, argv: Sequence[str], **options: Any) -> ContainerProcess:
-        started: ContainerProcess = self._lab.journal.process(argv, kind=ContainerProcess, **options)
-        return started
+    def _start_process(self, argv: Sequence[str], **options: Any) -> Any:
+        return self._lab.journal.process(argv, kind=ContainerProcess, **options)
 
     def _popen(
         self,
