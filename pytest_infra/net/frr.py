@@ -15,6 +15,7 @@ from typing import Any
 from ..core import process
 from ..core.errors import BadInput, CommandFailed, StartFailed
 from ..core.guard import Guard
+from ..core.keep import Holdings
 from ..core.process import Completed, Process
 from ..core.requirement import PRIVILEGE, Command
 from ..core.resource import Artifact, Facts
@@ -106,6 +107,11 @@ class FrrRouter(Router):
                 file.write(text)
         self._tool(["mount", "--bind", f"{_RUN}/group", "/etc/group"])
         self._children = undo.enter_context(ExitStack())
+
+    def hand_over(self, holdings: Holdings) -> None:
+        """Its namespace and its guard, and the daemons in it."""
+        super().hand_over(holdings)
+        holdings.taken += [child.let_go for child in self.started_daemons.values()]
 
     def _outside(self, path: str) -> str:
         return self._guard.root + path

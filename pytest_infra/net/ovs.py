@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..core.errors import BadInput, InfraError, StartFailed
+from ..core.keep import Holdings
 from ..core.process import Completed, check_argv
 from ..core.requirement import PRIVILEGE, Requirement
 from ..core.resource import Artifact, Facts
@@ -82,6 +83,11 @@ class OvsBridge(OvsOpenFlow, OvsFeatures, Switch):
         self._lab = lab
         self._change = 0
 
+    @property
+    def daemons_pid(self) -> int:
+        """A process that sees the daemons' sockets and /proc; 0 before they are there."""
+        return self.instance.guard.pid if self.started and self.instance.started else 0
+
     def siblings(self) -> Iterable[Switch]:
         """The lab's bridges in the same instance, this one among them."""
         switches = getattr(self._lab, "switches", {self.name: self}).values()
@@ -115,6 +121,12 @@ class OvsBridge(OvsOpenFlow, OvsFeatures, Switch):
             if one is not self and one.started and isinstance(one, OvsBridge):
                 return one.instance
         return undo.enter_context(OvsInstance(host.name, self._pool.entrance, self.datapath, host.namespace))
+
+    def hand_over(self, holdings: Holdings) -> None:
+        """The instance; one of the pool's is not the pool's any more."""
+        self.instance.hand_over(holdings)
+        if not self.private and self.host is None:
+            holdings.taken.append(lambda: self._pool.give_away(self.instance))
 
     def attach(self, ports: Sequence[Port]) -> None:
         """Add ports to the bridge, all in one transaction, and wait until they are there.
