@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from containers import containers
+from containers import containers, redis
 from labs import Ours, first_ping_s, make
 from measure import Row, progress, rest, seconds
+from namespaces import namespaces
 from packets import packet_rates
 
 from pytest_infra import Infra
@@ -341,5 +342,7 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "ovs": ovs,
     "import": imports,
     "containers": lambda settings: containers(settings.runs),
+    "namespaces": lambda settings: namespaces(settings.runs),
+    "redis": lambda settings: redis(settings.runs),
     "packets": lambda settings: packet_rates(min(settings.runs, 5)),
 }
