@@ -48,6 +48,11 @@ if TYPE_CHECKING:
         assert_not_throttled,
         assert_oom_killed,
     )
+    from .checks.forwarding import (
+        assert_forwarded,
+        assert_no_drops,
+        measure_forwarding,
+    )
     from .checks.limits import (
         assert_limited,
     )
@@ -135,10 +140,12 @@ __all__ = [
     "assert_dropped",
     "assert_flow_affinity",
     "assert_flow_order",
+    "assert_forwarded",
     "assert_installs",
     "assert_limited",
     "assert_link_shares",
     "assert_metered",
+    "assert_no_drops",
     "assert_not_throttled",
     "assert_oom_killed",
     "assert_path",
@@ -154,6 +161,7 @@ __all__ = [
     "fill_disk",
     "frozen",
     "kill",
+    "measure_forwarding",
     "measure_shares",
     "measure_usage",
     "memory_pressure",
@@ -193,6 +201,11 @@ _MODULES = {
     "checks.events": (
         "assert_not_throttled",
         "assert_oom_killed",
+    ),
+    "checks.forwarding": (
+        "assert_forwarded",
+        "assert_no_drops",
+        "measure_forwarding",
     ),
     "checks.limits": ("assert_limited",),
     "checks.meter": (
