@@ -37,6 +37,9 @@ if TYPE_CHECKING:
         assert_flow_order,
         assert_spread,
     )
+    from .checks.balanced import (
+        assert_balanced,
+    )
     from .checks.classify import (
         assert_classified,
         assert_dropped,
@@ -64,6 +67,9 @@ if TYPE_CHECKING:
     from .checks.meter import (
         assert_metered,
         assert_policed,
+    )
+    from .checks.resolve import (
+        assert_resolves,
     )
     from .checks.schedule import (
         assert_link_shares,
@@ -102,11 +108,16 @@ if TYPE_CHECKING:
         until,
     )
     from .faults import (
+        blackhole,
         clock_moved,
+        cut,
+        duplicate_address,
         fill_disk,
         frozen,
         kill,
         memory_pressure,
+        one_way,
+        partition,
     )
     from .lab import (
         Lab,
@@ -145,6 +156,7 @@ __all__ = [
     "assert_accounted",
     "assert_agrees",
     "assert_all_reachable",
+    "assert_balanced",
     "assert_classified",
     "assert_converged",
     "assert_drop_curve",
@@ -164,12 +176,16 @@ __all__ = [
     "assert_priority",
     "assert_reachable",
     "assert_reconverged",
+    "assert_resolves",
     "assert_shaped",
     "assert_shares",
     "assert_spread",
     "assert_survives",
     "assert_unreachable",
+    "blackhole",
     "clock_moved",
+    "cut",
+    "duplicate_address",
     "fill_disk",
     "frozen",
     "kill",
@@ -177,6 +193,8 @@ __all__ = [
     "measure_shares",
     "measure_usage",
     "memory_pressure",
+    "one_way",
+    "partition",
     "ping",
     "ready",
     "traceroute",
@@ -205,6 +223,7 @@ _MODULES = {
         "assert_flow_order",
         "assert_spread",
     ),
+    "checks.balanced": ("assert_balanced",),
     "checks.classify": (
         "assert_classified",
         "assert_dropped",
@@ -225,6 +244,7 @@ _MODULES = {
         "assert_metered",
         "assert_policed",
     ),
+    "checks.resolve": ("assert_resolves",),
     "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
     "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),
@@ -249,11 +269,16 @@ _MODULES = {
     ),
     "core.wait": ("until",),
     "faults": (
+        "blackhole",
         "clock_moved",
+        "cut",
+        "duplicate_address",
         "fill_disk",
         "frozen",
         "kill",
         "memory_pressure",
+        "one_way",
+        "partition",
     ),
     "lab": ("Lab",),
     "net.ovs_dpdk": ("Policer",),
