@@ -51,10 +51,8 @@ if TYPE_CHECKING:
     from .checks.limits import (
         assert_limited,
     )
-    from .checks.meter import (
-        assert_metered,
-        assert_policed,
-    )
+    from .checks.meter import assert_metered
+    from .checks.police import assert_policed, offer
     from .checks.schedule import (
         assert_link_shares,
         assert_priority,
@@ -155,6 +153,7 @@ __all__ = [
     "measure_shares",
     "measure_usage",
     "memory_pressure",
+    "offer",
     "ping",
     "ready",
     "traceroute",
@@ -193,10 +192,8 @@ _MODULES = {
         "assert_oom_killed",
     ),
     "checks.limits": ("assert_limited",),
-    "checks.meter": (
-        "assert_metered",
-        "assert_policed",
-    ),
+    "checks.meter": ("assert_metered",),
+    "checks.police": ("assert_policed", "offer"),
     "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
     "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),

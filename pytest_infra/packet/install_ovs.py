@@ -15,6 +15,7 @@ from .classifier import DEFAULT, Classifier, Verdict
 from .device import demand_matches
 from .fields import FIELDS, FLAGS, IPV4, IPV6
 from .masks import masks
+from .meter import OvsMeter
 from .packet import Packet, mac_text
 from .probe import SENTINEL_ADDRESS
 from .probed import SENTINEL_TYPE
@@ -22,7 +23,7 @@ from .rule import SETTABLE, Rule
 from .strategies import VOCABULARY
 from .wire import encode
 
-__all__ = ["OvsFlows", "flow_lines", "parse_trace"]
+__all__ = ["OvsFlows", "flow_lines", "meter_lines", "parse_trace"]
 
 _MOST_FLOWS = 4096  # of one rule
 _TOP = 60_000  # the priority of the first rule's flows; each rule takes two
@@ -80,9 +81,15 @@ class OvsFlows:
             Unavailable: a rule would take more than 4096 flows.
             BadInput: a rule sends packets to no port or class of the bridge.
         """
-        demand_matches(self.name, classifier, self.matches, ("queue", "mark"), SETTABLE)
+        demand_matches(self.name, classifier, self.matches, ("queue", "mark", "police"), SETTABLE)
         numbers = {port: number for number, port in enumerate(self.ports, 1)}
-        self.write(flow_lines(classifier, numbers, self._ports))
+        lines = flow_lines(classifier, numbers, self._ports)
+        meters = list(meter_lines(classifier))
+        self.write([])
+        self.bridge.ofctl(["-O", "OpenFlow15", "del-meters", self.bridge.name])
+        for meter in meters:
+            self.bridge.ofctl(["-O", "OpenFlow15", "add-meter", self.bridge.name, meter])
+        self.write(lines)
         self.installed = classifier
 
     def write(self, lines: Sequence[str]) -> None:
@@ -151,10 +158,29 @@ def flow_lines(classifier: Classifier, ports: Mapping[str, int], outputs: Mappin
                     raise Unavailable("openflow", f"rule {rule.name!r} takes more than {_MOST_FLOWS} flows", "split it")
                 head = f"cookie={place + 1:#x}"
                 lines += _entries(
-                    head, _TOP - 2 * place, port, text, _target(rule, ports, outputs), _actions(rule, match)
+                    head, _TOP - 2 * place, port, text, _target(rule, ports, outputs), _actions(rule, match, place)
                 )
     target = None if classifier.default == "drop" else _port(classifier.default, ports, outputs)
     return lines + list(_entries(f"cookie={len(classifier.rules) + 1:#x}", 0, None, "", target, []))
+
+
+def meter_lines(classifier: Classifier) -> Iterator[str]:
+    """The meters of a classifier's rules, each numbered after its rule's place, as ``ovs-ofctl add-meter`` reads them.
+
+    Raises:
+        Unavailable: a rate or burst that is no whole number of kilobits.
+    """
+    for place, rule in enumerate(classifier.rules, 1):
+        if (police := rule.police) is not None:
+            if police.beyond != "drop":
+                raise Unavailable(
+                    "openflow", f"rule {rule.name!r}: a meter drops what is beyond its rate", "use nftables"
+                )
+            if police.rate_bps % 1000 or police.burst_bytes % 125:
+                why = f"rule {rule.name!r}: a meter has whole kbit/s and kbit, which are 125 bytes; got {police}"
+                raise Unavailable("openflow", why, "round it")
+            meter = OvsMeter(police.rate_bps // 1000, police.burst_bytes // 125, "kbps")
+            yield f"meter={place},{meter.flow_arguments}"
 
 
 def _entries(
@@ -181,7 +207,7 @@ def _port(name: str, ports: Mapping[str, int], outputs: Mapping[str, str]) -> in
     return ports[outputs[name]]
 
 
-def _actions(rule: Rule, box: Box) -> list[str]:
+def _actions(rule: Rule, box: Box, place: int) -> list[str]:
     actions = []
     proto, family = box.get("proto", (0, 0))[0], box.get("eth_type", (0, 0))[0]
     for name in rule.set:
@@ -192,6 +218,8 @@ def _actions(rule: Rule, box: Box) -> list[str]:
             field = f"{_PREFIX[proto]}_{_ENDS[name]}"
         number = getattr(rule.apply(_sample(box)), name)
         actions.append(f"set_field:{number}->{field}")
+    if rule.police is not None:
+        actions.insert(0, f"meter:{place + 1}")
     actions += [f"set_field:{rule.mark:#x}->pkt_mark"] if rule.mark is not None else []
     return actions + ([f"set_queue:{rule.queue}"] if rule.queue is not None else [])
 

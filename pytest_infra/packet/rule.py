@@ -22,6 +22,7 @@ from .fields import (
     parse_prefix,
 )
 from .packet import Packet
+from .police import Police
 
 __all__ = ["SETTABLE", "Rule", "Value"]
 
@@ -79,6 +80,8 @@ class Rule:
     """The queue of the port it goes to."""
     mark: int | None = None
     """A number that goes with the packet inside the device (``skb->mark``, ``pkt_mark``)."""
+    police: Police | None = None
+    """The rate up to which it matches, or lets packets through. The model does not look at it: see `assert_policed`."""
     set: Mapping[str, int | str] = field(default_factory=dict, hash=False)
     """Header fields that get another value: ``{"dscp": 46}``."""
 
@@ -87,7 +90,7 @@ class Rule:
             raise BadInput(f"a rule's name is text, not {self.name!r}")
         if (self.to is not None) == self.drop:
             raise BadInput(f"{self._whose}: give either to=… or drop=True")
-        extra = [name for name in ("queue", "mark") if getattr(self, name) is not None] + [*self.set]
+        extra = [name for name in ("queue", "mark", "police") if getattr(self, name) is not None] + [*self.set]
         if self.drop and extra:
             raise BadInput(f"{self._whose}: it drops the packet, so {' and '.join(extra)} would have no effect")
         object.__setattr__(self, "set", MappingProxyType(dict(self.set)))
