@@ -57,7 +57,7 @@ def _value(value: object) -> str:
 
 
 def why_not(classifier: Classifier, name: str, packet: Packet) -> str:
-    """Why a rule does not decide about a packet, in words; empty where it does, or where there is no such rule.
+    """Why a rule does not decide about a packet, in words; empty where it does.
 
     Args:
         classifier: the rules.
@@ -66,7 +66,8 @@ def why_not(classifier: Classifier, name: str, packet: Packet) -> str:
     """
     place = next((place for place, rule in enumerate(classifier.rules) if rule.name == name), None)
     if place is None:
-        return ""
+        known = ", ".join(repr(rule.name) for rule in classifier.rules)
+        return "" if name == DEFAULT else f"there is no rule {name!r}; there are {known or 'none'}"
     decided = classifier.match(packet)
     if decided is not None and decided.name == name:
         return ""

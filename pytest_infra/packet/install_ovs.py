@@ -108,14 +108,20 @@ class OvsFlows:
     def _rules(self) -> tuple[str, ...]:
         return tuple(rule.name for rule in self.installed.rules) if self.installed else ()
 
+    def reproduce(self, packet: Packet) -> str:
+        """A line of a test that traces a packet once more."""
+        words = ["ofproto/trace", self.bridge.name, *self._asked(packet)]
+        return f"lab.switches[{self.bridge.name!r}].appctl({words!r})"
+
+    def _asked(self, packet: Packet) -> list[str]:
+        """A packet as ``ofproto/trace`` takes it."""
+        port = f"in_port={self.ports.index(packet.in_port) + 1}"
+        return [f"{port},{_flow(packet)}"] if packet.tunnel_id else [port, encode(packet).hex()]
+
     def _classify(self, packet: Packet) -> Verdict:
         if packet.in_port not in self.ports:
             raise BadInput(f"{packet} comes in by {packet.in_port!r}; the ports are {', '.join(self.ports)}")
-        number = self.ports.index(packet.in_port) + 1
-        what = (
-            [f"in_port={number},{_flow(packet)}"] if packet.tunnel_id else [f"in_port={number}", encode(packet).hex()]
-        )
-        text = self.bridge.instance.appctl("ofproto/trace", "--names", self.bridge.name, *what)
+        text = self.bridge.instance.appctl("ofproto/trace", "--names", self.bridge.name, *self._asked(packet))
         return parse_trace(text, packet, self._rules, self.classes)
 
     def counters(self) -> dict[str, int]:

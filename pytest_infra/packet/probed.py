@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..core.errors import BadInput
@@ -12,7 +13,7 @@ from ..core.resource import Resource
 from .classifier import Classifier, Verdict
 from .packet import Packet
 from .probe import Bench, Fate, sentinel_frame
-from .wire import decode
+from .wire import decode, encode
 
 __all__ = ["SENTINEL_TYPE", "External", "Probed", "Wired"]
 
@@ -60,6 +61,17 @@ class External:
         self.classes = {**{port: port for port in wires}, **{port: name for name, port in (classes or {}).items()}}
         self.window = window
         self.quiet_s = quiet_s
+
+
+@dataclass(frozen=True)
+class Again:
+    """What became of a packet that was sent by itself."""
+
+    fate: Fate
+    counts: bool
+    """Whether the device counts what its rules do."""
+    moved: Mapping[str, int]
+    """How much each rule counted meanwhile, where it did."""
 
 
 class Probed(Resource):
@@ -111,6 +123,26 @@ class Probed(Resource):
             return [self._with_rule(packet) for packet in packets]
         fates = self.bench.send([(packet.in_port, packet) for packet in packets])
         return [self._verdict(packet, fate) for packet, fate in zip(packets, fates, strict=True)]
+
+    def send_again(self, packet: Packet) -> Again:
+        """Send a packet by itself, and say which rules' counters moved meanwhile, where there are counters."""
+        before = self._counts()
+        (fate,) = self.bench.send([(packet.in_port, packet)])
+        after = self._counts()
+        moved = {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
+        return Again(fate, bool(after), moved)
+
+    def _counts(self) -> dict[str, int]:
+        if self.installed is None or not hasattr(self.device, "counters"):
+            return {}
+        found: dict[str, int] = self.device.counters()
+        return found
+
+    def reproduce(self, packet: Packet) -> str:
+        """A line that sends a packet once more, and where to run it."""
+        port = self.device.wires[packet.in_port]
+        code = f"s = socket.socket(17, 3); s.bind(({port.name!r}, 0)); s.send(bytes.fromhex({encode(packet).hex()!r}))"
+        return f'in {port.node.name}: python3 -c "import socket; {code}"'
 
     def _verdict(self, packet: Packet, fate: Fate, rule: str | None = None) -> Verdict:
         to: list[str] = []

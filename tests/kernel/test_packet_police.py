@@ -1,4 +1,4 @@
-"""Real policers keep to their rate and burst in real time: nftables, tc, Open vSwitch's meters, Open vSwitch on DPDK."""
+"""Real policers keep to their rate and burst: nftables, tc, Open vSwitch's meters, Open vSwitch on DPDK."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_policers_of_the_kernel(lab: Lab, kind: type[IngressDevice]) -> None:
     with Probed(device) as probed:
         assert_policed(offer(probed, packet, rate=OFFERED), rate=RATE, burst=BURST)
         packet = install(device, Rule("all", to=device.ports[1], police=Police("4 Mbit/s", 510_000)))
-        with pytest.raises(CheckFailed, match="the policer lets .* bytes too much through"):
+        with pytest.raises(CheckFailed, match=r"the policer lets .* bytes too much through"):
             assert_policed(offer(probed, packet, rate=OFFERED), rate=RATE, burst=BURST)
 
 
