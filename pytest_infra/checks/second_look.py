@@ -19,7 +19,7 @@ from .drop_reason import DropReasons
 
 __all__ = ["SecondLook", "second_look"]
 
-PCAP = "packet.pcapng"
+_PCAP = "packet.pcapng"
 _PLENTY = 12  # lines of a trace
 
 
@@ -46,13 +46,13 @@ class SecondLook:
             ("kernel", self.kernel),
             ("trace", "\n".join(lines[:_PLENTY] + more)),
             ("reproduce", self.reproduce),
-            ("pcap", f"{PCAP}, with the evidence" if self.frames else ""),
+            ("pcap", f"{_PCAP}, with the evidence" if self.frames else ""),
         ]
 
     def artifacts(self) -> Iterator[Artifact]:
         """The frames that went in and came out, as a capture."""
         if self.frames:
-            yield Artifact(PCAP, pcapng(self.frames))
+            yield Artifact(_PCAP, pcapng(self.frames))
 
 
 def second_look(device: Judge, packet: Packet, verdict: Verdict) -> SecondLook:

@@ -7,10 +7,12 @@ from dataclasses import fields
 
 from .box import Box, contains
 from .classifier import DEFAULT, Classifier, Verdict
-from .fields import FIELDS, FLAGS
+from .fields import CT_STATES, FIELDS, FLAGS
 from .packet import Packet, mac_text
 
 __all__ = ["differences", "packet_differences", "why_not"]
+
+_WORDS = {"ct_state": CT_STATES, **dict.fromkeys(FLAGS, ("clear", "set"))}
 
 
 def differences(got: Verdict, wanted: Verdict, shows: Collection[str]) -> tuple[str, ...]:
@@ -96,8 +98,8 @@ def _text(name: str, value: int, classifier: Classifier) -> str:
 
     if name == "in_port":
         return classifier.ports[value - 1] if value else "another one"
-    if name in FLAGS:
-        return "set" if value else "clear"
+    if name in _WORDS:
+        return _WORDS[name][value]
     if name == "vlan" and value < 0:
         return "none"
     if name.startswith("ip4"):

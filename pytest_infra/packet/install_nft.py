@@ -11,7 +11,7 @@ from ..core.process import Completed
 from ..core.requirement import Command
 from .box import Box
 from .classifier import DEFAULT, Classifier
-from .fields import FLAGS, IPV4, IPV6, parse_number
+from .fields import CT_STATES, FLAGS, IPV4, IPV6, parse_number
 from .ingress import IngressDevice
 from .packet import mac_text
 from .police import Police
@@ -170,6 +170,8 @@ def _matches(box: Box, ports: Mapping[int, str]) -> Iterator[str]:
     yield from _tag(box)
     if "eth_type" in box:  # nft takes no meta protocol beside a VLAN match
         yield f"{'vlan type' if box.get('vlan', (-1, 0))[0] >= 0 else 'meta protocol'} {family:#x}"
+    if (states := box.get("ct_state")) is not None:
+        yield f"ct state {','.join(CT_STATES[states[0] : states[1] + 1])}"
     if "in_port" in box:
         yield f'iifname "{ports[box["in_port"][0]]}"'
     for name, field in (("eth_src", "ether saddr"), ("eth_dst", "ether daddr")):

@@ -23,7 +23,7 @@ from .rule import SETTABLE, Rule
 from .strategies import VOCABULARY
 from .wire import encode
 
-__all__ = ["OvsFlows", "flow_lines", "meter_lines", "parse_trace"]
+__all__ = ["OvsFlows", "flow_lines", "meter_lines", "parse_trace", "tracking_lines"]
 
 _MOST_FLOWS = 4096  # of one rule
 _TOP = 60_000  # the priority of the first rule's flows; each rule takes two
@@ -40,6 +40,8 @@ _ADDRESSES = {
 }
 _SET = {"eth_src": "eth_src", "eth_dst": "eth_dst", "dscp": "ip_dscp", "ttl": "nw_ttl"}
 _ALWAYS = ("tunnel_id", "eth_src", "eth_dst", "vlan", "eth_type", *_ADDRESSES)
+# The matches for fields.CT_STATES, in that order.
+_STATES = ("ct_state=+new-rel-inv", "ct_state=+rel-inv", "ct_state=+est-rel-inv", "ct_state=+inv")
 _ENDS = {"sport": "src", "dport": "dst"}
 _PREFIX = {6: "tcp", 17: "udp", 132: "sctp"}
 
@@ -81,7 +83,7 @@ class OvsFlows:
             Unavailable: a rule would take more than 4096 flows.
             BadInput: a rule sends packets to no port or class of the bridge.
         """
-        demand_matches(self.name, classifier, self.matches, ("queue", "mark", "police"), SETTABLE)
+        demand_matches(self.name, classifier, (*self.matches, "ct_state"), ("queue", "mark", "police"), SETTABLE)
         numbers = {port: number for number, port in enumerate(self.ports, 1)}
         lines = flow_lines(classifier, numbers, self._ports)
         meters = list(meter_lines(classifier))
@@ -89,6 +91,9 @@ class OvsFlows:
         self.bridge.ofctl(["-O", "OpenFlow15", "del-meters", self.bridge.name])
         for meter in meters:
             self.bridge.ofctl(["-O", "OpenFlow15", "add-meter", self.bridge.name, meter])
+        if classifier.stateful:
+            lines = tracking_lines(lines)
+            self.bridge.instance.appctl("dpctl/flush-conntrack")
         self.write(lines)
         self.installed = classifier
 
@@ -128,7 +133,7 @@ class OvsFlows:
         """How many packets each rule has decided about."""
         self.bridge.instance.appctl("revalidator/wait")  # the datapath's counts are carried over once in a while
         counts = dict.fromkeys([*self._rules, DEFAULT], 0)
-        for flow in self.bridge.flows(0):
+        for flow in self.bridge.flows():
             if name := _rule_of(flow.cookie, self._rules):
                 counts[name] += flow.packets
         return counts
@@ -187,6 +192,15 @@ def meter_lines(classifier: Classifier) -> Iterator[str]:
                 raise Unavailable("openflow", why, "round it")
             meter = OvsMeter(police.rate_bps // 1000, police.burst_bytes // 125, "kbps")
             yield f"meter={place},{meter.flow_arguments}"
+
+
+def tracking_lines(lines: Sequence[str]) -> list[str]:
+    """The same flows behind a lookup of the connection; what they let through of a new one makes it known."""
+    sentinel, *rest = lines
+    tracked = [f"priority=10,{family},actions=ct(table=1)" for family in ("ip", "ipv6")]
+    commits = [f"table=2,priority=10,{family},actions=ct(commit)" for family in ("ip", "ipv6")]
+    forwards = [line if line.endswith("=drop") else line.replace("actions=", "actions=resubmit(,2),") for line in rest]
+    return [sentinel, *tracked, "priority=0,actions=resubmit(,1)", *commits, *(f"table=1,{line}" for line in forwards)]
 
 
 def _entries(
@@ -277,6 +291,8 @@ def _alternatives(name: str, low: int, high: int) -> Iterator[str]:
         yield from (f"{field}={value:#x}/{mask:#x}" for value, mask in masks((low, high), bits))
     elif name in _ADDRESSES:
         yield _prefix(name, low, high)
+    elif name == "ct_state":
+        yield from _STATES[low : high + 1]
     else:
         yield f"{_MACS[name]}={mac_text(low)}"
 

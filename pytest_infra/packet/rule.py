@@ -20,6 +20,7 @@ from .fields import (
     parse_mac,
     parse_number,
     parse_prefix,
+    parse_states,
 )
 from .packet import Packet
 from .police import Police
@@ -34,7 +35,7 @@ Value = int | str | tuple[int, int]
 
 _ICMP_FAMILY = {1: IPV4, 58: IPV6}
 _TAGS: Mapping[object, Interval] = {"any": (0, 4094), "none": (-1, -1)}
-_NEEDS_IP = ("src", "dst", "proto", "dscp")
+_NEEDS_IP = ("src", "dst", "proto", "dscp", "ct_state")
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,6 +74,8 @@ class Rule:
     icmp_type: Value | None = None
     icmp_code: Value | None = None
     tunnel_id: Value | None = None
+    ct_state: str | None = None
+    """What the connection that it belongs to must be: ``"new"``, or several as in ``"established,related"``."""
     to: str | None = None
     """The port or class that a matching packet goes to."""
     drop: bool = False
@@ -151,7 +154,7 @@ class Rule:
         return None if self.proto is None else parse_number("proto", self.proto, self._whose)
 
     def boxes(self, ports: Mapping[str, int]) -> tuple[Box, ...]:
-        """The packets that it matches: one box for each family.
+        """The packets that it matches: one box for each family, and for each range of states of connections.
 
         Args:
             ports: the numbers of the device's ports.
@@ -159,7 +162,11 @@ class Rule:
         Raises:
             BadInput: it can match no packet, or its `in_port` is not among the ports.
         """
-        return tuple(self._box(family, ports) for family in self.families())
+        boxes = [self._box(family, ports) for family in self.families()]
+        if self.ct_state is None:
+            return tuple(boxes)
+        states = parse_states(self.ct_state, self._whose)
+        return tuple({**box, "ct_state": limits} for box in boxes for limits in states)
 
     def _box(self, family: int | None, ports: Mapping[str, int]) -> Box:
         box: dict[str, Interval] = {} if family is None else {"eth_type": (family, family)}
