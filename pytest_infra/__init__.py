@@ -48,6 +48,11 @@ if TYPE_CHECKING:
         assert_not_throttled,
         assert_oom_killed,
     )
+    from .checks.forwarding import (
+        assert_forwarded,
+        assert_no_drops,
+        measure_forwarding,
+    )
     from .checks.limits import (
         assert_limited,
     )
@@ -90,6 +95,7 @@ if TYPE_CHECKING:
         until,
     )
     from .faults import (
+        clock_moved,
         fill_disk,
         frozen,
         kill,
@@ -132,10 +138,12 @@ __all__ = [
     "assert_dropped",
     "assert_flow_affinity",
     "assert_flow_order",
+    "assert_forwarded",
     "assert_installs",
     "assert_limited",
     "assert_link_shares",
     "assert_metered",
+    "assert_no_drops",
     "assert_not_throttled",
     "assert_oom_killed",
     "assert_path",
@@ -147,9 +155,11 @@ __all__ = [
     "assert_spread",
     "assert_survives",
     "assert_unreachable",
+    "clock_moved",
     "fill_disk",
     "frozen",
     "kill",
+    "measure_forwarding",
     "measure_shares",
     "measure_usage",
     "memory_pressure",
@@ -191,6 +201,11 @@ _MODULES = {
         "assert_not_throttled",
         "assert_oom_killed",
     ),
+    "checks.forwarding": (
+        "assert_forwarded",
+        "assert_no_drops",
+        "measure_forwarding",
+    ),
     "checks.limits": ("assert_limited",),
     "checks.meter": ("assert_metered",),
     "checks.police": ("assert_policed", "offer"),
@@ -218,6 +233,7 @@ _MODULES = {
     ),
     "core.wait": ("until",),
     "faults": (
+        "clock_moved",
         "fill_disk",
         "frozen",
         "kill",
