@@ -15,6 +15,7 @@ from pathlib import Path
 
 from autopsy import autopsy
 from containers import containers
+from dpdk import dpdk
 from labs import Ours, first_ping_s, make
 from measure import Row, progress, rest, seconds
 from packets import packet_rates
@@ -343,5 +344,6 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "ovs": ovs,
     "import": imports,
     "containers": lambda settings: containers(settings.runs),
+    "dpdk": lambda settings: dpdk(settings.runs),
     "packets": lambda settings: packet_rates(min(settings.runs, 5)),
 }

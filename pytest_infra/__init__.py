@@ -60,6 +60,9 @@ if TYPE_CHECKING:
         assert_metered,
         assert_policed,
     )
+    from .checks.packet_rate import (
+        measure_packet_rate,
+    )
     from .checks.schedule import (
         assert_link_shares,
         assert_priority,
@@ -162,6 +165,7 @@ __all__ = [
     "frozen",
     "kill",
     "measure_forwarding",
+    "measure_packet_rate",
     "measure_shares",
     "measure_usage",
     "memory_pressure",
@@ -212,6 +216,7 @@ _MODULES = {
         "assert_metered",
         "assert_policed",
     ),
+    "checks.packet_rate": ("measure_packet_rate",),
     "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
     "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),

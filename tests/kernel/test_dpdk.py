@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from pytest_infra import BadInput, Infra, Lab, StartFailed, Unavailable, assert_forwarded, assert_reachable
+from pytest_infra import (
+    BadInput,
+    Infra,
+    Lab,
+    StartFailed,
+    Unavailable,
+    assert_forwarded,
+    assert_reachable,
+    measure_packet_rate,
+)
 from pytest_infra.core.lock import exclusive
 from pytest_infra.core.wait import until
 from pytest_infra.dpdk import Memif, Null, Pcap, Ring
@@ -217,3 +226,21 @@ def test_a_link_that_is_cut_is_seen_by_the_process(lab: Lab) -> None:
     lab.link(lab.host("c"), d)
     with pytest.raises(BadInput, match="dpdk d runs already: declare its links before"):
         lab.up()
+
+
+def test_the_price_of_a_packet_with_one_thing_changed(lab: Lab) -> None:
+    """Bursts of 32 against single packets: in turns, A B B A, by CPU time, which a busy machine changes little."""
+    many, one = (lab.dpdk(ports=2, vdev=Null(), start=False, burst=burst) for burst in (32, 1))
+    prices: dict[str, float] = {many.name: 0.0, one.name: 0.0}
+    for node in (many, one, one, many):
+        report = measure_packet_rate(node, lasting="50 ms")
+        assert report.packets > 0
+        assert report.cycles_per_packet is not None
+        assert f"{node.name} moves" in report.explain()
+        prices[node.name] += report.cpu_per_packet_s
+        assert not node.forwarding
+    assert prices[one.name] > 1.3 * prices[many.name]
+    with pytest.raises(BadInput, match="more than 0 and at most a minute"):
+        measure_packet_rate(many, lasting="2 min")
+    with pytest.raises(BadInput, match="no DPDK process"):
+        measure_packet_rate(lab.host("a"))
