@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autopsy import autopsy
-from containers import containers
+from containers import containers, redis
 from dpdk import dpdk
 from labs import Ours, first_ping_s, make
 from measure import Row, progress, rest, seconds
+from namespaces import namespaces
 from packets import packet_rates
 
 from pytest_infra import Infra
@@ -345,5 +346,7 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "import": imports,
     "containers": lambda settings: containers(settings.runs),
     "dpdk": lambda settings: dpdk(settings.runs),
+    "namespaces": lambda settings: namespaces(settings.runs),
+    "redis": lambda settings: redis(settings.runs),
     "packets": lambda settings: packet_rates(min(settings.runs, 5)),
 }
