@@ -41,6 +41,11 @@ if TYPE_CHECKING:
         assert_classified,
         assert_dropped,
     )
+    from .checks.converge import (
+        assert_all_reachable,
+        assert_converged,
+        assert_reconverged,
+    )
     from .checks.drop_curve import (
         assert_drop_curve,
     )
@@ -56,10 +61,8 @@ if TYPE_CHECKING:
     from .checks.limits import (
         assert_limited,
     )
-    from .checks.meter import (
-        assert_metered,
-        assert_policed,
-    )
+    from .checks.meter import assert_metered
+    from .checks.police import assert_policed, offer
     from .checks.schedule import (
         assert_link_shares,
         assert_priority,
@@ -109,6 +112,9 @@ if TYPE_CHECKING:
     from .net.ovs_dpdk import (
         Policer,
     )
+    from .net.ovs_openflow import (
+        Bucket,
+    )
     from .session import (
         Infra,
     )
@@ -116,6 +122,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BadInput",
     "Bind",
+    "Bucket",
     "CheckFailed",
     "CleanupFailed",
     "CommandFailed",
@@ -135,7 +142,9 @@ __all__ = [
     "__version__",
     "assert_accounted",
     "assert_agrees",
+    "assert_all_reachable",
     "assert_classified",
+    "assert_converged",
     "assert_drop_curve",
     "assert_dropped",
     "assert_flow_affinity",
@@ -152,6 +161,7 @@ __all__ = [
     "assert_policed",
     "assert_priority",
     "assert_reachable",
+    "assert_reconverged",
     "assert_shaped",
     "assert_shares",
     "assert_spread",
@@ -165,6 +175,7 @@ __all__ = [
     "measure_shares",
     "measure_usage",
     "memory_pressure",
+    "offer",
     "ping",
     "ready",
     "traceroute",
@@ -197,6 +208,7 @@ _MODULES = {
         "assert_classified",
         "assert_dropped",
     ),
+    "checks.converge": ("assert_all_reachable", "assert_converged", "assert_reconverged"),
     "checks.drop_curve": ("assert_drop_curve",),
     "checks.events": (
         "assert_not_throttled",
@@ -208,10 +220,8 @@ _MODULES = {
         "measure_forwarding",
     ),
     "checks.limits": ("assert_limited",),
-    "checks.meter": (
-        "assert_metered",
-        "assert_policed",
-    ),
+    "checks.meter": ("assert_metered",),
+    "checks.police": ("assert_policed", "offer"),
     "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
     "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),
@@ -244,6 +254,7 @@ _MODULES = {
     ),
     "lab": ("Lab",),
     "net.ovs_dpdk": ("Policer",),
+    "net.ovs_openflow": ("Bucket",),
     "session": ("Infra",),
 }
 
