@@ -62,6 +62,9 @@ if TYPE_CHECKING:
         assert_limited,
     )
     from .checks.meter import assert_metered
+    from .checks.packet_rate import (
+        measure_packet_rate,
+    )
     from .checks.police import assert_policed, offer
     from .checks.schedule import (
         assert_link_shares,
@@ -174,6 +177,7 @@ __all__ = [
     "frozen",
     "kill",
     "measure_forwarding",
+    "measure_packet_rate",
     "measure_shares",
     "measure_usage",
     "memory_pressure",
@@ -223,6 +227,7 @@ _MODULES = {
     ),
     "checks.limits": ("assert_limited",),
     "checks.meter": ("assert_metered",),
+    "checks.packet_rate": ("measure_packet_rate",),
     "checks.police": ("assert_policed", "offer"),
     "checks.track": ("assert_tracks",),
     "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
