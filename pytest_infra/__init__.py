@@ -41,6 +41,11 @@ if TYPE_CHECKING:
         assert_classified,
         assert_dropped,
     )
+    from .checks.converge import (
+        assert_all_reachable,
+        assert_converged,
+        assert_reconverged,
+    )
     from .checks.drop_curve import (
         assert_drop_curve,
     )
@@ -56,10 +61,11 @@ if TYPE_CHECKING:
     from .checks.limits import (
         assert_limited,
     )
-    from .checks.meter import (
-        assert_metered,
-        assert_policed,
+    from .checks.meter import assert_metered
+    from .checks.packet_rate import (
+        measure_packet_rate,
     )
+    from .checks.police import assert_policed, offer
     from .checks.schedule import (
         assert_link_shares,
         assert_priority,
@@ -72,6 +78,7 @@ if TYPE_CHECKING:
     from .checks.survive import (
         assert_survives,
     )
+    from .checks.track import assert_tracks
     from .checks.usage import (
         measure_usage,
     )
@@ -109,6 +116,9 @@ if TYPE_CHECKING:
     from .net.ovs_dpdk import (
         Policer,
     )
+    from .net.ovs_openflow import (
+        Bucket,
+    )
     from .session import (
         Infra,
     )
@@ -116,6 +126,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BadInput",
     "Bind",
+    "Bucket",
     "CheckFailed",
     "CleanupFailed",
     "CommandFailed",
@@ -135,7 +146,9 @@ __all__ = [
     "__version__",
     "assert_accounted",
     "assert_agrees",
+    "assert_all_reachable",
     "assert_classified",
+    "assert_converged",
     "assert_drop_curve",
     "assert_dropped",
     "assert_flow_affinity",
@@ -152,19 +165,23 @@ __all__ = [
     "assert_policed",
     "assert_priority",
     "assert_reachable",
+    "assert_reconverged",
     "assert_shaped",
     "assert_shares",
     "assert_spread",
     "assert_survives",
+    "assert_tracks",
     "assert_unreachable",
     "clock_moved",
     "fill_disk",
     "frozen",
     "kill",
     "measure_forwarding",
+    "measure_packet_rate",
     "measure_shares",
     "measure_usage",
     "memory_pressure",
+    "offer",
     "ping",
     "ready",
     "traceroute",
@@ -197,6 +214,7 @@ _MODULES = {
         "assert_classified",
         "assert_dropped",
     ),
+    "checks.converge": ("assert_all_reachable", "assert_converged", "assert_reconverged"),
     "checks.drop_curve": ("assert_drop_curve",),
     "checks.events": (
         "assert_not_throttled",
@@ -208,10 +226,10 @@ _MODULES = {
         "measure_forwarding",
     ),
     "checks.limits": ("assert_limited",),
-    "checks.meter": (
-        "assert_metered",
-        "assert_policed",
-    ),
+    "checks.meter": ("assert_metered",),
+    "checks.packet_rate": ("measure_packet_rate",),
+    "checks.police": ("assert_policed", "offer"),
+    "checks.track": ("assert_tracks",),
     "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
     "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),
@@ -244,6 +262,7 @@ _MODULES = {
     ),
     "lab": ("Lab",),
     "net.ovs_dpdk": ("Policer",),
+    "net.ovs_openflow": ("Bucket",),
     "session": ("Infra",),
 }
 
