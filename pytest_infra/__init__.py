@@ -68,6 +68,13 @@ if TYPE_CHECKING:
         assert_metered,
         assert_policed,
     )
+    from .checks.packet_rate import (
+        measure_packet_rate,
+    )
+    from .checks.police import (
+        assert_policed,
+        offer,
+    )
     from .checks.resolve import (
         assert_resolves,
     )
@@ -82,6 +89,9 @@ if TYPE_CHECKING:
     )
     from .checks.survive import (
         assert_survives,
+    )
+    from .checks.track import (
+        assert_tracks,
     )
     from .checks.usage import (
         measure_usage,
@@ -181,6 +191,7 @@ __all__ = [
     "assert_shares",
     "assert_spread",
     "assert_survives",
+    "assert_tracks",
     "assert_unreachable",
     "blackhole",
     "clock_moved",
@@ -190,9 +201,11 @@ __all__ = [
     "frozen",
     "kill",
     "measure_forwarding",
+    "measure_packet_rate",
     "measure_shares",
     "measure_usage",
     "memory_pressure",
+    "offer",
     "one_way",
     "partition",
     "ping",
@@ -228,7 +241,11 @@ _MODULES = {
         "assert_classified",
         "assert_dropped",
     ),
-    "checks.converge": ("assert_all_reachable", "assert_converged", "assert_reconverged"),
+    "checks.converge": (
+        "assert_all_reachable",
+        "assert_converged",
+        "assert_reconverged",
+    ),
     "checks.drop_curve": ("assert_drop_curve",),
     "checks.events": (
         "assert_not_throttled",
@@ -244,10 +261,23 @@ _MODULES = {
         "assert_metered",
         "assert_policed",
     ),
+    "checks.packet_rate": ("measure_packet_rate",),
+    "checks.police": (
+        "assert_policed",
+        "offer",
+    ),
     "checks.resolve": ("assert_resolves",),
-    "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
-    "checks.shares": ("assert_shares", "measure_shares"),
+    "checks.schedule": (
+        "assert_link_shares",
+        "assert_priority",
+        "assert_shaped",
+    ),
+    "checks.shares": (
+        "assert_shares",
+        "measure_shares",
+    ),
     "checks.survive": ("assert_survives",),
+    "checks.track": ("assert_tracks",),
     "checks.usage": ("measure_usage",),
     "container": (
         "Bind",
