@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from .checks.survive import (
         assert_survives,
     )
+    from .checks.track import assert_tracks
     from .checks.usage import (
         measure_usage,
     )
@@ -169,6 +170,7 @@ __all__ = [
     "assert_shares",
     "assert_spread",
     "assert_survives",
+    "assert_tracks",
     "assert_unreachable",
     "clock_moved",
     "fill_disk",
@@ -227,6 +229,7 @@ _MODULES = {
     "checks.meter": ("assert_metered",),
     "checks.packet_rate": ("measure_packet_rate",),
     "checks.police": ("assert_policed", "offer"),
+    "checks.track": ("assert_tracks",),
     "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
     "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),
