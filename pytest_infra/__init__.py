@@ -41,6 +41,11 @@ if TYPE_CHECKING:
         assert_classified,
         assert_dropped,
     )
+    from .checks.converge import (
+        assert_all_reachable,
+        assert_converged,
+        assert_reconverged,
+    )
     from .checks.drop_curve import (
         assert_drop_curve,
     )
@@ -48,13 +53,16 @@ if TYPE_CHECKING:
         assert_not_throttled,
         assert_oom_killed,
     )
+    from .checks.forwarding import (
+        assert_forwarded,
+        assert_no_drops,
+        measure_forwarding,
+    )
     from .checks.limits import (
         assert_limited,
     )
-    from .checks.meter import (
-        assert_metered,
-        assert_policed,
-    )
+    from .checks.meter import assert_metered
+    from .checks.police import assert_policed, offer
     from .checks.schedule import (
         assert_link_shares,
         assert_priority,
@@ -104,6 +112,9 @@ if TYPE_CHECKING:
     from .net.ovs_dpdk import (
         Policer,
     )
+    from .net.ovs_openflow import (
+        Bucket,
+    )
     from .session import (
         Infra,
     )
@@ -111,6 +122,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BadInput",
     "Bind",
+    "Bucket",
     "CheckFailed",
     "CleanupFailed",
     "CommandFailed",
@@ -130,21 +142,26 @@ __all__ = [
     "__version__",
     "assert_accounted",
     "assert_agrees",
+    "assert_all_reachable",
     "assert_classified",
+    "assert_converged",
     "assert_drop_curve",
     "assert_dropped",
     "assert_flow_affinity",
     "assert_flow_order",
+    "assert_forwarded",
     "assert_installs",
     "assert_limited",
     "assert_link_shares",
     "assert_metered",
+    "assert_no_drops",
     "assert_not_throttled",
     "assert_oom_killed",
     "assert_path",
     "assert_policed",
     "assert_priority",
     "assert_reachable",
+    "assert_reconverged",
     "assert_shaped",
     "assert_shares",
     "assert_spread",
@@ -154,9 +171,11 @@ __all__ = [
     "fill_disk",
     "frozen",
     "kill",
+    "measure_forwarding",
     "measure_shares",
     "measure_usage",
     "memory_pressure",
+    "offer",
     "ping",
     "ready",
     "traceroute",
@@ -189,16 +208,20 @@ _MODULES = {
         "assert_classified",
         "assert_dropped",
     ),
+    "checks.converge": ("assert_all_reachable", "assert_converged", "assert_reconverged"),
     "checks.drop_curve": ("assert_drop_curve",),
     "checks.events": (
         "assert_not_throttled",
         "assert_oom_killed",
     ),
-    "checks.limits": ("assert_limited",),
-    "checks.meter": (
-        "assert_metered",
-        "assert_policed",
+    "checks.forwarding": (
+        "assert_forwarded",
+        "assert_no_drops",
+        "measure_forwarding",
     ),
+    "checks.limits": ("assert_limited",),
+    "checks.meter": ("assert_metered",),
+    "checks.police": ("assert_policed", "offer"),
     "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
     "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),
@@ -231,6 +254,7 @@ _MODULES = {
     ),
     "lab": ("Lab",),
     "net.ovs_dpdk": ("Policer",),
+    "net.ovs_openflow": ("Bucket",),
     "session": ("Infra",),
 }
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from .captures import LabCaptures
 from .containers import LabContainers
+from .dpdk import LabDpdk
 from .groups import LabGroups
-from .network import LabNetwork
+from .keeping import LabKeeping
+from .topologies import LabTopologies
 
 __all__ = ["Lab"]
 
 
-class Lab(LabNetwork, LabContainers, LabGroups, LabCaptures):
+class Lab(LabTopologies, LabContainers, LabGroups, LabCaptures, LabDpdk, LabKeeping):
     """Nodes, switches and the links between them.
 
     What is declared is recorded at once and made at the first observation: a check, a command, a property that
