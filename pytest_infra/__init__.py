@@ -41,6 +41,10 @@ if TYPE_CHECKING:
         assert_classified,
         assert_dropped,
     )
+    from .checks.compare import (
+        assert_ratio,
+        compare,
+    )
     from .checks.drop_curve import (
         assert_drop_curve,
     )
@@ -48,8 +52,21 @@ if TYPE_CHECKING:
         assert_not_throttled,
         assert_oom_killed,
     )
+    from .checks.find_rate import (
+        assert_rate,
+        find_rate,
+    )
+    from .checks.latency import (
+        assert_jitter,
+        assert_latency,
+        measure_latency,
+    )
     from .checks.limits import (
         assert_limited,
+    )
+    from .checks.loss import (
+        assert_loss,
+        measure_loss,
     )
     from .checks.meter import (
         assert_metered,
@@ -66,6 +83,10 @@ if TYPE_CHECKING:
     )
     from .checks.survive import (
         assert_survives,
+    )
+    from .checks.throughput import (
+        assert_throughput,
+        measure_throughput,
     )
     from .checks.usage import (
         measure_usage,
@@ -135,24 +156,35 @@ __all__ = [
     "assert_flow_affinity",
     "assert_flow_order",
     "assert_installs",
+    "assert_jitter",
+    "assert_latency",
     "assert_limited",
     "assert_link_shares",
+    "assert_loss",
     "assert_metered",
     "assert_not_throttled",
     "assert_oom_killed",
     "assert_path",
     "assert_policed",
     "assert_priority",
+    "assert_rate",
+    "assert_ratio",
     "assert_reachable",
     "assert_shaped",
     "assert_shares",
     "assert_spread",
     "assert_survives",
+    "assert_throughput",
     "assert_unreachable",
+    "compare",
     "fill_disk",
+    "find_rate",
     "frozen",
     "kill",
+    "measure_latency",
+    "measure_loss",
     "measure_shares",
+    "measure_throughput",
     "measure_usage",
     "memory_pressure",
     "ping",
@@ -187,12 +219,16 @@ _MODULES = {
         "assert_classified",
         "assert_dropped",
     ),
+    "checks.compare": ("assert_ratio", "compare"),
     "checks.drop_curve": ("assert_drop_curve",),
     "checks.events": (
         "assert_not_throttled",
         "assert_oom_killed",
     ),
+    "checks.find_rate": ("assert_rate", "find_rate"),
+    "checks.latency": ("assert_jitter", "assert_latency", "measure_latency"),
     "checks.limits": ("assert_limited",),
+    "checks.loss": ("assert_loss", "measure_loss"),
     "checks.meter": (
         "assert_metered",
         "assert_policed",
@@ -200,6 +236,7 @@ _MODULES = {
     "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
     "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),
+    "checks.throughput": ("assert_throughput", "measure_throughput"),
     "checks.usage": ("measure_usage",),
     "container": (
         "Bind",

@@ -107,7 +107,7 @@ def paired_interval(logs: Sequence[float], confidence: float, seed: int = 0) -> 
     """Where the mean of the logarithms of paired ratios lies: the bootstrap's percentiles, widened for few pairs.
 
     The percentiles of resampled means are too close to each other for small samples; they are moved apart by Student's
-    t over the normal quantile and by n over n-1 (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015, section 5.4).
+    t over the normal quantile and by n over n-1 (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015).
     One value far off would widen the interval without end, so each is first drawn to within three robust deviations.
 
     Args:
@@ -117,7 +117,7 @@ def paired_interval(logs: Sequence[float], confidence: float, seed: int = 0) -> 
     """
     values = _winsorized(logs)
     count, centre = len(values), fmean(values)
-    chooser = random.Random(seed)
+    chooser = random.Random(seed)  # noqa: S311
     means = sorted(fmean(chooser.choices(values, k=count)) for _ in range(_RESAMPLES))
     share = 1 - (1 - confidence) / 2
     widen = math.sqrt(count / (count - 1)) * t_quantile(share, count - 1) / NormalDist().inv_cdf(share)

@@ -150,9 +150,7 @@ def set_link(
 
 
 @_encoded_once
-def _set_link(
-    up: bool | None, mtu: int | None, master: int | None, queue: int | None, segments: int | None
-) -> bytes:
+def _set_link(up: bool | None, mtu: int | None, master: int | None, queue: int | None, segments: int | None) -> bytes:
     message = _link_message()
     if up is not None:
         message["flags"] = _IFF_UP if up else 0

@@ -23,6 +23,8 @@ class End:
     addresses: tuple[str, ...]
     state: str
     """``DOWN``, ``NO CARRIER``, ``gone``, or empty where nothing is wrong or known."""
+    impairment: str = ""
+    """What happens to the frames that it sends: ``rate 50 Mbit/s (layer 2), loss 5 %``."""
 
     def __str__(self) -> str:
         return f"{self.node}:{self.port}"
@@ -78,7 +80,8 @@ class LabFacts:
                 state = "DOWN"
             elif not interface["carrier"]:
                 state = "NO CARRIER"
-        return End(end["node"], end["port"], end["mac"], end["mtu"], tuple(end["addresses"]), state)
+        impairment = end.get("impairment", {}).get("text", "")
+        return End(end["node"], end["port"], end["mac"], end["mtu"], tuple(end["addresses"]), state, impairment)
 
 
 def read_facts(artifacts: Iterable[Artifact]) -> LabFacts | None:

@@ -33,7 +33,7 @@ def mermaid(facts: LabFacts) -> str:
 
 def _label(end: End) -> str:
     four = [address for address in end.addresses if ":" not in address]
-    return " ".join([end.port, *four[:1], *([end.state] if end.state else [])])
+    return " ".join(text for text in (end.port, *four[:1], end.impairment, end.state) if text)
 
 
 def svg(facts: LabFacts) -> str:
@@ -73,7 +73,7 @@ def _wire(wire: Wire, spots: dict[str, tuple[float, float]], bend: float) -> Ite
 
 
 def _text(end: End, x: float, y: float) -> Iterator[str]:
-    for number, line in enumerate([end.port, *end.addresses, *([end.state] if end.state else [])]):
+    for number, line in enumerate(text for text in (end.port, *end.addresses, end.impairment, end.state) if text):
         colour = _BAD if line == end.state else _INK
         yield (
             f'<text x="{x:.0f}" y="{y + 13 * number:.0f}" text-anchor="middle" font-size="10" fill="{colour}" '
