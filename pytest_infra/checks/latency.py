@@ -97,7 +97,7 @@ class LatencyReport(Measured):
         names = ", ".join(self.exceeded)
         if self.verdict == "inconclusive":
             rows += [("cause", f"the machine alone: {self._machine()}"), ("next", "measure on a quieter machine")]
-            return explain(f"{pair}: it cannot be told whether {names} is in bounds", rows)
+            return explain(f"{pair}: it cannot be told whether {names} would be in bounds on a quieter machine", rows)
         low = any(
             name in dict(self.least_s) and self.figure_s(name) < dict(self.least_s)[name] for name in self.exceeded
         )

@@ -98,7 +98,7 @@ class ThroughputReport(Measured):
         verdict = {
             "pass": "",
             "fail": f" is too {self._direction}",
-            "inconclusive": ", of which the ends may be the reason",
+            "inconclusive": f" is too {self._direction}, but the network may not be why",
         }[self.verdict]
         verdict = f"{pair}: {format_rate(self.rate_bps)} of {self.layer}{verdict}"
         rows = [("measured", self._measured()), ("wanted", self._wanted())]
