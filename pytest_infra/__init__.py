@@ -56,6 +56,11 @@ if TYPE_CHECKING:
         assert_rate,
         find_rate,
     )
+    from .checks.forwarding import (
+        assert_forwarded,
+        assert_no_drops,
+        measure_forwarding,
+    )
     from .checks.latency import (
         assert_jitter,
         assert_latency,
@@ -113,6 +118,7 @@ if TYPE_CHECKING:
         until,
     )
     from .faults import (
+        clock_moved,
         fill_disk,
         frozen,
         kill,
@@ -155,6 +161,7 @@ __all__ = [
     "assert_dropped",
     "assert_flow_affinity",
     "assert_flow_order",
+    "assert_forwarded",
     "assert_installs",
     "assert_jitter",
     "assert_latency",
@@ -162,6 +169,7 @@ __all__ = [
     "assert_link_shares",
     "assert_loss",
     "assert_metered",
+    "assert_no_drops",
     "assert_not_throttled",
     "assert_oom_killed",
     "assert_path",
@@ -176,11 +184,13 @@ __all__ = [
     "assert_survives",
     "assert_throughput",
     "assert_unreachable",
+    "clock_moved",
     "compare",
     "fill_disk",
     "find_rate",
     "frozen",
     "kill",
+    "measure_forwarding",
     "measure_latency",
     "measure_loss",
     "measure_shares",
@@ -227,6 +237,11 @@ _MODULES = {
     ),
     "checks.find_rate": ("assert_rate", "find_rate"),
     "checks.latency": ("assert_jitter", "assert_latency", "measure_latency"),
+    "checks.forwarding": (
+        "assert_forwarded",
+        "assert_no_drops",
+        "measure_forwarding",
+    ),
     "checks.limits": ("assert_limited",),
     "checks.loss": ("assert_loss", "measure_loss"),
     "checks.meter": (
@@ -258,6 +273,7 @@ _MODULES = {
     ),
     "core.wait": ("until",),
     "faults": (
+        "clock_moved",
         "fill_disk",
         "frozen",
         "kill",

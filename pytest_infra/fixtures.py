@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .container.image import Images
     from .core.node import Node
     from .lab import Lab
+    from .lab.dpdk_node import DpdkNode
     from .net.host import Host
     from .net.ovs import OvsBridge
     from .session import Infra
@@ -33,6 +34,7 @@ __all__ = [
     "infra",
     "infra_cgroup",
     "infra_container",
+    "infra_dpdk",
     "infra_host",
     "infra_image",
     "lab",
@@ -152,6 +154,15 @@ def infra_container(lab: Lab) -> Callable[..., Container]:
         return container
 
     return start
+
+
+@pytest.fixture
+def infra_dpdk(lab: Lab) -> Callable[..., DpdkNode]:
+    """``infra_dpdk(app="testpmd", ports=[a, b], vdev="af_packet", …)``: a DPDK process in the test's lab, as a node.
+
+    The arguments are those of ``lab.dpdk``.
+    """
+    return lab.dpdk
 
 
 @pytest.fixture(scope="session")

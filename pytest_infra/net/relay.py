@@ -73,8 +73,8 @@ class Relay(Resource):
 
     def _start(self, undo: ExitStack) -> None:
         namespace = self._port.node.namespace
-        self._control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        undo.callback(self._control.close)
+        self._control, other = pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        undo.callback(lambda: [end.close() for end in pair])
         with ExitStack() as only_now:
             only_now.callback(other.close)
             self._control.settimeout(_ANSWER_S)
