@@ -74,7 +74,7 @@ class Relay(Resource):
     def _start(self, undo: ExitStack) -> None:
         namespace = self._port.node.namespace
         self._control, other = pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        undo.callback(lambda: [end.close() for end in pair])
+        undo.callback(_close_both, *pair)
         with ExitStack() as only_now:
             only_now.callback(other.close)
             self._control.settimeout(_ANSWER_S)
@@ -142,6 +142,11 @@ class Relay(Resource):
     def _gone(self, why: str) -> StartFailed:
         said = self._child.stderr.strip().splitlines()[-1:] if self._child is not None else []
         return StartFailed("; ".join([f"the relay of {self._port} does not answer: {why}", *said]))
+
+
+def _close_both(one: socket.socket, other: socket.socket) -> None:
+    one.close()
+    other.close()
 
 
 def _open_tap(name: str) -> int:
