@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import ClassVar
 
 from .errors import CheckFailed
 
-__all__ = ["REPORT_VERSION", "Report", "as_json", "explain", "to_json"]
+__all__ = ["REPORT_VERSION", "Report", "as_json", "explain", "observers", "to_json"]
 
 REPORT_VERSION = 1
 """Raised whenever a report's fields change their meaning."""
@@ -52,11 +53,21 @@ def as_json(value: object) -> str:
     return json.dumps(to_json(value), indent=1, ensure_ascii=False) + "\n"
 
 
+@lru_cache(maxsize=1)
+def observers() -> list[Callable[[Report], None]]:
+    """Who is told of each report as it is made: what shows a test's measurements, whether it judged them or not."""
+    return []
+
+
 @dataclass(frozen=True)
 class Report:
     """What was measured. A child is a frozen dataclass and says what its numbers mean in `explain`."""
 
     kind: ClassVar[str] = "report"
+
+    def __post_init__(self) -> None:
+        for observe in observers():
+            observe(self)
 
     @property
     def ok(self) -> bool:

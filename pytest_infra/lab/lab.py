@@ -6,12 +6,13 @@ from .captures import LabCaptures
 from .containers import LabContainers
 from .dpdk import LabDpdk
 from .groups import LabGroups
+from .keeping import LabKeeping
 from .network import LabNetwork
 
 __all__ = ["Lab"]
 
 
-class Lab(LabNetwork, LabContainers, LabGroups, LabCaptures, LabDpdk):
+class Lab(LabNetwork, LabContainers, LabGroups, LabCaptures, LabDpdk, LabKeeping):
     """Nodes, switches and the links between them.
 
     What is declared is recorded at once and made at the first observation: a check, a command, a property that

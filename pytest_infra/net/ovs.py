@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from ..core.errors import BadInput, InfraError, StartFailed
+from ..core.keep import Holdings
 from ..core.process import Completed, check_argv
 from ..core.requirement import PRIVILEGE, Requirement
 from ..core.resource import Artifact, Facts
@@ -71,6 +72,11 @@ class OvsBridge(Switch):
         self._lab = lab
         self._change = 0
 
+    @property
+    def daemons_pid(self) -> int:
+        """A process that sees the daemons' sockets and /proc; 0 before they are there."""
+        return self.instance.guard.pid if self.started and self.instance.started else 0
+
     def siblings(self) -> Iterable[Switch]:
         """The lab's bridges in the same instance, this one among them."""
         if self.private:
@@ -93,6 +99,12 @@ class OvsBridge(Switch):
         self.namespace = self.instance.namespace
         rows = make_bridge(self.name, self.instance.datapath_type)
         self._change, _ = self.instance.send(rows)  # Open vSwitch makes it while the lab makes links
+
+    def hand_over(self, holdings: Holdings) -> None:
+        """The instance; one of the pool's is not the pool's any more."""
+        self.instance.hand_over(holdings)
+        if not self.private:
+            holdings.taken.append(lambda: self._pool.give_away(self.instance))
 
     def attach(self, ports: Sequence[Port]) -> None:
         """Add ports to the bridge, all in one transaction, and wait until they are there.

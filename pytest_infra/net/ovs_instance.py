@@ -17,6 +17,7 @@ from typing import Any
 from ..core import process
 from ..core.errors import BadInput, InfraError, StartFailed
 from ..core.guard import Guard
+from ..core.keep import Holdings
 from ..core.process import Completed, Process
 from ..core.requirement import PRIVILEGE, Absent
 from ..core.resource import Artifact, Facts, Resource
@@ -113,6 +114,11 @@ class OvsInstance(Resource):
         argv = [self._vswitchd(), f"unix:{_RUN}/db.sock", *self._options()]
         undo.callback(self._close_control)
         self._daemon(undo, "ovs-vswitchd", argv, self._connect_control)
+
+    def hand_over(self, holdings: Holdings) -> None:
+        """Its namespace and its guard, and the daemons in it."""
+        self._hand_over_parts(holdings)
+        holdings.taken += [child.let_go for child in self._daemons.values()]
 
     def _vswitchd(self) -> str:
         """The program; the tools know its sockets by its name, which DPDK's gets from a link."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from ..core.keep import Holdings
 from ..core.node import Interface
 from ..core.resource import Artifact, Facts, Resource
 from .diagnosis import diagnose_network
@@ -39,6 +40,10 @@ class Switch(Resource):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
+
+    def hand_over(self, holdings: Holdings) -> None:
+        """Its namespace, and whatever runs it."""
+        self._hand_over_parts(holdings)
 
     @property
     def interfaces(self) -> dict[str, Interface]:
