@@ -113,7 +113,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if "testinfra" in sys.modules:
             from ..testinfra import register
 
-            register()
+            register(config.option)
         if not hasattr(config, "workerinput"):
             _check_required(settings)
         elif sys.platform == "linux":
