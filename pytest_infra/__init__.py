@@ -45,6 +45,11 @@ if TYPE_CHECKING:
         assert_ratio,
         compare,
     )
+    from .checks.converge import (
+        assert_all_reachable,
+        assert_converged,
+        assert_reconverged,
+    )
     from .checks.drop_curve import (
         assert_drop_curve,
     )
@@ -73,10 +78,8 @@ if TYPE_CHECKING:
         assert_loss,
         measure_loss,
     )
-    from .checks.meter import (
-        assert_metered,
-        assert_policed,
-    )
+    from .checks.meter import assert_metered
+    from .checks.police import assert_policed, offer
     from .checks.schedule import (
         assert_link_shares,
         assert_priority,
@@ -130,6 +133,9 @@ if TYPE_CHECKING:
     from .net.ovs_dpdk import (
         Policer,
     )
+    from .net.ovs_openflow import (
+        Bucket,
+    )
     from .session import (
         Infra,
     )
@@ -137,6 +143,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BadInput",
     "Bind",
+    "Bucket",
     "CheckFailed",
     "CleanupFailed",
     "CommandFailed",
@@ -156,7 +163,9 @@ __all__ = [
     "__version__",
     "assert_accounted",
     "assert_agrees",
+    "assert_all_reachable",
     "assert_classified",
+    "assert_converged",
     "assert_drop_curve",
     "assert_dropped",
     "assert_flow_affinity",
@@ -178,6 +187,7 @@ __all__ = [
     "assert_rate",
     "assert_ratio",
     "assert_reachable",
+    "assert_reconverged",
     "assert_shaped",
     "assert_shares",
     "assert_spread",
@@ -197,6 +207,7 @@ __all__ = [
     "measure_throughput",
     "measure_usage",
     "memory_pressure",
+    "offer",
     "ping",
     "ready",
     "traceroute",
@@ -230,6 +241,7 @@ _MODULES = {
         "assert_dropped",
     ),
     "checks.compare": ("assert_ratio", "compare"),
+    "checks.converge": ("assert_all_reachable", "assert_converged", "assert_reconverged"),
     "checks.drop_curve": ("assert_drop_curve",),
     "checks.events": (
         "assert_not_throttled",
@@ -244,10 +256,8 @@ _MODULES = {
     ),
     "checks.limits": ("assert_limited",),
     "checks.loss": ("assert_loss", "measure_loss"),
-    "checks.meter": (
-        "assert_metered",
-        "assert_policed",
-    ),
+    "checks.meter": ("assert_metered",),
+    "checks.police": ("assert_policed", "offer"),
     "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
     "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),
@@ -281,6 +291,7 @@ _MODULES = {
     ),
     "lab": ("Lab",),
     "net.ovs_dpdk": ("Policer",),
+    "net.ovs_openflow": ("Bucket",),
     "session": ("Infra",),
 }
 
