@@ -16,6 +16,7 @@ from pathlib import Path
 from autopsy import autopsy
 from containers import containers, redis
 from labs import Ours, first_ping_s, make
+from measurements import measurements
 from measure import Row, progress, rest, seconds
 from namespaces import namespaces
 from packets import packet_rates
@@ -339,6 +340,7 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "sustained": sustained,
     "recording": recording,
     "autopsy": lambda settings: autopsy(settings.runs),
+    "measurements": lambda settings: measurements(settings.runs),
     "command": commands,
     "first-ping": first_pings,
     "ovs": ovs,

@@ -1,13 +1,15 @@
 """`compare`, `assert_ratio`: whether a change matters, on a machine that is never quiet.
 
-Base and change are measured in turns, A B B A, so that whatever changes slowly hits both alike. The ratio of each such
-block is one observation; their bootstrap interval decides. It is looked at three times, each time with a third of the
-chance of being wrong, and measuring ends as soon as it decides.
+Base and change are measured in turns, A B B A or, as a lot decides, B A A B: so whatever changes slowly hits both, and
+what lasts for several blocks does not always hit the same one. The ratio of each block is one observation; their
+bootstrap interval decides. It is looked at three times, each time with a third of the chance of being wrong, and
+measuring ends as soon as it decides.
 """
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -141,16 +143,19 @@ class _Trials:
     base: Callable[[], Any]
     changed: Callable[[], Any]
     metric: Metric
+    lots: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311
 
     @property
     def name(self) -> str:
         return self.metric if isinstance(self.metric, str) else getattr(self.metric, "__name__", "metric")
 
     def block(self) -> tuple[float, float]:
-        """Measure A B B A: the logarithms of the geometric means of A and B."""
-        order = (self.base, self.changed, self.changed, self.base)
-        first, second, third, fourth = (math.log(self._number(measure())) for measure in order)
-        return (first + fourth) / 2, (second + third) / 2
+        """Measure A B B A or B A A B: the logarithms of the geometric means of A and B."""
+        ends_first = self.lots.random() < 0.5
+        outer, inner = (self.base, self.changed) if ends_first else (self.changed, self.base)
+        first, second, third, fourth = (math.log(self._number(measure())) for measure in (outer, inner, inner, outer))
+        around, within = (first + fourth) / 2, (second + third) / 2
+        return (around, within) if ends_first else (within, around)
 
     def _number(self, report: Any) -> float:
         value = self.metric(report) if callable(self.metric) else getattr(report, self.metric, None)
