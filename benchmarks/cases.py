@@ -16,8 +16,8 @@ from pathlib import Path
 from autopsy import autopsy
 from containers import containers, redis
 from labs import Ours, first_ping_s, make
-from measurements import measurements
 from measure import Row, progress, rest, seconds
+from measurements import measurements
 from namespaces import namespaces
 from packets import packet_rates
 
