@@ -79,6 +79,9 @@ if TYPE_CHECKING:
         measure_loss,
     )
     from .checks.meter import assert_metered
+    from .checks.packet_rate import (
+        measure_packet_rate,
+    )
     from .checks.police import assert_policed, offer
     from .checks.schedule import (
         assert_link_shares,
@@ -96,6 +99,7 @@ if TYPE_CHECKING:
         assert_throughput,
         measure_throughput,
     )
+    from .checks.track import assert_tracks
     from .checks.usage import (
         measure_usage,
     )
@@ -193,6 +197,7 @@ __all__ = [
     "assert_spread",
     "assert_survives",
     "assert_throughput",
+    "assert_tracks",
     "assert_unreachable",
     "clock_moved",
     "compare",
@@ -203,6 +208,7 @@ __all__ = [
     "measure_forwarding",
     "measure_latency",
     "measure_loss",
+    "measure_packet_rate",
     "measure_shares",
     "measure_throughput",
     "measure_usage",
@@ -257,7 +263,9 @@ _MODULES = {
     "checks.limits": ("assert_limited",),
     "checks.loss": ("assert_loss", "measure_loss"),
     "checks.meter": ("assert_metered",),
+    "checks.packet_rate": ("measure_packet_rate",),
     "checks.police": ("assert_policed", "offer"),
+    "checks.track": ("assert_tracks",),
     "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
     "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),
