@@ -44,6 +44,10 @@ if TYPE_CHECKING:
         assert_classified,
         assert_dropped,
     )
+    from .checks.compare import (
+        assert_ratio,
+        compare,
+    )
     from .checks.converge import (
         assert_all_reachable,
         assert_converged,
@@ -56,17 +60,29 @@ if TYPE_CHECKING:
         assert_not_throttled,
         assert_oom_killed,
     )
+    from .checks.find_rate import (
+        assert_rate,
+        find_rate,
+    )
     from .checks.forwarding import (
         assert_forwarded,
         assert_no_drops,
         measure_forwarding,
     )
+    from .checks.latency import (
+        assert_jitter,
+        assert_latency,
+        measure_latency,
+    )
     from .checks.limits import (
         assert_limited,
     )
+    from .checks.loss import (
+        assert_loss,
+        measure_loss,
+    )
     from .checks.meter import (
         assert_metered,
-        assert_policed,
     )
     from .checks.packet_rate import (
         measure_packet_rate,
@@ -89,6 +105,10 @@ if TYPE_CHECKING:
     )
     from .checks.survive import (
         assert_survives,
+    )
+    from .checks.throughput import (
+        assert_throughput,
+        measure_throughput,
     )
     from .checks.track import (
         assert_tracks,
@@ -175,8 +195,11 @@ __all__ = [
     "assert_flow_order",
     "assert_forwarded",
     "assert_installs",
+    "assert_jitter",
+    "assert_latency",
     "assert_limited",
     "assert_link_shares",
+    "assert_loss",
     "assert_metered",
     "assert_no_drops",
     "assert_not_throttled",
@@ -184,6 +207,8 @@ __all__ = [
     "assert_path",
     "assert_policed",
     "assert_priority",
+    "assert_rate",
+    "assert_ratio",
     "assert_reachable",
     "assert_reconverged",
     "assert_resolves",
@@ -191,18 +216,24 @@ __all__ = [
     "assert_shares",
     "assert_spread",
     "assert_survives",
+    "assert_throughput",
     "assert_tracks",
     "assert_unreachable",
     "blackhole",
     "clock_moved",
+    "compare",
     "cut",
     "duplicate_address",
     "fill_disk",
+    "find_rate",
     "frozen",
     "kill",
     "measure_forwarding",
+    "measure_latency",
+    "measure_loss",
     "measure_packet_rate",
     "measure_shares",
+    "measure_throughput",
     "measure_usage",
     "memory_pressure",
     "offer",
@@ -241,6 +272,10 @@ _MODULES = {
         "assert_classified",
         "assert_dropped",
     ),
+    "checks.compare": (
+        "assert_ratio",
+        "compare",
+    ),
     "checks.converge": (
         "assert_all_reachable",
         "assert_converged",
@@ -251,16 +286,26 @@ _MODULES = {
         "assert_not_throttled",
         "assert_oom_killed",
     ),
+    "checks.find_rate": (
+        "assert_rate",
+        "find_rate",
+    ),
     "checks.forwarding": (
         "assert_forwarded",
         "assert_no_drops",
         "measure_forwarding",
     ),
-    "checks.limits": ("assert_limited",),
-    "checks.meter": (
-        "assert_metered",
-        "assert_policed",
+    "checks.latency": (
+        "assert_jitter",
+        "assert_latency",
+        "measure_latency",
     ),
+    "checks.limits": ("assert_limited",),
+    "checks.loss": (
+        "assert_loss",
+        "measure_loss",
+    ),
+    "checks.meter": ("assert_metered",),
     "checks.packet_rate": ("measure_packet_rate",),
     "checks.police": (
         "assert_policed",
@@ -277,6 +322,10 @@ _MODULES = {
         "measure_shares",
     ),
     "checks.survive": ("assert_survives",),
+    "checks.throughput": (
+        "assert_throughput",
+        "measure_throughput",
+    ),
     "checks.track": ("assert_tracks",),
     "checks.usage": ("measure_usage",),
     "container": (
