@@ -61,10 +61,8 @@ if TYPE_CHECKING:
     from .checks.limits import (
         assert_limited,
     )
-    from .checks.meter import (
-        assert_metered,
-        assert_policed,
-    )
+    from .checks.meter import assert_metered
+    from .checks.police import assert_policed, offer
     from .checks.schedule import (
         assert_link_shares,
         assert_priority,
@@ -177,6 +175,7 @@ __all__ = [
     "measure_shares",
     "measure_usage",
     "memory_pressure",
+    "offer",
     "ping",
     "ready",
     "traceroute",
@@ -221,10 +220,8 @@ _MODULES = {
         "measure_forwarding",
     ),
     "checks.limits": ("assert_limited",),
-    "checks.meter": (
-        "assert_metered",
-        "assert_policed",
-    ),
+    "checks.meter": ("assert_metered",),
+    "checks.police": ("assert_policed", "offer"),
     "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
     "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from functools import lru_cache
 from typing import ClassVar
 
 from .errors import CheckFailed
+from .evidence import Artifact, attach
 
 __all__ = ["REPORT_VERSION", "Report", "as_json", "explain", "observers", "to_json"]
 
@@ -84,8 +85,10 @@ class Report:
         assert isinstance(content, dict)
         return {"kind": self.kind, "version": REPORT_VERSION, "ok": self.ok, **content}
 
-    def demand(self) -> None:
-        """Raise `CheckFailed` with the explanation unless the report is `ok`."""
+    def demand(self, artifacts: Iterable[Artifact] = ()) -> None:
+        """Raise `CheckFailed` with the explanation, and these artifacts, unless the report is `ok`."""
         __tracebackhide__ = True
         if not self.ok:
-            raise CheckFailed(self.explain(), self.to_dict())
+            failure = CheckFailed(self.explain(), self.to_dict())
+            attach(failure, artifacts)
+            raise failure from None
