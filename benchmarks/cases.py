@@ -19,6 +19,7 @@ from labs import Ours, first_ping_s, make
 from measure import Row, progress, rest, seconds
 from namespaces import namespaces
 from packets import packet_rates
+from topologies import topologies
 
 from pytest_infra import Infra
 
@@ -346,5 +347,6 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "containers": lambda settings: containers(settings.runs),
     "namespaces": lambda settings: namespaces(settings.runs),
     "redis": lambda settings: redis(settings.runs),
+    "topologies": lambda settings: topologies(min(settings.runs, 5)),
     "packets": lambda settings: packet_rates(min(settings.runs, 5)),
 }
