@@ -53,6 +53,7 @@ from pytest_infra.net.ovs_instance import OvsInstance
 from pytest_infra.net.ovs_pool import OvsPool
 from pytest_infra.net.port import Port
 from pytest_infra.net.recorder import Recorder
+from pytest_infra.net.relay import Relay
 from pytest_infra.net.rootfs import RootedHost
 from pytest_infra.net.router import Router
 from pytest_infra.net.switch import Switch
@@ -291,6 +292,7 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     Group: [plainly(lambda infra: Group("x", lease=infra.lease, pids_max=10))],
     Capture: [on_a_wire(lambda lab: Capture(lab.nodes["a"].ports[0]))],
     PortCapture: [on_a_wire(lambda lab: PortCapture(lab.nodes["a"].ports[0]))],
+    Relay: [on_a_wire(lambda lab: Relay(lab.nodes["a"].ports[0], lab.guard))],
     Recorder: [plainly(lambda infra: Recorder())],
     Bench: [on_a_wire(lambda lab: Bench(wires(lab), None, quiet_s=0.1))],
     Probed: [on_a_wire(lambda lab: Probed(External("device", wires(lab), quiet_s=0.1)))],
