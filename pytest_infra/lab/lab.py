@@ -8,12 +8,12 @@ from .dpdk import LabDpdk
 from .groups import LabGroups
 from .keeping import LabKeeping
 from .names import LabNames
-from .topologies import LabTopologies
+from .topology_file import LabTopologyFiles
 
 __all__ = ["Lab"]
 
 
-class Lab(LabTopologies, LabNames, LabContainers, LabGroups, LabCaptures, LabDpdk, LabKeeping):
+class Lab(LabTopologyFiles, LabNames, LabContainers, LabGroups, LabCaptures, LabDpdk, LabKeeping):
     """Nodes, switches and the links between them.
 
     What is declared is recorded at once and made at the first observation: a check, a command, a property that
