@@ -7,12 +7,12 @@ from .containers import LabContainers
 from .dpdk import LabDpdk
 from .groups import LabGroups
 from .keeping import LabKeeping
-from .topologies import LabTopologies
+from .topology_file import LabTopologyFiles
 
 __all__ = ["Lab"]
 
 
-class Lab(LabTopologies, LabContainers, LabGroups, LabCaptures, LabDpdk, LabKeeping):
+class Lab(LabTopologyFiles, LabContainers, LabGroups, LabCaptures, LabDpdk, LabKeeping):
     """Nodes, switches and the links between them.
 
     What is declared is recorded at once and made at the first observation: a check, a command, a property that
