@@ -18,7 +18,7 @@ NFT = Command("nft", purpose="firewalls and address translation", packages={
     "apt": "nftables", "dnf": "nftables", "pacman": "nftables", "apk": "nftables"})  # fmt: skip
 
 _WHERE = re.compile(r"^/dev/stdin:(\d+):(\d+)-\d+: (?:Error: )?(.*)$", re.MULTILINE)
-Run = Callable[..., Any]
+_Run = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Rule:
     comment: str = ""
 
 
-def load_ruleset(run: Run, ruleset: str | os.PathLike[str]) -> None:
+def load_ruleset(run: _Run, ruleset: str | os.PathLike[str]) -> None:
     """Load a rule set, all of it or nothing (``nft -f``).
 
     Args:
@@ -71,7 +71,7 @@ def _explain(text: str, stderr: str) -> str:
     return f": {stderr.strip()[:500]}"
 
 
-def read_rules(run: Run) -> list[Rule]:
+def read_rules(run: _Run) -> list[Rule]:
     """All rules of a node, in the order in which nft lists them."""
     listing = json.loads(run([NFT.path(), "--json", "list", "ruleset"]).stdout)["nftables"]
     texts = _texts(run([NFT.path(), "--handle", "list", "ruleset"]).stdout)
