@@ -13,10 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from containers import containers
+from autopsy import autopsy
+from containers import containers, redis
+from dpdk import dpdk
 from labs import Ours, first_ping_s, make
 from measure import Row, progress, rest, seconds
+from measurements import measurements
+from namespaces import namespaces
 from packets import packet_rates
+from topologies import topologies
 
 from pytest_infra import Infra
 
@@ -336,10 +341,16 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "many-hosts": many_hosts,
     "sustained": sustained,
     "recording": recording,
+    "autopsy": lambda settings: autopsy(settings.runs),
+    "measurements": lambda settings: measurements(settings.runs),
     "command": commands,
     "first-ping": first_pings,
     "ovs": ovs,
     "import": imports,
     "containers": lambda settings: containers(settings.runs),
+    "dpdk": lambda settings: dpdk(settings.runs),
+    "namespaces": lambda settings: namespaces(settings.runs),
+    "redis": lambda settings: redis(settings.runs),
+    "topologies": lambda settings: topologies(min(settings.runs, 5)),
     "packets": lambda settings: packet_rates(min(settings.runs, 5)),
 }

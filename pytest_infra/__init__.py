@@ -37,9 +37,21 @@ if TYPE_CHECKING:
         assert_flow_order,
         assert_spread,
     )
+    from .checks.balanced import (
+        assert_balanced,
+    )
     from .checks.classify import (
         assert_classified,
         assert_dropped,
+    )
+    from .checks.compare import (
+        assert_ratio,
+        compare,
+    )
+    from .checks.converge import (
+        assert_all_reachable,
+        assert_converged,
+        assert_reconverged,
     )
     from .checks.drop_curve import (
         assert_drop_curve,
@@ -47,6 +59,15 @@ if TYPE_CHECKING:
     from .checks.events import (
         assert_not_throttled,
         assert_oom_killed,
+    )
+    from .checks.find_rate import (
+        assert_rate,
+        find_rate,
+    )
+    from .checks.forwarding import (
+        assert_forwarded,
+        assert_no_drops,
+        measure_forwarding,
     )
     from .checks.gpu_clean import (
         assert_gpu_clean,
@@ -59,17 +80,35 @@ if TYPE_CHECKING:
         assert_transfer,
         measure_transfer,
     )
+    from .checks.latency import (
+        assert_jitter,
+        assert_latency,
+        measure_latency,
+    )
     from .checks.limits import (
         assert_limited,
     )
+    from .checks.loss import (
+        assert_loss,
+        measure_loss,
+    )
     from .checks.meter import (
         assert_metered,
-        assert_policed,
+    )
+    from .checks.packet_rate import (
+        measure_packet_rate,
     )
     from .checks.pipeline import (
         Stage,
         assert_pipeline,
         measure_pipeline,
+    )
+    from .checks.police import (
+        assert_policed,
+        offer,
+    )
+    from .checks.resolve import (
+        assert_resolves,
     )
     from .checks.schedule import (
         assert_link_shares,
@@ -82,6 +121,13 @@ if TYPE_CHECKING:
     )
     from .checks.survive import (
         assert_survives,
+    )
+    from .checks.throughput import (
+        assert_throughput,
+        measure_throughput,
+    )
+    from .checks.track import (
+        assert_tracks,
     )
     from .checks.usage import (
         measure_usage,
@@ -108,16 +154,25 @@ if TYPE_CHECKING:
         until,
     )
     from .faults import (
+        blackhole,
+        clock_moved,
+        cut,
+        duplicate_address,
         fill_disk,
         frozen,
         kill,
         memory_pressure,
+        one_way,
+        partition,
     )
     from .lab import (
         Lab,
     )
     from .net.ovs_dpdk import (
         Policer,
+    )
+    from .net.ovs_openflow import (
+        Bucket,
     )
     from .session import (
         Infra,
@@ -126,6 +181,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BadInput",
     "Bind",
+    "Bucket",
     "CheckFailed",
     "CleanupFailed",
     "CommandFailed",
@@ -146,16 +202,24 @@ __all__ = [
     "__version__",
     "assert_accounted",
     "assert_agrees",
+    "assert_all_reachable",
+    "assert_balanced",
     "assert_classified",
+    "assert_converged",
     "assert_drop_curve",
     "assert_dropped",
     "assert_flow_affinity",
     "assert_flow_order",
+    "assert_forwarded",
     "assert_gpu_clean",
     "assert_installs",
+    "assert_jitter",
+    "assert_latency",
     "assert_limited",
     "assert_link_shares",
+    "assert_loss",
     "assert_metered",
+    "assert_no_drops",
     "assert_not_throttled",
     "assert_oom_killed",
     "assert_overlap",
@@ -163,22 +227,42 @@ __all__ = [
     "assert_pipeline",
     "assert_policed",
     "assert_priority",
+    "assert_rate",
+    "assert_ratio",
     "assert_reachable",
+    "assert_reconverged",
+    "assert_resolves",
     "assert_shaped",
     "assert_shares",
     "assert_spread",
     "assert_survives",
+    "assert_throughput",
+    "assert_tracks",
     "assert_transfer",
     "assert_unreachable",
+    "blackhole",
+    "clock_moved",
+    "compare",
+    "cut",
+    "duplicate_address",
     "fill_disk",
+    "find_rate",
     "frozen",
     "kill",
+    "measure_forwarding",
+    "measure_latency",
+    "measure_loss",
     "measure_overlap",
+    "measure_packet_rate",
     "measure_pipeline",
     "measure_shares",
+    "measure_throughput",
     "measure_transfer",
     "measure_usage",
     "memory_pressure",
+    "offer",
+    "one_way",
+    "partition",
     "ping",
     "ready",
     "traceroute",
@@ -207,27 +291,80 @@ _MODULES = {
         "assert_flow_order",
         "assert_spread",
     ),
+    "checks.balanced": ("assert_balanced",),
     "checks.classify": (
         "assert_classified",
         "assert_dropped",
+    ),
+    "checks.compare": (
+        "assert_ratio",
+        "compare",
+    ),
+    "checks.converge": (
+        "assert_all_reachable",
+        "assert_converged",
+        "assert_reconverged",
     ),
     "checks.drop_curve": ("assert_drop_curve",),
     "checks.events": (
         "assert_not_throttled",
         "assert_oom_killed",
     ),
-    "checks.gpu_clean": ("assert_gpu_clean",),
-    "checks.gpu_overlap": ("assert_overlap", "measure_overlap"),
-    "checks.gpu_transfer": ("assert_transfer", "measure_transfer"),
-    "checks.limits": ("assert_limited",),
-    "checks.meter": (
-        "assert_metered",
-        "assert_policed",
+    "checks.find_rate": (
+        "assert_rate",
+        "find_rate",
     ),
-    "checks.pipeline": ("Stage", "assert_pipeline", "measure_pipeline"),
-    "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
-    "checks.shares": ("assert_shares", "measure_shares"),
+    "checks.forwarding": (
+        "assert_forwarded",
+        "assert_no_drops",
+        "measure_forwarding",
+    ),
+    "checks.gpu_clean": ("assert_gpu_clean",),
+    "checks.gpu_overlap": (
+        "assert_overlap",
+        "measure_overlap",
+    ),
+    "checks.gpu_transfer": (
+        "assert_transfer",
+        "measure_transfer",
+    ),
+    "checks.latency": (
+        "assert_jitter",
+        "assert_latency",
+        "measure_latency",
+    ),
+    "checks.limits": ("assert_limited",),
+    "checks.loss": (
+        "assert_loss",
+        "measure_loss",
+    ),
+    "checks.meter": ("assert_metered",),
+    "checks.packet_rate": ("measure_packet_rate",),
+    "checks.pipeline": (
+        "Stage",
+        "assert_pipeline",
+        "measure_pipeline",
+    ),
+    "checks.police": (
+        "assert_policed",
+        "offer",
+    ),
+    "checks.resolve": ("assert_resolves",),
+    "checks.schedule": (
+        "assert_link_shares",
+        "assert_priority",
+        "assert_shaped",
+    ),
+    "checks.shares": (
+        "assert_shares",
+        "measure_shares",
+    ),
     "checks.survive": ("assert_survives",),
+    "checks.throughput": (
+        "assert_throughput",
+        "measure_throughput",
+    ),
+    "checks.track": ("assert_tracks",),
     "checks.usage": ("measure_usage",),
     "container": (
         "Bind",
@@ -249,13 +386,20 @@ _MODULES = {
     ),
     "core.wait": ("until",),
     "faults": (
+        "blackhole",
+        "clock_moved",
+        "cut",
+        "duplicate_address",
         "fill_disk",
         "frozen",
         "kill",
         "memory_pressure",
+        "one_way",
+        "partition",
     ),
     "lab": ("Lab",),
     "net.ovs_dpdk": ("Policer",),
+    "net.ovs_openflow": ("Bucket",),
     "session": ("Infra",),
 }
 

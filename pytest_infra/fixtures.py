@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .core.node import Node
     from .gpu.device import Gpu
     from .lab import Lab
+    from .lab.dpdk_node import DpdkNode
     from .net.host import Host
     from .net.ovs import OvsBridge
     from .session import Infra
@@ -35,6 +36,7 @@ __all__ = [
     "infra",
     "infra_cgroup",
     "infra_container",
+    "infra_dpdk",
     "infra_gpu",
     "infra_host",
     "infra_image",
@@ -48,8 +50,8 @@ SESSION = pytest.StashKey["Infra"]()
 """Where a run keeps its session, for the plugin."""
 RECORD = pytest.StashKey[bool]()
 """Whether the latest frames of every lab are kept."""
-BEFORE_END = pytest.StashKey[Callable[[pytest.Item, "Lab"], None]]()
-"""Called with a test and its lab before that ends."""
+BEFORE_END = pytest.StashKey[list[Callable[["Lab", BaseException | None], None]]]()
+"""Called with a lab, and the error that it ends with, before it ends."""
 
 
 class GroupFactory(Protocol):
@@ -123,7 +125,11 @@ def infra(pytestconfig: pytest.Config) -> Iterator[Infra]:
     demand_run(pytestconfig)
     from .session import Infra
 
-    with Infra(record=pytestconfig.stash.get(RECORD, False)) as session:
+    def before_end(lab: Lab, error: BaseException | None) -> None:
+        for tell in pytestconfig.stash[BEFORE_END]:
+            tell(lab, error)
+
+    with Infra(record=pytestconfig.stash.get(RECORD, False), before_end=before_end) as session:
         pytestconfig.stash[SESSION] = session
         yield session
     del pytestconfig.stash[SESSION]
@@ -141,7 +147,6 @@ def lab(infra: Infra, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """An empty lab of the test's own; it ends with the test."""
     with infra.lab(re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")) as lab:
         yield lab
-        request.config.stash[BEFORE_END](request.node, lab)
 
 
 @pytest.fixture
@@ -180,6 +185,15 @@ def infra_container(lab: Lab) -> Callable[..., Container]:
         return container
 
     return start
+
+
+@pytest.fixture
+def infra_dpdk(lab: Lab) -> Callable[..., DpdkNode]:
+    """``infra_dpdk(app="testpmd", ports=[a, b], vdev="af_packet", …)``: a DPDK process in the test's lab, as a node.
+
+    The arguments are those of ``lab.dpdk``.
+    """
+    return lab.dpdk
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,15 @@
 """`compare`, `assert_ratio`: whether a change matters, on a machine that is never quiet.
 
-Base and change are measured in turns, A B B A, so that whatever changes slowly hits both alike. The ratio of each such block is one
-observation; their bootstrap interval decides. It is looked at three times, each time with a third of the chance of being wrong, and
+Base and change are measured in turns, A B B A or, as a lot decides, B A A B: so whatever changes slowly hits both, and
+what lasts for several blocks does not always hit the same one. The ratio of each block is one observation; their
+bootstrap interval decides. It is looked at three times, each time with a third of the chance of being wrong, and
 measuring ends as soon as it decides.
 """
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,7 +22,16 @@ from .quiet import measuring
 from .resample import paired_interval, t_quantile
 from .verdict import Measured, Verdict
 
-__all__ = ["CompareReport", "assert_ratio", "compare", "decide", "forget_noise", "looks_of", "smallest_effect"]
+__all__ = [
+    "CompareReport",
+    "Metric",
+    "assert_ratio",
+    "compare",
+    "decide",
+    "forget_noise",
+    "looks_of",
+    "smallest_effect",
+]
 
 Metric = str | Callable[[Any], float]
 """The name of a number in the reports that are compared, or a function that gives it."""
@@ -77,7 +88,9 @@ class CompareReport(Measured):
             rows.append(("ruled out", f"noise: this machine shows changes from {self.smallest_effect:.1%}"))
             return explain(f"{what}, which is too {'much' if self._too_much else 'little'}", rows)
         if self.verdict == "inconclusive":
-            cause = f"the measurements differ too much among themselves after {self.blocks} of {self.most_blocks} blocks"
+            cause = (
+                f"the measurements differ too much among themselves after {self.blocks} of {self.most_blocks} blocks"
+            )
             rows += [("cause", cause), ("next", "more blocks=, longer trials, a wider bound, or cpu_per_packet_s")]
             return explain(f"{self.metric}: it cannot be told whether the ratio is {wanted}", rows)
         return explain(what if self.differs else f"{self.metric}: no difference shown", rows)
@@ -130,16 +143,19 @@ class _Trials:
     base: Callable[[], Any]
     changed: Callable[[], Any]
     metric: Metric
+    lots: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311
 
     @property
     def name(self) -> str:
         return self.metric if isinstance(self.metric, str) else getattr(self.metric, "__name__", "metric")
 
     def block(self) -> tuple[float, float]:
-        """Measure A B B A: the logarithms of the geometric means of A and B."""
-        order = (self.base, self.changed, self.changed, self.base)
-        first, second, third, fourth = (math.log(self._number(measure())) for measure in order)
-        return (first + fourth) / 2, (second + third) / 2
+        """Measure A B B A or B A A B: the logarithms of the geometric means of A and B."""
+        ends_first = self.lots.random() < 0.5
+        outer, inner = (self.base, self.changed) if ends_first else (self.changed, self.base)
+        first, second, third, fourth = (math.log(self._number(measure())) for measure in (outer, inner, inner, outer))
+        around, within = (first + fourth) / 2, (second + third) / 2
+        return (around, within) if ends_first else (within, around)
 
     def _number(self, report: Any) -> float:
         value = self.metric(report) if callable(self.metric) else getattr(report, self.metric, None)
@@ -166,7 +182,7 @@ def compare(
     smallest effect that this machine can show, and a bound closer to 1 is refused.
 
     Args:
-        base: measures once and returns a report or a number: ``lambda: measure_throughput(a, b, generator="built-in")``.
+        base: measures once and returns a report or a number, such as ``lambda: measure_throughput(a, b)``.
         changed: the same with the change.
         metric: a number of the report. ``"cpu_per_packet_s"`` survives noise; ``"rate_bps"`` suffers from it.
         at_least: the least ratio of changed to base.
@@ -190,7 +206,7 @@ def compare(
 
 def _check(at_least: float | None, at_most: float | None, blocks: int, confidence: float) -> None:
     for name, bound in (("at_least", at_least), ("at_most", at_most)):
-        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | float) or not 0 < bound):
+        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | float) or not bound > 0):
             raise BadInput(f"{name} {bound!r} is not allowed; give a ratio above 0, such as 1.1 for 10 % more")
     if at_least is not None and at_most is not None and at_least >= at_most:
         raise BadInput(f"at_least {at_least!r} is not below at_most {at_most!r}")

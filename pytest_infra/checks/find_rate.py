@@ -22,6 +22,7 @@ __all__ = ["RateReport", "assert_rate", "find_rate"]
 
 _ETHERNET_BYTES = 14
 _LEAST_OFFERED = 0.99
+_LOOK = "look where packets are dropped: nstat, ip -s link"
 _LEAST_SIZE, _LARGEST_SIZE = 1, 65507
 
 
@@ -93,7 +94,7 @@ class RateReport(Measured):
             rows += [("cause", cause), ("next", "a quieter machine, larger packets (size=), or a higher at_most=")]
             return explain(f"{pair}: it cannot be told whether that rate is kept", rows)
         rows.append(("cause", "\n".join(self.on_the_way)))
-        step = "change what the link does: link.impair(…)" if self.on_the_way else "look where packets are dropped: nstat"
+        step = "change what the link does: link.impair(…)" if self.on_the_way else _LOOK
         return explain(f"{pair}: only {low} of L2 at a loss of at most {self.loss:.2%}", [*rows, ("next", step)])
 
     def _wanted(self) -> str:
@@ -115,8 +116,8 @@ def find_rate(
 ) -> RateReport:
     """Search for the highest rate from `a` to `b`; nothing is judged.
 
-    The search is that of RFC 9971 (MLRsearch) with one goal: bounds are decided by several trials, of which less than half
-    may go wrong. A trial in which the generator offered less than 99 % of what was intended is invalid.
+    The search is that of RFC 9971 (MLRsearch) with one goal: bounds are decided by several trials, of which less than
+    half may go wrong. A trial in which the generator offered less than 99 % of what was intended is invalid.
 
     Args:
         a: the sending node.
@@ -188,9 +189,7 @@ def _report(ends: Ends, state: Search, size: int, frame: int) -> RateReport:
     )
 
 
-def assert_rate(
-    a: Node | tuple[Node, Any], b: Target, *, at_least: str | float, **options: Any
-) -> RateReport:
+def assert_rate(a: Node | tuple[Node, Any], b: Target, *, at_least: str | float, **options: Any) -> RateReport:
     """Check the highest rate at which no more than a given part of the packets is lost.
 
     Args:

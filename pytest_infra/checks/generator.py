@@ -148,7 +148,9 @@ def run_udp(ends: Ends, *, streams: int, duration_s: float, size: int, per_s: fl
             receiver.process.send_signal(signal.SIGTERM)
             await_end(receiver.process.pid, quiet_s + _SPARE_S)
         got = [receiver.result() for receiver in receivers]
-    return merged([_udp_flow(mine, theirs, duration_s, per_s / streams) for mine, theirs in zip(sent, got, strict=True)])
+    return merged(
+        [_udp_flow(mine, theirs, duration_s, per_s / streams) for mine, theirs in zip(sent, got, strict=True)]
+    )
 
 
 def _udp_flow(sent: dict[str, Any], got: dict[str, Any], duration_s: float, per_s: float) -> Flow:

@@ -15,7 +15,7 @@ import sys
 import time
 from contextlib import suppress
 
-__all__ = ["main"]
+__all__ = ["main", "tcp_receive", "tcp_send", "udp_receive", "udp_send"]
 
 _CHUNK = 1 << 18
 _TCP_INFO_BYTES = 232
@@ -48,8 +48,14 @@ def _tcp_info(sock: socket.socket) -> dict[str, int]:
     (retransmits,) = struct.unpack_from("=I", info, 100)
     segments, _ = struct.unpack_from("=II", info, 136)
     busy_us, receiver_us, buffer_us = struct.unpack_from("=QQQ", info, 168)
-    pace = {"network_us": busy_us - receiver_us - buffer_us}
-    return {**pace, "mss": mss, "retransmits": retransmits, "segments": segments, "rtt_us": rtt_us, "timestamps": options & 1}
+    facts = {"network_us": busy_us - receiver_us - buffer_us, "timestamps": options & 1}
+    return {
+        **facts,
+        "mss": mss,
+        "retransmits": retransmits,
+        "segments": segments,
+        "rtt_us": rtt_us,
+    }
 
 
 def tcp_send(sock: socket.socket, duration_s: float) -> dict[str, object]:
@@ -112,7 +118,7 @@ def udp_send(sock: socket.socket, duration_s: float, size: int, per_s: float) ->
 def udp_receive(sock: socket.socket, quiet_s: float) -> dict[str, object]:
     """Receive datagrams until told to end (SIGTERM), and then until none has come for `quiet_s`."""
     ending: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, frame: ending.append(number))
+    signal.signal(signal.SIGTERM, lambda number, _frame: ending.append(number))
     whole, part = divmod(quiet_s, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(whole), int(part * 1e6)))
     room = bytearray(1 << 16)

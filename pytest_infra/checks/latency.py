@@ -1,7 +1,8 @@
 """`assert_latency`, `assert_jitter`: how long packets take, and by how much that changes.
 
-A test's own machine takes time as well: it may not let a program run for milliseconds. So where a bound is exceeded, the same series
-is sent over the loopback of the sending node. What that takes is the machine's share: only what remains beyond it is a failure.
+A test's own machine takes time as well: it may not let a program run for milliseconds. So where a bound is exceeded,
+the same series is sent over the loopback of the sending node. What that takes is the machine's share: only what remains
+beyond it is a failure.
 """
 
 from __future__ import annotations
@@ -96,12 +97,16 @@ class LatencyReport(Measured):
         names = ", ".join(self.exceeded)
         if self.verdict == "inconclusive":
             rows += [("cause", f"the machine alone: {self._machine()}"), ("next", "measure on a quieter machine")]
-            return explain(f"{pair}: it cannot be told whether {names} is in bounds", rows)
-        low = any(name in dict(self.least_s) and self.figure_s(name) < dict(self.least_s)[name] for name in self.exceeded)
+            return explain(f"{pair}: it cannot be told whether {names} would be in bounds on a quieter machine", rows)
+        low = any(
+            name in dict(self.least_s) and self.figure_s(name) < dict(self.least_s)[name] for name in self.exceeded
+        )
         rows.append(("cause", "\n".join(self.on_the_way)))
         if self.machine_s:
             rows.append(("ruled out", f"the machine alone: {self._machine()}"))
-        step = "change what the link does: link.impair(…)" if self.on_the_way else "look where packets wait: tc -s qdisc"
+        step = (
+            "change what the link does: link.impair(…)" if self.on_the_way else "look where packets wait: tc -s qdisc"
+        )
         return explain(f"{pair}: {names} of the {kind} is too {'low' if low else 'high'}", [*rows, ("next", step)])
 
     def _measured(self) -> str:

@@ -21,6 +21,7 @@ from .verdict import Measured, Verdict
 __all__ = ["LossReport", "assert_loss", "measure_loss"]
 
 _ALPHA = 0.001
+_LOOK = "look where packets are dropped: nstat, ip -s link"
 _LEAST_SIZE = 20
 
 
@@ -54,7 +55,7 @@ class LossReport(Measured):
 
     @property
     def p(self) -> float:
-        """How likely a count at least as unlikely is, if `expected` is the chance: the exact two-sided binomial test."""
+        """How likely so unlikely a count is, if `expected` is the chance: the exact two-sided binomial test."""
         return 1.0 if self.expected is None else binomial_p(self.lost, self.sent, self.expected)
 
     @property
@@ -80,7 +81,7 @@ class LossReport(Measured):
             rows.append(("next", f"send more than {self.sent} datagrams: count="))
             return explain(f"{pair}: it cannot be told whether at most {self.at_most:.2%} are lost", rows)
         rows.append(("cause", "\n".join(self.on_the_way)))
-        step = "change what the link does: link.impair(…)" if self.on_the_way else "look where packets are dropped: nstat"
+        step = "change what the link does: link.impair(…)" if self.on_the_way else _LOOK
         return explain(f"{pair}: loses {self.loss:.2%} of the packets", [*rows, ("next", step)])
 
     def _wanted(self) -> str:
@@ -159,10 +160,8 @@ def assert_loss(
     __tracebackhide__ = True
     if (at_most is None) == (expected is None):
         raise BadInput("one of at_most and expected is wanted; measure_loss measures without judging")
-    bounds = {
-        "at_most": None if at_most is None else fraction(at_most),
-        "expected": None if expected is None else fraction(expected),
-    }
-    report = replace(measure_loss(a, b, **options), **bounds)
+    most = None if at_most is None else fraction(at_most)
+    wanted = None if expected is None else fraction(expected)
+    report = replace(measure_loss(a, b, **options), at_most=most, expected=wanted)
     report.demand()
     return report

@@ -1,7 +1,8 @@
 """The search for the highest load at a given loss: pure functions of trials (RFC 2544, RFC 9971 "MLRsearch", one goal).
 
-One trial proves little on a machine that does other things too. A load is a *lower bound* when no outcome of the trials still
-missing could make more than half of the trial time high-loss, an *upper bound* when none could make it less, and else undecided.
+One trial proves little on a machine that does other things too. A load is a *lower bound* when no outcome of the trials
+still missing could make more than half of the trial time high-loss, an *upper bound* when none could make it less, and
+else undecided.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from .target import Ends
 
 __all__ = ["make_probe", "retrace"]
 
-_AT_MOST_S = 0.5
+_AT_MOST_S = 1.0
 
 
 def make_probe(
@@ -42,7 +42,7 @@ def make_probe(
 
 
 def retrace(ends: Ends, request: Request, answer: Answer) -> Outcome:
-    """Send one more probe and follow it, for half a second at most; it never raises.
+    """Send one more probe and follow it, for a second at most; it never raises.
 
     Where the first probe met with silence, it is followed from node to node. Firewall rules and the kernel's reasons
     for dropping packets are watched in any case. A server's own UDP port gets no second datagram: the server might
@@ -81,8 +81,9 @@ def _send(probe: EchoProbe | TcpProbe | UdpProbe, follow: Follow | None, rules: 
         reasons = dropped.stop()
     deadline = time.monotonic() + _AT_MOST_S
     outcome = _refused(probe, deadline) if follow is None else follow.run(deadline)
+    drops = tuple(rules.drops())
     blind = [*rules.blind, f"the kernel's reason for the drop: {dropped.blind}" if dropped.blind else ""]
-    return replace(outcome, rules=tuple(rules.drops()), reasons=tuple(reasons), blind=tuple(filter(None, blind)))
+    return replace(outcome, rules=drops, reasons=tuple(reasons), blind=tuple(filter(None, blind)))
 
 
 def _nodes_between(ends: Ends) -> list[Node]:

@@ -1,7 +1,7 @@
 """`send_stream`: a series of numbered datagrams from one node to another, and when each of them arrived.
 
-The kernel stamps each arrival (SO_TIMESTAMPNS, socket(7)), so that a busy test does not make the network look slow. All nodes share
-one clock, so each delay is that of one way.
+The kernel stamps each arrival (SO_TIMESTAMPNS, socket(7)), so that a busy test does not make the network look slow. All
+nodes share one clock, so each delay is that of one way.
 """
 
 from __future__ import annotations
@@ -105,9 +105,7 @@ def send_stream(ends: Ends, *, count: int, interval_s: float, size: int, within_
 def send_back_home(node: Node, *, count: int, interval_s: float, size: int, family: int) -> Stream:
     """The same from a node to itself over its loopback: what the machine alone does to such a series."""
     address = ip_address("127.0.0.1" if family == 4 else "::1")
-    return send_stream(
-        Ends(node, None, node, address), count=count, interval_s=interval_s, size=size, within_s=1.0
-    )
+    return send_stream(Ends(node, None, node, address), count=count, interval_s=interval_s, size=size, within_s=1.0)
 
 
 def _receiver(address: str) -> socket.socket:

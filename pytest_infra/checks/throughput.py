@@ -1,4 +1,4 @@
-"""`measure_throughput`, `assert_throughput`: how much gets from one node to another, at every layer, and what it costs."""
+"""`measure_throughput`, `assert_throughput`: how much gets from one node to another, and what it costs."""
 
 from __future__ import annotations
 
@@ -96,10 +96,11 @@ class ThroughputReport(Measured):
             return self.comparison.explain()
         pair = f"{self.source} to {self.destination}"
         verdict = {
-            "pass": f"{pair}: {format_rate(self.rate_bps)} of {self.layer}",
-            "fail": f"{pair}: {format_rate(self.rate_bps)} of {self.layer} is too {self._direction}",
-            "inconclusive": f"{pair}: {format_rate(self.rate_bps)} of {self.layer}, which the ends may be the reason of",
+            "pass": "",
+            "fail": f" is too {self._direction}",
+            "inconclusive": f" is too {self._direction}, but the network may not be why",
         }[self.verdict]
+        verdict = f"{pair}: {format_rate(self.rate_bps)} of {self.layer}{verdict}"
         rows = [("measured", self._measured()), ("wanted", self._wanted())]
         if self.verdict != "pass":
             rows += [("cause", "\n".join(self._causes())), ("next", self._next())]
@@ -291,7 +292,7 @@ def assert_throughput(
     *,
     at_least: str | float | None = None,
     at_most: str | float | None = None,
-    relative_to: tuple[Any, Any] | Callable[[], ThroughputReport] | None = None,
+    relative_to: tuple[Any, Any] | Callable[[], Any] | None = None,
     layer: Layer = "payload",
     **load: Any,
 ) -> ThroughputReport:
@@ -323,12 +324,11 @@ def assert_throughput(
     if relative_to is not None:
         report = _relative(a, b, relative_to, layer, at_least, at_most, load)
     else:
-        bounds = {
-            "at_least_bps": None if at_least is None else rate_bps(at_least),
-            "at_most_bps": None if at_most is None else rate_bps(at_most),
-        }
+        low = None if at_least is None else rate_bps(at_least)
+        high = None if at_most is None else rate_bps(at_most)
         for _ in range(_TRIES):
-            report = replace(measure_throughput(a, b, **load), layer=layer, **bounds)
+            measured = measure_throughput(a, b, **load)
+            report = replace(measured, layer=layer, at_least_bps=low, at_most_bps=high)
             if report.verdict != "inconclusive":
                 break
             if load.get("generator", "auto") == "auto":
@@ -351,9 +351,8 @@ def _relative(
         return changed[-1]
 
     def base() -> ThroughputReport:
-        if callable(other):
-            return replace(other(), layer=layer)
-        return replace(measure_throughput(*other, **load), layer=layer)
+        report: ThroughputReport = other() if callable(other) else measure_throughput(*other, **load)
+        return replace(report, layer=layer)
 
     comparison = compare(base, measure, metric="rate_bps", at_least=at_least, at_most=at_most)
     return replace(changed[-1], comparison=comparison)

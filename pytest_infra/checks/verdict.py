@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from ..core.errors import Inconclusive
+from ..core.evidence import Artifact
 from ..core.report import Report
 
 __all__ = ["Measured", "Verdict"]
@@ -29,8 +31,11 @@ class Measured(Report):
         """The report in JSON types."""
         return {**super().to_dict(), "verdict": self.verdict}
 
-    def demand(self) -> None:
+    def demand(self, artifacts: Iterable[Artifact] = ()) -> None:
         """Raise unless the verdict is "pass".
+
+        Args:
+            artifacts: evidence that goes with a failure.
 
         Raises:
             CheckFailed: the verdict is "fail".
@@ -39,4 +44,4 @@ class Measured(Report):
         __tracebackhide__ = True
         if self.verdict == "inconclusive":
             raise Inconclusive(self.explain())
-        super().demand()
+        super().demand(artifacts)

@@ -7,6 +7,7 @@ from .requirement import Command
 __all__ = ["PROGRAMS"]
 
 _NAMES = [
+    "busybox",
     "curl",
     "dnsmasq",
     "docker-registry",
@@ -15,17 +16,29 @@ _NAMES = [
     "haproxy",
     "ip",
     "iperf3",
+    "iptables",
     "keepalived",
     "nft",
     "nginx",
     "ping",
+    "podman",
+    "radvd",
     "redis-server",
     "socat",
     "tcpdump",
+    "wg",
     "wget",
+    "wireguard-go",
 ]
-_PACKAGE = {"ip": "iproute2", "nft": "nftables", "ping": "iputils"}
-_DEBIAN = {"dnsmasq": "dnsmasq-base", "gcc": "build-essential", "nginx": "nginx-light", "ping": "iputils-ping"}
+_PACKAGE = {"ip": "iproute2", "nft": "nftables", "ping": "iputils", "wg": "wireguard-tools"}
+_DEBIAN = {
+    "busybox": "busybox-static",
+    "dnsmasq": "dnsmasq-base",
+    "gcc": "build-essential",
+    "nginx": "nginx-light",
+    "ping": "iputils-ping",
+    "podman": "podman netavark aardvark-dns",  # which make its bridge
+}
 _FEDORA = {"ip": "iproute"}
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from .captures import LabCaptures
 from .containers import LabContainers
+from .dpdk import LabDpdk
 from .groups import LabGroups
-from .network import LabNetwork
+from .keeping import LabKeeping
+from .names import LabNames
+from .topology_file import LabTopologyFiles
 
 __all__ = ["Lab"]
 
 
-class Lab(LabNetwork, LabContainers, LabGroups, LabCaptures):
+class Lab(LabTopologyFiles, LabNames, LabContainers, LabGroups, LabCaptures, LabDpdk, LabKeeping):
     """Nodes, switches and the links between them.
 
     What is declared is recorded at once and made at the first observation: a check, a command, a property that

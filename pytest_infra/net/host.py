@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from ..core import process
 from ..core.guard import Guard
+from ..core.keep import Holdings
 from ..core.node import Address, ControlGroup, Interface, IPNetwork, Neighbour, Route
 from ..core.process import Completed, Process
 from ..core.resource import Artifact, Facts, Resource
 from .activation import activating
 from .diagnosis import Journal, diagnose_network
 from .namespace import Entrance, NetNamespace
+from .nft import Rule, load_ruleset, read_rules
 from .port import Port
 from .reading import read_addresses, read_interfaces, read_neighbours, read_routes
 from .sysctl import Sysctl
@@ -78,6 +81,8 @@ class Host(Resource):
         self.planned_routes: dict[IPNetwork, Hop] = {}
         self.control_group: ControlGroup | None = None
         """The control group that commands join which are started from now on; see `cgroup.Group.adopt`."""
+        self.prefix: tuple[str, ...] = ()
+        """The program, with its arguments, that starts each command from now on, such as ``("nice",)``."""
         self.namespace = NetNamespace(name, entrance, self.sysctl_defaults)
         self._lab = lab
 
@@ -86,6 +91,10 @@ class Host(Resource):
 
     def _start(self, undo: ExitStack) -> None:
         undo.enter_context(self.namespace)
+
+    def hand_over(self, holdings: Holdings) -> None:
+        """Its namespace; what runs in it is the guard's."""
+        self._hand_over_parts(holdings)
 
     def observe(self) -> None:
         """Settle what the lab has declared."""
@@ -116,9 +125,9 @@ class Host(Resource):
             CommandFailed: another exit status than 0 (with `check`), no such program, or out of time.
         """
         process.check_argv(argv)
-        return process.run(
-            argv, check=check, timeout_s=timeout_s, where=self.name, popen=self._popen(), input=input, env=env, cwd=cwd
-        )
+        start = partial(self._lab.journal.process, kind=Process)
+        options: dict[str, Any] = {"where": self.name, "popen": self._popen(), "input": input, "env": env, "cwd": cwd}
+        return process.run(argv, check=check, timeout_s=timeout_s, kind=start, **options)
 
     def spawn(
         self,
@@ -135,7 +144,11 @@ class Host(Resource):
             CommandFailed: no such program.
         """
         process.check_argv(argv)
-        return self._lab.adopt(Process(argv, where=self.name, popen=self._popen(), input=input, env=env, cwd=cwd))
+        return self._spawn(argv, self._popen(), input=input, env=env, cwd=cwd)
+
+    def _spawn(self, argv: Sequence[str | os.PathLike[str]], popen: process.Popen, **options: Any) -> Process:
+        lab, words = self._lab, process.check_argv(argv)
+        return lab.adopt(lab.journal.process(words, where=self.name, kind=Process, popen=popen, **options))
 
     def activate(
         self, argv: Sequence[str | os.PathLike[str]], sockets: Mapping[str, socket], **options: Any
@@ -154,7 +167,7 @@ class Host(Resource):
         """
         process.check_argv(argv)
         popen = activating(self._popen(), sockets)
-        return self._lab.adopt(Process(argv, where=self.name, popen=popen, **options))
+        return self._spawn(argv, popen, **options)
 
     @property
     def processes(self) -> list[Process]:
@@ -178,8 +191,7 @@ class Host(Resource):
         guard = self._lab.guard()
 
         def popen(argv: Sequence[str], **options: Any) -> Any:
-            self._lab.journal.ran(self.name, argv)
-            return guard.popen(argv, (self.namespace.fd,), **options)
+            return guard.popen([*self.prefix, *argv], (self.namespace.fd,), **options)
 
         return self._confined(popen)
 
@@ -218,6 +230,23 @@ class Host(Resource):
     def sysctl(self) -> Sysctl:
         """The kernel settings of this host's network namespace, by dotted name."""
         return Sysctl(self.call, self.name)
+
+    def nft(self, ruleset: str | os.PathLike[str]) -> None:
+        """Load a rule set of nftables (nft(8)) here, all of it or nothing.
+
+        Args:
+            ruleset: the text, or the path of a file that has it.
+
+        Raises:
+            BadInput: nft does not understand it; the text names the line.
+            Unavailable: nft is not installed.
+        """
+        load_ruleset(self.run, ruleset)
+
+    @property
+    def nft_rules(self) -> list[Rule]:
+        """The rules of nftables that are loaded here, with their counters."""
+        return read_rules(self.run)
 
     def diagnose(self) -> Iterator[Artifact]:
         """Interfaces, addresses, routes, neighbours, counters, changed settings, firewall rules, sockets."""

@@ -1,14 +1,12 @@
-"""Making the impairments of links: by netem where the kernel has it, else by token bucket, nftables or a relay."""
+"""Making the impairments of links: by netem where the kernel has it, else by token bucket, filter or relay."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
 
 from ..core.errors import BadInput, Unavailable
 from ..core.guard import Guard
-from ..core.process import run
 from ..core.requirement import Absent
 from . import messages
 from .impairment import Impairment
@@ -16,21 +14,24 @@ from .link import Link
 from .ovs_requirements import TUN
 from .port import Port
 from .relay import Relay
-from .tc import NETEM, NFT, TC, loss_script, netem_lines, run_tc, tbf_line
+from .tc import LOSS_PREFERENCE, NETEM, TC, loss_line, netem_lines, run_tc, tbf_line
 
 __all__ = ["WAYS", "Impairer", "choose_way"]
 
-WAYS = ("netem", "tbf", "nft", "relay")
-"""What can impair a link: ``tbf`` does only a rate, ``nft`` a rate (by a token bucket) and loss."""
+WAYS = ("netem", "tbf", "bpf", "relay")
+"""What can impair a link: ``tbf``, a token bucket, does only a rate; ``bpf``, a filter beside it, also loss."""
 
 
-def choose_way(impairment: Impairment, netem: bool, nft: bool) -> str:
+_SINK_MAC = "02:00:00:00:00:01"
+
+
+def choose_way(impairment: Impairment, netem: bool) -> str:
     """How a direction is impaired: the simplest way that does it all."""
     if not impairment.timed and not impairment.loss:
         return "tbf" if impairment else ""
     if netem:
         return "netem"
-    return "nft" if nft and not impairment.timed else "relay"
+    return "relay" if impairment.timed else "bpf"
 
 
 def _demand(way: str) -> None:
@@ -38,8 +39,6 @@ def _demand(way: str) -> None:
     TC.demand()
     if way == "netem":
         NETEM.demand()
-    elif way == "nft":
-        NFT.demand()
     elif way == "relay" and isinstance(netem := NETEM.probe(), Absent) and isinstance(tun := TUN.probe(), Absent):
         raise Unavailable("netem", f"{netem.why}; and no relay can do it instead: {tun.why}", netem.remedy)
 
@@ -58,6 +57,7 @@ class Impairer:
         self._stack = stack
         self._links = links
         self._relays: dict[Port, Relay] = {}
+        self._sinks: dict[Port, int] = {}
 
     def apply(self, link: Link) -> None:
         """Make a link, which is up, what its `impairments` say.
@@ -87,8 +87,8 @@ class Impairer:
             self._tc(port, netem_lines(port.name, wanted, port.mtu))
         else:
             self._set_rate(port, wanted)
-        if way == "nft":
-            self._nft(port, wanted.loss)
+        if way == "bpf":
+            self._set_loss(port, wanted.loss)
 
     def _set_rate(self, port: Port, wanted: Impairment) -> None:
         if wanted.rate_bps is None:
@@ -101,19 +101,26 @@ class Impairer:
             self._relays.pop(port).stop()
             return
         self._set_rate(port, Impairment())
-        if way == "nft":
-            self._nft(port, 0.0)
+        if way == "bpf":
+            self._set_loss(port, 0.0)
 
     def _tc(self, port: Port, lines: Sequence[str], *, check: bool = True) -> None:
         run_tc(self._guard, port.node.namespace, lines, check=check)
 
-    def _nft(self, port: Port, loss: float) -> None:
-        namespace = port.node.namespace
-
-        def popen(argv: Sequence[str], **options: Any) -> Any:
-            return self._guard().popen(argv, (namespace.fd,), **options)
-
-        run([NFT.path(), "-f", "-"], where=namespace.name, popen=popen, input=loss_script(port.name, loss))
+    def _set_loss(self, port: Port, loss: float) -> None:
+        """Frames that are lost go to a bridge without ports, which takes them and tells nobody."""
+        namespace, sink = port.node.namespace, f"lost{port.index}"
+        self._tc(port, [f"filter del dev {port.name} egress prio {LOSS_PREFERENCE}"], check=False)
+        with namespace.netlink() as netlink:
+            if port not in self._sinks:
+                self._sinks[port] = namespace.next_index()
+                request = messages.add_bridge(sink, index=self._sinks[port], mac=_SINK_MAC)
+                netlink.request([(request, f"make the sink of {port}")])
+            if not loss:
+                netlink.request([(messages.delete_link(self._sinks.pop(port)), f"delete the sink of {port}")])
+                return
+        self._tc(port, [f"qdisc add dev {port.name} clsact"], check=False)  # one that is there already will do
+        self._tc(port, [loss_line(port.name, sink, loss)])
 
     def _one_by_one(self) -> None:
         """Have no node send several frames as one, of which chance would take all or none (GSO)."""
@@ -127,7 +134,7 @@ def _way(asked: str, wanted: Impairment) -> str:
     if not wanted:
         return ""
     if not asked:
-        return choose_way(wanted, bool(NETEM.probe()), bool(NFT.probe()))
-    if asked in ("tbf", "nft") and (wanted.timed or (asked == "tbf" and wanted.loss)):
+        return choose_way(wanted, bool(NETEM.probe()))
+    if asked in ("tbf", "bpf") and (wanted.timed or (asked == "tbf" and wanted.loss)):
         raise BadInput(f"the way {asked!r} cannot do {wanted}; 'netem' and 'relay' can")
     return asked

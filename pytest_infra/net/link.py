@@ -97,7 +97,7 @@ class Link:
             duplicate: the part that arrives twice.
             corrupt: the part in which one bit is wrong.
             toward: one end's node: only what goes to it is impaired.
-            way: ``"netem"``, ``"tbf"``, ``"nft"`` or ``"relay"``, for a test that compares them; chosen by default.
+            way: ``"netem"``, ``"tbf"``, ``"bpf"`` or ``"relay"``, for a test that compares them; chosen by default.
 
         Raises:
             BadInput: a value that cannot be used, or a node that is no end of the link.
@@ -118,7 +118,7 @@ class Link:
 
     def ask(self, values: Mapping[str, Any], toward: object = None, way: str | None = None) -> None:
         """Record an impairment; nothing is recorded when a value cannot be used."""
-        if way is not None and way not in (allowed := ("netem", "tbf", "nft", "relay")):
+        if way is not None and way not in (allowed := ("netem", "tbf", "bpf", "relay")):
             raise BadInput(f"way {way!r} is not known; allowed are {', '.join(map(repr, allowed))}")
         ends = [port for port in self.ports if toward is None or port.peer.node is toward]
         if not ends:

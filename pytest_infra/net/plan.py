@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_interface, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 from itertools import islice
 from math import inf
 from typing import Any
@@ -16,10 +16,12 @@ from ..core.node import IPAddress, IPInterface, IPNetwork
 from .link import Link
 from .port import SMALLEST_MTU_IPV6, Port
 from .switch import Switch
+from .vlan import UNTAGGED
 
 __all__ = ["AddressPlan", "Hop", "Segment", "check_overlaps", "plan_routes", "segments_of"]
 
 _EASY_SUBNETS = 256  # half of the pool where they are /24
+_MOST_SINGLE_ROUTES = 32  # of a router, before those that go the same way are merged
 
 
 @dataclass(eq=False)
@@ -47,32 +49,48 @@ class _Groups:
     """Union-find: which things belong together."""
 
     def __init__(self) -> None:
-        self._parent: dict[int, int] = {}
+        self._parent: dict[Hashable, Hashable] = {}
 
-    def find(self, key: int) -> int:
+    def find(self, key: Hashable) -> Hashable:
         parent = self._parent.setdefault(key, key)
         while parent != self._parent[parent]:
             self._parent[parent] = parent = self._parent[self._parent[parent]]
         self._parent[key] = parent
         return parent
 
-    def join(self, a: int, b: int) -> None:
+    def join(self, a: Hashable, b: Hashable) -> None:
         self._parent[self.find(a)] = self.find(b)
 
 
 def segments_of(links: Iterable[Link]) -> list[Segment]:
-    """The segments that the links make, in the order of their first link."""
+    """The segments that the links make, in the order of their first link; each VLAN is one of its own.
+
+    Hosts send frames without a tag. What a trunk carries is joined VLAN by VLAN.
+    """
     groups = _Groups()
     links = list(links)
+    named = [port.vlans.named() for link in links for port in link.ports if port.vlans is not None]
+    tags = sorted({UNTAGGED}.union(*named))
     for link in links:
         for port in link.ports:
             if isinstance(port.node, Switch):
-                groups.join(id(link), id(port.node))
-    found: dict[int, Segment] = {}
+                _join(groups, link, port, tags)
+                for other in port.node.joined:
+                    for tag in tags:
+                        groups.join((id(port.node), tag), (id(other), tag))
+    found: dict[Hashable, Segment] = {}
     for link in links:
-        segment = found.setdefault(groups.find(id(link)), Segment())
+        segment = found.setdefault(groups.find((id(link), UNTAGGED)), Segment())
         segment.ports += [port for port in link.ports if not isinstance(port.node, Switch)]
     return list(found.values())
+
+
+def _join(groups: _Groups, link: Link, port: Port, tags: Iterable[int]) -> None:
+    """Join what is on the wire with the VLANs inside the switch."""
+    for tag in tags:
+        inside = tag if port.vlans is None else port.vlans.inside(tag)
+        if inside is not None:
+            groups.join((id(link), tag), (id(port.node), inside))
 
 
 class AddressPlan:
@@ -188,16 +206,46 @@ def check_overlaps(segments: Sequence[Segment]) -> None:
 def plan_routes(segments: Sequence[Segment]) -> dict[Any, dict[IPNetwork, Hop]]:
     """The routes of every host and router to the subnets it has no port on, by way of the fewest routers.
 
-    A host all of whose routes go by one gateway gets a default route instead.
+    A host all of whose routes go by one gateway gets a default route instead. Where a router has many routes, those
+    whose subnets are all of a larger one, and go by the same gateway, are one.
     """
     ways, next_to = _ways(segments), _next_to(segments)
     if not ways:
         return {}
+    networks = list(next_to)
+    keys = [(net.version, net.prefixlen, int(net.network_address)) for net in networks]
     tables, reach = _spread(ways, next_to)
+    found: dict[Any, dict[IPNetwork, Hop]] = {}
+    for node, table in tables.items():
+        many = len(table) > _MOST_SINGLE_ROUTES
+        found[node] = _merged(table, keys) if many else {networks[number]: hop for number, hop in table.items()}
     for node, mine in ways.items():
         if not node.forwards:
-            tables[node] = _host_table(node, mine, next_to, reach)
-    return {node: table for node, table in tables.items() if node.auto_routes and table}
+            found[node] = _host_table(node, mine, networks, next_to, reach)
+    return {node: table for node, table in found.items() if node.auto_routes and table}
+
+
+def _merged(table: dict[int, Hop], keys: Sequence[tuple[int, int, int]]) -> dict[IPNetwork, Hop]:
+    """The same routes, where both halves of a subnet that go by one hop are one route, again and again."""
+    found = {keys[number]: hop for number, hop in table.items()}
+    for key in sorted(found, key=lambda key: -key[1]):
+        while key in found:
+            version, length, first = key
+            size = 1 << ((32 if version == 4 else 128) - length)
+            other = (version, length, first ^ size)
+            if not length or found.get(other) is not found[key]:
+                break
+            whole = (version, length - 1, first & ~size)
+            if whole in found:
+                break
+            found[whole] = found.pop(key)
+            del found[other]
+            key = whole  # noqa: PLW2901 - the whole may be half of a larger one
+    return {_network(*key): hop for key, hop in found.items()}
+
+
+def _network(version: int, length: int, first: int) -> IPNetwork:
+    return IPv4Network((first, length)) if version == 4 else IPv6Network((first, length))
 
 
 def _ways(segments: Iterable[Segment]) -> dict[Any, list[tuple[Any, Hop]]]:
@@ -228,43 +276,65 @@ def _next_to(segments: Iterable[Segment]) -> dict[IPNetwork, dict[Any, None]]:
 
 def _spread(
     ways: dict[Any, list[tuple[Any, Hop]]], next_to: dict[IPNetwork, dict[Any, None]]
-) -> tuple[dict[Any, dict[IPNetwork, Hop]], dict[Any, dict[IPNetwork, int]]]:
-    """The routers' routes, breadth first from each subnet, and how many routers away from it each of them is."""
-    behind: dict[tuple[Any, int], list[tuple[Any, Hop]]] = {}
+) -> tuple[dict[Any, dict[int, Hop]], dict[Any, dict[int, int]]]:
+    """The routers' routes, breadth first from each subnet, and how many routers away from it each of them is.
+
+    Subnets are told by their place in `next_to`: a large lab has tens of thousands of routes.
+    """
+    routers = {node: number for number, node in enumerate(dict.fromkeys(_routers(ways, next_to)))}
+    behind: dict[int, list[list[tuple[int, Hop]]]] = {version: [[] for _ in routers] for version in (4, 6)}
     for node, mine in ways.items():
         for router, hop in mine if node.forwards else ():
-            behind.setdefault((router, hop.gateway.version), []).append((node, hop))
-    tables: dict[Any, dict[IPNetwork, Hop]] = {}
-    reach: dict[Any, dict[IPNetwork, int]] = {}
-    for network, nodes in next_to.items():
-        queue = deque(node for node in nodes if node.forwards)
-        for node in queue:
-            reach.setdefault(node, {})[network] = 0
+            behind[hop.gateway.version][routers[router]].append((routers[node], hop))
+    tables: list[dict[int, Hop]] = [{} for _ in routers]
+    reach: list[dict[int, int]] = [{} for _ in routers]
+    for number, (network, nodes) in enumerate(next_to.items()):
+        edges = behind[network.version]
+        queue = deque(routers[node] for node in nodes if node.forwards)
+        away = dict.fromkeys(queue, 0)
         while queue:
             router = queue.popleft()
-            for node, hop in behind.get((router, network.version), ()):
-                if network not in reach.setdefault(node, {}):
-                    reach[node][network] = reach[router][network] + 1
-                    tables.setdefault(node, {})[network] = hop
+            further = away[router] + 1
+            for node, hop in edges[router]:
+                if node not in away:
+                    away[node] = further
+                    tables[node][number] = hop
                     queue.append(node)
-    return tables, reach
+        for node, distance in away.items():
+            reach[node][number] = distance
+    names = list(routers)
+    return {names[i]: table for i, table in enumerate(tables) if table}, dict(zip(names, reach, strict=True))
+
+
+def _routers(ways: dict[Any, list[tuple[Any, Hop]]], next_to: dict[IPNetwork, dict[Any, None]]) -> Iterator[Any]:
+    for mine in ways.values():
+        yield from (router for router, _ in mine)
+    for node in (*ways, *(node for nodes in next_to.values() for node in nodes)):
+        if node.forwards:
+            yield node
 
 
 def _host_table(
     host: Any,
     ways: Iterable[tuple[Any, Hop]],
+    networks: Sequence[IPNetwork],
     next_to: dict[IPNetwork, dict[Any, None]],
-    reach: dict[Any, dict[IPNetwork, int]],
+    reach: dict[Any, dict[int, int]],
 ) -> dict[IPNetwork, Hop]:
     table: dict[IPNetwork, Hop] = {}
     for version, everything in ((4, "0.0.0.0/0"), (6, "::/0")):
         mine = [(hop, reach[router]) for router, hop in ways if hop.gateway.version == version]
-        beyond: Iterable[IPNetwork] = (
-            net for _, far in mine for net in far if net.version == version and host not in next_to[net]
+        beyond: Iterable[int] = (
+            number
+            for _, far in mine
+            for number in far
+            if networks[number].version == version and host not in next_to[networks[number]]
         )
         if len(mine) == 1:
             beyond = islice(beyond, 1)  # a default route it will be, however much lies there
-        found = {net: min(mine, key=lambda way: way[1].get(net, inf))[0] for net in beyond}
+        found = {
+            networks[number]: min(mine, key=lambda way: way[1].get(number, inf))[0] for number in dict.fromkeys(beyond)
+        }
         one_way = len(set(found.values())) == 1
         table |= {ip_network(everything): next(iter(found.values()))} if one_way else found
     return table

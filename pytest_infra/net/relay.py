@@ -1,8 +1,9 @@
 """`Relay`: a process that carries the frames of a link and delays, loses, doubles or corrupts them (without netem).
 
-Each port sends as ever. A filter at its egress (tc-bpf(8), clsact) redirects every frame into a TAP device beside it, which cuts it
-into what would be on a wire, with checksums. The process reads it there and, when its time has come, sends it from the same port; a mark
-(socket(7), SO_MARK) tells those frames from the others. So neither end is changed: names, addresses, captures stay as they are.
+The port sends as ever. A filter at its egress (tc-bpf(8), clsact) redirects every frame into a TAP device beside it,
+which cuts it into what would be on a wire, with checksums. The process reads it there and, when its time has come,
+sends it from the same port; a mark (socket(7), SO_MARK) tells those frames from the others. So neither end is changed:
+names, addresses, captures stay as they are.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from ..core.errors import StartFailed
@@ -63,7 +64,7 @@ class Relay(Resource):
     def __init__(self, port: Port, guard: Callable[[], Guard]) -> None:
         self._port = port
         self._guard = guard
-        self._process: Process | None = None
+        self._child: Process | None = None
 
     @property
     def tap(self) -> str:
@@ -72,8 +73,8 @@ class Relay(Resource):
 
     def _start(self, undo: ExitStack) -> None:
         namespace = self._port.node.namespace
-        self._control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        undo.callback(self._control.close)
+        self._control, other = pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        undo.callback(_close_both, *pair)
         with ExitStack() as only_now:
             only_now.callback(other.close)
             self._control.settimeout(_ANSWER_S)
@@ -100,8 +101,8 @@ class Relay(Resource):
             return self._guard().popen(argv, pass_fds=numbers, **options)
 
         argv = [sys.executable, "-I", "-S", relay_main.__file__, *map(str, numbers)]
-        self._process = Process(argv, where=f"the relay of {self._port}", popen=popen)
-        undo.callback(self._process.close)
+        self._child = Process(argv, where=f"the relay of {self._port}", popen=popen)
+        undo.callback(self._child.close)
 
     def _let_go(self, namespace: NetNamespace) -> None:
         if namespace.fd >= 0:
@@ -122,7 +123,7 @@ class Relay(Resource):
         self._order(impairment.describe())
 
     def counts(self) -> dict[str, int]:
-        """What it has done: frames, lost, doubled, corrupted, dropped, and by how many nanoseconds the latest was late."""
+        """What it has done: frames, lost, doubled, corrupted, dropped, and how late the latest was (ns)."""
         return self._order(None)
 
     def _order(self, wanted: Facts | None) -> dict[str, int]:
@@ -139,8 +140,13 @@ class Relay(Resource):
         return counts
 
     def _gone(self, why: str) -> StartFailed:
-        said = self._process.stderr.strip().splitlines()[-1:] if self._process is not None else []
+        said = self._child.stderr.strip().splitlines()[-1:] if self._child is not None else []
         return StartFailed("; ".join([f"the relay of {self._port} does not answer: {why}", *said]))
+
+
+def _close_both(one: socket.socket, other: socket.socket) -> None:
+    one.close()
+    other.close()
 
 
 def _open_tap(name: str) -> int:
@@ -148,10 +154,8 @@ def _open_tap(name: str) -> int:
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
-        try:
+        with suppress(FileNotFoundError):  # a kernel without IPv6
             write_sysctl(f"net/ipv6/conf/{name}/disable_ipv6", "1")
-        except FileNotFoundError:  # a kernel without IPv6
-            pass
     except BaseException:
         os.close(fd)
         raise

@@ -39,7 +39,7 @@ class Direction:
         self._waiting: list[tuple[int, int, bytes]] = []
         self._number = 0
         self._held = 0
-        self._random = random.Random()
+        self._random = random.Random()  # noqa: S311
 
     @property
     def due_ns(self) -> int | None:
@@ -147,10 +147,10 @@ def main(arguments: list[str]) -> None:
         direction.send()
         due_ns = direction.due_ns
         wait_s = None if due_ns is None else max(0.0, (due_ns - time.monotonic_ns()) / _NS)
-        ready, _, _ = select.select([control, tap], [], [], wait_s)
+        ready, _, _ = select.select([control.fileno(), tap], [], [], wait_s)
         if tap in ready:
             direction.read()
-        if control in ready and not _obey(control, direction):
+        if control.fileno() in ready and not _obey(control, direction):
             return
 
 

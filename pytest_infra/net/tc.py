@@ -1,4 +1,4 @@
-"""Traffic control (tc(8)): what the kernel has of it, and the lines that shape a port; and loss by nftables (nft(8))."""
+"""Traffic control (tc(8)): what the kernel has of it, and the lines that shape a port."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from ..core import linux
 from ..core.errors import CommandFailed
 from ..core.guard import Guard
 from ..core.process import run
-from ..core.programs import PROGRAMS
-from ..core.requirement import Command, KernelFeature
+from ..core.requirement import Absent, Command, KernelFeature
 from ..core.worker import Worker
 from .impairment import Impairment
 from .namespace import NetNamespace
 
-__all__ = ["NETEM", "NFT", "TC", "loss_script", "netem_lines", "run_tc", "tbf_line"]
+__all__ = ["LOSS_PREFERENCE", "NETEM", "TC", "loss_line", "netem_lines", "run_tc", "tbf_line"]
 
 TC = Command(
     "tc",
     purpose="the rate, delay and loss of links",
     packages={"apt": "iproute2", "dnf": "iproute-tc", "pacman": "iproute2", "apk": "iproute2-tc"},
 )
-NFT = PROGRAMS["nft"]
-"""For loss alone, where the kernel has no netem."""
+LOSS_PREFERENCE = 8
+"""Of the filter that `loss_line` makes."""
 
 _HEADER_BYTES = 18  # Ethernet, with a VLAN tag
 _BURST_S = 0.002  # what may leave at once; less is more than a busy machine's timers can do
@@ -32,6 +31,8 @@ _QUEUE_S = 0.1
 _LEAST_FRAMES, _BURST_FRAMES = 20, 2
 _NETEM_FRAMES = 100_000
 _MILLION = 10**6
+_SKF_AD_RANDOM = 0xFFFFF000 + 56  # linux/filter.h
+_MATCH = 0xFFFFFFFF
 
 
 @lru_cache(maxsize=1)
@@ -44,7 +45,7 @@ def _netem() -> str:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
         return "" if done.returncode == 0 else f"the kernel lacks CONFIG_NET_SCH_NETEM: {done.stderr.strip()}"
 
-    if not (found := TC.probe()):
+    if isinstance(found := TC.probe(), Absent):
         return found.why
     worker = Worker("infra-netem-probe")
     try:
@@ -95,7 +96,7 @@ def tbf_line(device: str, parent: str, impairment: Impairment, mtu: int) -> str:
 
 
 def netem_lines(device: str, impairment: Impairment, mtu: int) -> list[str]:
-    """netem (tc-netem(8)) at the root, and below it what gives the rate."""
+    """Netem (tc-netem(8)) at the root, and below it what gives the rate."""
     words = [f"limit {_NETEM_FRAMES}"]
     if impairment.delay_s:
         jitter = f" {impairment.jitter_s * _MILLION:.3f}us" if impairment.jitter_s else ""
@@ -109,14 +110,15 @@ def netem_lines(device: str, impairment: Impairment, mtu: int) -> list[str]:
     return lines
 
 
-def loss_script(device: str, loss: float) -> str:
-    """The rules for ``nft -f`` that drop this part of what a device sends (the egress hook, kernel 5.16)."""
-    table = f"netdev infra_{device.encode().hex()}"
-    clear = f"table {table}\ndelete table {table}\n"
-    if not loss:
-        return clear
+def loss_line(device: str, sink: str, loss: float) -> str:
+    """A filter at the egress (tc-bpf(8)) that draws a number for each frame and redirects this part of them to a sink.
+
+    The sender does not learn of it, as it would if the filter dropped the frame: TCP would not take that for a loss.
+    """
+    limit = min(round(loss * 2**32), 2**32 - 1)
+    always = f"1,6 0 0 {_MATCH}"
+    program = always if loss >= 1 else f"4,32 0 0 {_SKF_AD_RANDOM},53 1 0 {limit},6 0 0 {_MATCH},6 0 0 0"
     return (
-        f"{clear}table {table} {{\n"
-        f'  chain egress {{\n    type filter hook egress device "{device}" priority 0;\n'
-        f"    numgen random mod {_MILLION} < {round(loss * _MILLION)} counter drop\n  }}\n}}\n"
+        f"filter add dev {device} egress prio {LOSS_PREFERENCE} protocol all bpf bytecode '{program}' "
+        f"action mirred egress redirect dev {sink}"
     )

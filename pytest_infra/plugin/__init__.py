@@ -13,10 +13,12 @@ import pytest
 
 from ..core.errors import Unavailable
 from ..fixtures import (
+    BEFORE_END,
     demand_run,
     infra,
     infra_cgroup,
     infra_container,
+    infra_dpdk,
     infra_gpu,
     infra_host,
     infra_image,
@@ -25,8 +27,9 @@ from ..fixtures import (
     netns,
     ovs_bridge,
 )
-from . import evidence, options
+from . import evidence, inconclusive, options
 from .exclusive import give_back, take_exclusive
+from .keep import KEEP, Keep
 from .options import SETTINGS, Settings, read_settings
 from .pause import Pause, check_pause
 from .signals import end_in_order, end_with_controller
@@ -36,6 +39,7 @@ __all__ = [
     "infra",
     "infra_cgroup",
     "infra_container",
+    "infra_dpdk",
     "infra_gpu",
     "infra_host",
     "infra_image",
@@ -53,6 +57,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("infra", "infrastructure (pytest-infra)")
     options.add_options(parser, group)
     evidence.add_options(parser, group)
+    KEEP.add(parser, group)
+    inconclusive.CHOICE.add(parser, group)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -93,16 +99,24 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.infra_enabled = settings.enabled
     config.option.infra_lock_timeout = settings.lock_timeout_s
     config.pluginmanager.register(Skips(), "infra-skips")
+    config.pluginmanager.register(inconclusive.InconclusiveVerdicts(config), "infra-inconclusive")
     if settings.pause:
         check_pause(config, config.stash.get(_TERMINAL, False))
         config.pluginmanager.register(Pause(), "infra-pause")
     if settings.enabled:
+        config.stash[BEFORE_END] = []
         evidence.keep_evidence(config)
+        from . import html, measured
+
+        config.pluginmanager.register(measured.Measured(config), "infra-measured")
+        html.register(config)
+        if (when := KEEP.value(config)) != "never":
+            config.pluginmanager.register(Keep(config, when), "infra-keep")
         config.add_cleanup(end_in_order())
         if "testinfra" in sys.modules:
             from ..testinfra import register
 
-            register()
+            register(config.option)
         if not hasattr(config, "workerinput"):
             _check_required(settings)
         elif sys.platform == "linux":

@@ -35,13 +35,18 @@ from pytest_infra.core.errors import InfraError, WaitTimeout
 from pytest_infra.core.guard import Guard
 from pytest_infra.core.lease import Lease
 from pytest_infra.core.resource import Resource
+from pytest_infra.dpdk.hugepages import HugePages
+from pytest_infra.dpdk.process import DpdkProcess
 from pytest_infra.gpu.cuda import CudaCompute
 from pytest_infra.gpu.device import Gpu, Gpus
 from pytest_infra.gpu.opencl import OpenClCompute, find_opencl
 from pytest_infra.lab import Lab
+from pytest_infra.lab.base import LabBase
+from pytest_infra.lab.dpdk_node import DpdkNode
 from pytest_infra.net.borrowed import BorrowedHost
 from pytest_infra.net.bridge import LinuxBridge
 from pytest_infra.net.capture import Capture as PortCapture
+from pytest_infra.net.frr import FrrRouter
 from pytest_infra.net.host import Host
 from pytest_infra.net.isolated import ISOLATIONS, IsolatedHost
 from pytest_infra.net.namespace import Entrance, NetNamespace
@@ -51,15 +56,18 @@ from pytest_infra.net.ovs_instance import OvsInstance
 from pytest_infra.net.ovs_pool import OvsPool
 from pytest_infra.net.port import Port
 from pytest_infra.net.recorder import Recorder
+from pytest_infra.net.relay import Relay
 from pytest_infra.net.rootfs import RootedHost
 from pytest_infra.net.router import Router
 from pytest_infra.net.switch import Switch
+from pytest_infra.net.virtual_service import VirtualService
 from pytest_infra.packet.capture import Capture
 from pytest_infra.packet.install_acl import RteAcl
 from pytest_infra.packet.install_bpf import BpfIngress, TcBpf, XdpIngress
 from pytest_infra.packet.meter_ovs import OvsMeterDevice, _VirtualOvs
 from pytest_infra.packet.probe import Bench
 from pytest_infra.packet.probed import External, Probed
+from pytest_infra.packet.red import RedQueue
 from pytest_infra.session import Infra
 
 PACKAGE = os.path.dirname(pytest_infra.__file__)
@@ -242,6 +250,12 @@ def two_on(switch: Callable[[Lab], Switch]) -> Callable[[Lab], None]:
     return declare
 
 
+def machines_with_a_tunnel(lab: Lab) -> None:
+    m1, m2 = lab.host("m1"), lab.host("m2")
+    lab.link(m1, m2)
+    lab.tunnel(lab.bridge("br1", host=m1), lab.bridge("br2", host=m2))
+
+
 def busybox(lab: Lab) -> Image:
     return Images(lab.engine).scratch(["busybox"])
 
@@ -259,13 +273,19 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     LinuxBridge: [in_lab(two_on(lambda lab: lab.bridge()))],
     Host: [in_lab(lambda lab: lab.host())],
     Router: [in_lab(lambda lab: lab.router())],
+    VirtualService: [in_lab(lambda lab: lab.service("web", [], port=80, on=[lab.host()]))],
+    FrrRouter: [in_lab(lambda lab: lab.router(daemons=["staticd"], config="ip route 10.0.0.0/8 blackhole\n"))],
     IsolatedHost: [in_lab(lambda lab: lab.host(isolate=[*ISOLATIONS])), in_lab(lambda lab: lab.host(isolate=["uts"]))],
-    Lab: [in_lab(whole_lab), in_lab(used_lab)],
+    Lab: [in_lab(whole_lab), in_lab(used_lab), in_lab(machines_with_a_tunnel)],
+    LabBase: [],  # what all labs are
     OvsInstance: [
         plainly(lambda infra: OvsInstance("test", entrance(infra))),
         plainly(lambda infra: OvsInstance("test", entrance(infra), "dpdk")),
     ],
     OvsBridge: [in_lab(two_on(lambda lab: lab.ovs(private=True)))],
+    DpdkNode: [in_lab(lambda lab: lab.dpdk(ports=2, vdev="null", start=False))],
+    DpdkProcess: [],  # started in the lab above
+    HugePages: [plainly(lambda infra: HugePages("4 MiB", infra.lease))],
     OvsPool: [plainly(lambda infra: OvsPool(entrance(infra)))],
     Infra: [plainly(lambda infra: Infra())],
     BorrowedHost: [in_lab(lambda lab: lab.docker_host())],
@@ -277,12 +297,14 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     Group: [plainly(lambda infra: Group("x", lease=infra.lease, pids_max=10))],
     Capture: [on_a_wire(lambda lab: Capture(lab.nodes["a"].ports[0]))],
     PortCapture: [on_a_wire(lambda lab: PortCapture(lab.nodes["a"].ports[0]))],
+    Relay: [on_a_wire(lambda lab: Relay(lab.nodes["a"].ports[0], lab.guard))],
     Recorder: [plainly(lambda infra: Recorder())],
     Bench: [on_a_wire(lambda lab: Bench(wires(lab), None, quiet_s=0.1))],
     Probed: [on_a_wire(lambda lab: Probed(External("device", wires(lab), quiet_s=0.1)))],
     BpfIngress: [on_a_wire(lambda lab: XdpIngress(lab.nodes["a"]))],
     XdpIngress: [on_a_wire(lambda lab: XdpIngress(lab.nodes["a"]))],
     TcBpf: [on_a_wire(lambda lab: TcBpf(lab.nodes["a"]))],
+    RedQueue: [on_a_wire(lambda lab: RedQueue(lab.nodes["a"].ports[0]))],
     RteAcl: [plainly(lambda infra: RteAcl())],
     _VirtualOvs: [plainly(lambda infra: _VirtualOvs("test", entrance(infra)))],
     OvsMeterDevice: [plainly(lambda infra: OvsMeterDevice(entrance(infra)))],
