@@ -9,7 +9,7 @@ from ..core.units import format_size
 
 __all__ = ["GpuProcess", "Health", "leftovers", "problems"]
 
-HOTTEST_C = 95.0
+_HOTTEST_C = 95.0
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def _problems(health: Health, mine: frozenset[int]) -> Iterator[str]:
         yield f"{health.ecc_uncorrected} uncorrected memory errors since the driver was loaded"
     if health.pages_pending:
         yield "memory waits to be retired at the next reset of the GPU"
-    if health.temperature_c is not None and health.temperature_c > HOTTEST_C:
-        yield f"{health.temperature_c:g} °C, more than {HOTTEST_C:g}"
+    if health.temperature_c is not None and health.temperature_c > _HOTTEST_C:
+        yield f"{health.temperature_c:g} °C, more than {_HOTTEST_C:g}"
     yield from (f"it is used by {process}" for process in health.processes if process.pid not in mine)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..core.requirement import Absent, Present, PythonModule, Requirement
 
-__all__ = ["CUDA", "GPU", "NVML", "OPENCL", "OpenClDevice"]
+__all__ = ["CUDA", "GPU", "NVML", "OPENCL", "NvidiaGpu", "OpenClDevice"]
 
 _NO_DEVICE = "install a driver, or for the CPU: pip install 'pytest-infra[opencl]'"
 
