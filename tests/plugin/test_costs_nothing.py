@@ -38,7 +38,7 @@ def test_without_infra_nothing_heavy_is_imported(pytester: pytest.Pytester) -> N
         "pytest_infra.core",
         "pytest_infra.core.errors",
         "pytest_infra.core.evidence",
-        "pytest_infra.evidence",
+        "pytest_infra.plugin.evidence",
         "pytest_infra.fixtures",
         "pytest_infra.plugin",
         "pytest_infra.version",

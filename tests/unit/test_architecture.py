@@ -24,17 +24,15 @@ LAYERS = (
     {"checks"},
     {"faults"},
     {"services"},
-    {"lab_containers"},
     {"lab"},
     {"session"},
     {"reporting", "testinfra", "doctor"},
     {"fixtures"},
-    {"evidence"},
     {"plugin", "cli"},
     {"__main__"},
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
-MAY_IMPORT_PYTEST = {"plugin", "evidence", "fixtures", "testinfra"}
+MAY_IMPORT_PYTEST = {"plugin", "fixtures", "testinfra"}
 LONGEST_MODULE, LONGEST_FUNCTION = 400, 40
 
 MUTATORS = {
@@ -309,13 +307,13 @@ LONG_FUNCTION = "def f():\n" + "    f()\n" * 40
         twin(wrong_direction, "core/units.py", "from .. import net", "imports pytest_infra.net"),
         twin(wrong_direction, "core/units.py", "def f():\n    import pytest_infra.lab", "imports pytest_infra.lab"),
         twin(wrong_direction, "net/port.py", "from ..container import docker", "net stands before or beside"),
-        twin(wrong_direction, "lab.py", "from .session import Infra", "lab stands before or beside"),
+        twin(wrong_direction, "lab/base.py", "from ..session import Infra", "lab stands before or beside"),
         twin(wrong_direction, "session.py", "from .fixtures import lab", "session stands before or beside"),
         twin(wrong_direction, "checks/reach.py", "from ... import x\nfrom ..lab import Lab", "checks stands before"),
         twin(wrong_direction, "core/a.py", "from .. import Infra", "imports pytest_infra.Infra"),
         twin(wrong_direction, "core/a.py", "import pytest_infra", "imports pytest_infra"),
         twin(wrong_direction, "helpers.py", "", "no place in LAYERS"),
-        twin(pytest_imported, "lab.py", "def f():\n    import pytest", "imports pytest"),
+        twin(pytest_imported, "lab/lab.py", "def f():\n    import pytest", "imports pytest"),
         twin(pytest_imported, "core/a.py", "from _pytest.config import Config", "imports _pytest.config.Config"),
         twin(third_party_at_import_time, "core/a.py", "import pyroute2", "imports pyroute2"),
         twin(third_party_at_import_time, "net/a.py", "class A:\n    from scapy import all", "imports scapy.all"),
@@ -382,7 +380,7 @@ def test_a_module_that_keeps_all_rules_is_let_through(rule: Rule) -> None:
         (pytest_imported, "fixtures.py", "import pytest"),
         (sleeps, "core/wait.py", "import time\ntime.sleep(1)"),
         (wrong_all, "core/__init__.py", "'''Doc.'''"),
-        (wrong_all, "plugin.py", "from .fixtures import lab\n__all__ = ['lab']\ndef pytest_configure(): pass"),
+        (wrong_all, "plugin/a.py", "from ..fixtures import lab\n__all__ = ['lab']\ndef pytest_configure(): pass"),
     ],
 )
 def test_what_the_rules_allow(rule: Rule, path: str, source: str) -> None:

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
-from ..core.resource import Resource
-from .capture import Capture
-from .diagnosis import Journal
-from .port import Port
+from ..net.capture import Capture
+from ..net.port import Port
+from .base import LabBase
 
 __all__ = ["LabCaptures"]
 
 
-class LabCaptures(Resource):
+class LabCaptures(LabBase):
     """The part of a lab that captures frames; captures end with it."""
-
-    journal: Journal
-    _stack: ExitStack
-
-    def up(self) -> None:
-        """Settle what has been declared."""
-
-    def _check_mine(self, end: object) -> None:
-        """Raise `BadInput` unless it is a node or a switch of this lab."""
 
     def capture(self, port: Port, filter: str = "", *, memory: int | str = "4 MiB") -> Capture:
         """Capture the frames that pass a port from now on, until `stop` is called or the lab ends.

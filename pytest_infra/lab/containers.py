@@ -1,34 +1,26 @@
-"""`LabContainers`: the part of a lab that makes containers."""
+"""`LabContainers`: the part of a lab that declares containers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from .net.borrowed import BorrowedHost
-from .net.host import Host
-from .net.router import Router
-from .services import LabServices
+from ..net.borrowed import BorrowedHost
+from ..net.host import Host
+from ..net.router import Router
+from .base import LabBase
 
 if TYPE_CHECKING:
-    from .container.container import Container
-    from .container.engine import Engine
-    from .container.image import Image
-    from .container.ready import Condition
+    from ..container.container import Container
+    from ..container.engine import Engine
+    from ..container.image import Image
+    from ..container.ready import Condition
 
 __all__ = ["LabContainers"]
 
 
-class LabContainers:
-    """A lab's containers. What it does not define here is the lab's."""
-
-    nodes: dict[str, Host | Container]
-    _services: LabServices
-    _new: list[Any]
-    _new_containers: list[Container]
-    _name: Callable[[str | None, str], str]
-    _of_hosts: Callable[..., dict[str, Any]]
-    _add_node: Callable[[Any], Any]
+class LabContainers(LabBase):
+    """The part of a lab that declares containers."""
 
     def container(
         self,
@@ -57,16 +49,16 @@ class LabContainers:
         Raises:
             BadInput: the name is taken or cannot be used, or an option is unknown or cannot be used.
         """
-        from .container.declare import declare
-        from .container.sandbox import Sandbox
+        from ..container.declare import declare
+        from ..container.sandbox import Sandbox
 
         chosen = self._name(name, "c")
         host = (Router if router else Host)(chosen, **self._of_hosts())
         options |= {"network": network, "wait": wait, "within": within}
         sandbox = Sandbox(host, self, wanted=network is None)
-        container = declare(chosen, image, command, lab=cast("Any", self), host=host, sandbox=sandbox, **options)
+        container = declare(chosen, image, command, lab=self, host=host, sandbox=sandbox, **options)
         self._new += [host, sandbox]
-        self._new_containers.append(container)
+        self._new_late.append(container)
         self.nodes[chosen] = container
         return container
 

@@ -1,57 +1,64 @@
-"""`Lab`: makes hosts, switches, routers and links, and is the one place where they are ordered and undone."""
+"""`LabBase`: where the parts of a lab meet: what was declared is ordered, settled, looked at and undone here."""
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from .cgroup.lab_groups import LabGroups
-from .core.caller import caller_line
-from .core.errors import BadInput, InfraError, StartFailed, Unavailable
-from .core.evidence import Artifact, attach, says_something
-from .core.guard import Guard
-from .core.naming import MacPool, interface_name, node_name
-from .core.process import Process
-from .core.resource import Facts
-from .core.units import duration_s
-from .lab_containers import LabContainers
-from .net.bridge import LinuxBridge
-from .net.diagnosis import Journal
-from .net.entries import entries
-from .net.host import Host
-from .net.isolated import IsolatedHost, check_isolation
-from .net.lab_captures import LabCaptures
-from .net.link import Link
-from .net.plan import AddressPlan, plan_routes, segments_of
-from .net.port import Port
-from .net.rootfs import RootedHost, check_layers
-from .net.router import Router
-from .net.settle import forget_unresolved, not_made, restore, settle
-from .net.switch import Switch
-from .net.wiring import LinkOptions, wire
-from .services import LabServices
+from ..core.caller import caller_line
+from ..core.errors import BadInput, InfraError, StartFailed, Unavailable
+from ..core.evidence import Artifact, attach, says_something
+from ..core.guard import Guard
+from ..core.naming import MacPool, interface_name, node_name
+from ..core.process import Process
+from ..core.resource import Facts, Resource
+from ..net.diagnosis import Journal
+from ..net.entries import entries
+from ..net.host import Host
+from ..net.link import Link
+from ..net.plan import AddressPlan, plan_routes, segments_of
+from ..net.port import Port
+from ..net.settle import forget_unresolved, not_made, restore, settle
+from ..net.switch import Switch
+from ..services import LabServices
 
 if TYPE_CHECKING:
-    from .container.container import Container
-    from .net.ovs import OvsBridge
+    from ..container.container import Container
 
-__all__ = ["Lab"]
+__all__ = ["Early", "LabBase", "LabNode", "Late"]
+
+LabNode: TypeAlias = "Host | Container"
+"""What a lab's nodes are; each domain adds its own."""
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Host)
 S = TypeVar("S", bound=Switch)
 
 
-class Lab(LabContainers, LabGroups, LabCaptures):
-    """Hosts, switches, routers and the links between them.
+class Early(AbstractContextManager[object], Protocol):
+    """What is made before the links, in the order of declaration: hosts, switches, and what gives others a network."""
 
-    What is declared is recorded at once and made at the first observation: a check, a command, a property that
-    reads the kernel, or `up`. So addresses and routes are worked out from the whole, and a lab costs one batch of
-    requests per namespace.
+    kind: str
+    name: str
+    declared_at: str
+
+
+class Late(AbstractContextManager[object], Protocol):
+    """What starts once the links are up, and takes a while to be ready."""
+
+    def await_ready(self) -> None:
+        """Wait until it can be used."""
+
+
+class LabBase(Resource):
+    """What is declared is recorded at once and made at the first observation, all of it together.
+
+    Each part of a lab (`lab.network`, `lab.containers`, …) is a subclass with the methods that declare its things:
+    it adds what is made before the links to `_new`, and what starts once they are up to `_new_late`.
 
     Args:
         name: the lab's name, for people.
@@ -60,7 +67,7 @@ class Lab(LabContainers, LabGroups, LabCaptures):
 
     def __init__(self, name: str, services: LabServices) -> None:
         self.name = name
-        self.nodes: dict[str, Host | Container] = {}
+        self.nodes: dict[str, LabNode] = {}
         self.switches: dict[str, Switch] = {}
         self.links: list[Link] = []
         self._services = services
@@ -68,9 +75,9 @@ class Lab(LabContainers, LabGroups, LabCaptures):
         self._macs = MacPool(name.encode())
         self._addresses = AddressPlan(name.encode(), ipv6=os.path.exists("/proc/net/if_inet6"))
         self._numbers: defaultdict[str, count[int]] = defaultdict(lambda: count(1))
-        self._new: list[Host | Switch] = []
+        self._new: list[Early] = []
         self._new_links: list[Link] = []
-        self._new_containers: list[Container] = []
+        self._new_late: list[Late] = []
         self._guard: Guard | None = None
         self.journal = Journal(services.recorder)
         self._failure = ""
@@ -93,132 +100,7 @@ class Lab(LabContainers, LabGroups, LabCaptures):
     def _as_a_whole(self, function: Callable[[], None]) -> None:
         self._services.entrance.call(function)  # one after the other with whatever else is made or ended
 
-    # -- declaring ---------------------------------------------------------------------------------------------
-
-    def host(
-        self,
-        name: str | None = None,
-        *,
-        isolate: Iterable[str] = (),
-        rootfs: str | os.PathLike[str] | None = None,
-        layers: Sequence[str | os.PathLike[str]] = (),
-        clock_offset: str | float = 0,
-        routes: bool = True,
-    ) -> Host:
-        """Declare a host.
-
-        Args:
-            name: at most 15 characters; ``h1``, ``h2``, … by default.
-            isolate: what it has of its own besides its network: ``mount``, ``pid``, ``uts``, ``ipc``, ``user``,
-                ``cgroup``, ``time`` (namespaces(7)).
-            rootfs: the folder that is its root file system, ``"/"`` for the machine's; it is not written to.
-            layers: folders laid over it, the last one on top (overlayfs). See `net.rootfs.RootedHost`.
-            clock_offset: how far its monotonic clock is ahead, in whole seconds or as ``"2 h"`` (time_namespaces(7)).
-            routes: whether the lab works out its routes.
-
-        Raises:
-            BadInput: the name cannot be used or is taken, an unknown isolation, or no such folder.
-        """
-        isolate, lowers = check_isolation(isolate), check_layers(rootfs, layers)
-        options = {**self._of_hosts(routes), "isolate": isolate}
-        if offset_s := round(duration_s(clock_offset)):
-            options |= {"clock_offset_s": offset_s, "isolate": tuple(dict.fromkeys([*isolate, "time"]))}
-        chosen = self._name(name, "h")
-        if lowers:
-            return self._add_node(RootedHost(chosen, lowers=lowers, **options))
-        if options["isolate"]:
-            return self._add_node(IsolatedHost(chosen, **options))
-        return self._add_node(Host(chosen, **self._of_hosts(routes)))
-
-    def router(self, name: str | None = None, *, routes: bool = True) -> Router:
-        """Declare a router: a host that forwards between its links. The lab works out the routes of all.
-
-        Raises:
-            BadInput: the name cannot be used or is taken.
-        """
-        return self._add_node(Router(self._name(name, "r"), **self._of_hosts(routes)))
-
-    def bridge(self, name: str | None = None) -> LinuxBridge:
-        """Declare a switch that is a Linux bridge.
-
-        Raises:
-            BadInput: the name cannot be used or is taken.
-        """
-        bridge = LinuxBridge(
-            self._switch_name(name),
-            mac=self._macs.take(),
-            entrance=self._services.entrance,
-            observe=self.up,
-            declared_at=caller_line(),
-        )
-        return self._add_switch(bridge)
-
-    def ovs(self, name: str | None = None, *, datapath: str = "netdev", private: bool = False) -> OvsBridge:
-        """Declare a switch that is an Open vSwitch bridge.
-
-        Args:
-            name: at most 15 characters; ``sw1``, ``sw2``, … by default.
-            datapath: ``netdev`` (in user space, everywhere) or ``system`` (the kernel's, where its module is).
-            private: an instance of its own, for a test that kills daemons; else the lab's switches share one,
-                which no other lab uses at the same time.
-
-        Raises:
-            BadInput: the name cannot be used or is taken, or an unknown datapath.
-        """
-        from .net.ovs import OvsBridge
-
-        bridge = OvsBridge(
-            self._switch_name(name),
-            datapath=datapath,
-            private=private,
-            pool=self._services.ovs_pool,
-            lab=self,
-            observe=self.up,
-            declared_at=caller_line(),
-        )
-        return self._add_switch(bridge)
-
-    def link(
-        self,
-        a: Host | Switch | Container,
-        b: Host | Switch | Container,
-        *,
-        ip: str | Sequence[str] | None = None,
-        peer_ip: str | Sequence[str] | None = None,
-        mtu: int = 1500,
-        mac: str | None = None,
-        peer_mac: str | None = None,
-        name: str | None = None,
-        peer_name: str | None = None,
-    ) -> Link:
-        """Declare a wire between two nodes, or a node and a switch, or two switches.
-
-        `ip`, `mac` and `name` are of the first end that is not a switch, the `peer_` ones of the other end. Without an
-        address it gets those that come next in the subnets of its segment, or an IPv4 and an IPv6 subnet of its own.
-
-        Args:
-            a: one end.
-            b: the other end.
-            ip: an address with its prefix length (``"192.168.1.10/24"``), or several; an empty list for none.
-            peer_ip: the other end's.
-            mtu: in bytes, 68 to 65535 (RFC 791; IPv6 needs 1280, RFC 8200).
-            mac: a unicast MAC address; by default one that no other port has.
-            peer_mac: the other end's.
-            name: the interface's name; ``eth0``, ``eth1``, … by default, on a switch ``SWITCH-p1``, …
-            peer_name: the other end's.
-
-        Raises:
-            BadInput: an address, MAC address, MTU or name cannot be used or is taken, or an end is not of this lab.
-        """
-        for end in (a, b):
-            self._check_mine(end)
-        options = LinkOptions(ip, peer_ip, mtu, mac, peer_mac, name, peer_name)
-        link = wire(a, b, options, macs=self._macs, plan=self._addresses, declared_at=caller_line())
-        for port in link.ports:
-            port.restore = self._restore
-        self.links.append(link)
-        self._new_links.append(link)
-        return link
+    # -- names -----------------------------------------------------------------------------------------------
 
     def _check_mine(self, end: object) -> None:
         name = getattr(end, "name", "")
@@ -239,7 +121,7 @@ class Lab(LabContainers, LabGroups, LabCaptures):
             raise BadInput(f"the name {name!r} is taken in this lab (declared at {taken.declared_at})")
         return name
 
-    def _named(self, name: str) -> Host | Container | Switch | None:
+    def _named(self, name: str) -> LabNode | Switch | None:
         return self.nodes.get(name) or self.switches.get(name)
 
     def _switch_name(self, name: str | None) -> str:
@@ -275,11 +157,11 @@ class Lab(LabContainers, LabGroups, LabCaptures):
         After an error the whole lab has been undone, and cannot be used again.
         """
         self._alive()
-        if not (self._new or self._new_links or self._new_containers):
+        if not (self._new or self._new_links or self._new_late):
             return
         try:
             self._services.entrance.call(self._settle)
-            self._start_containers()
+            self._start_late()
         except BaseException as error:
             if says_something(error):
                 attach(error, self.diagnose())
@@ -287,12 +169,13 @@ class Lab(LabContainers, LabGroups, LabCaptures):
             self.stop()
             raise
 
-    def _start_containers(self) -> None:
-        """After the links: a container's first process finds its network as it will be."""
+    def _start_late(self) -> None:
+        """After the links: the first process of a container or guest finds its network as it will be."""
         try:
-            while self._new_containers:
-                container = self._stack.enter_context(self._new_containers.pop(0))
-                container.await_ready()
+            while self._new_late:
+                late = self._new_late.pop(0)
+                self._stack.enter_context(late)
+                late.await_ready()
                 self._publish()
         except OSError as error:
             raise not_made(f"the lab {self.name}", error) from error
@@ -317,7 +200,7 @@ class Lab(LabContainers, LabGroups, LabCaptures):
         finally:
             self._settling = False
 
-    def _make(self, resource: Host | Switch) -> None:
+    def _make(self, resource: Early) -> None:
         try:
             self._stack.enter_context(resource)
             if isinstance(resource, (Host, Switch)):
@@ -375,7 +258,7 @@ class Lab(LabContainers, LabGroups, LabCaptures):
         self.journal.processes.append(child)
         self._stack.callback(child.close)
 
-    def node(self, name: str) -> Host | Container:
+    def node(self, name: str) -> LabNode:
         """The host or router of that name.
 
         Raises:

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .core.errors import CheckFailed
-from .core.evidence import Artifact, attached
-from .fixtures import BEFORE_END, RECORD, SESSION
+from ..core.errors import CheckFailed
+from ..core.evidence import Artifact, attached
+from ..fixtures import BEFORE_END, RECORD, SESSION
+from .options import Choice
+from .skips import LACKS
 
 if TYPE_CHECKING:
-    from .lab import Lab
-    from .reporting.artifacts import EvidenceFolder
+    from ..lab import Lab
+    from ..reporting.artifacts import EvidenceFolder
 
 __all__ = [
-    "LACKS",
-    "Choice",
     "Evidence",
     "EvidenceSettings",
     "GitHubSummary",
@@ -35,41 +35,12 @@ __all__ = [
     "read_settings",
 ]
 
-LACKS = "infra_lacks"
-"""The attribute of a report that says what was lacking: ``[what, why, remedy]``."""
 _KEPT = "infra_kept"  # the attribute with [folder, topology]
 
 _SECTION = "infra evidence"
 _FOLDER = pytest.StashKey["EvidenceFolder"]()
 _BEFORE = pytest.StashKey[dict["Lab", "dict[str, dict[str, int]]"]]()
 _ENDED = pytest.StashKey["list[list[Artifact]]"]()
-
-
-@dataclass(frozen=True)
-class Choice:
-    """An option with a few allowed values; command line > ``PYTEST_INFRA_…`` > ini ``infra_…`` > default."""
-
-    name: str
-    allowed: tuple[str, ...]
-    default: str
-    help: str
-
-    @property
-    def key(self) -> str:
-        """``infra_artifacts`` for ``artifacts``: the option's place, and the ini value's name."""
-        return f"infra_{self.name}"
-
-    def value(self, config: pytest.Config) -> str:
-        """The chosen value.
-
-        Raises:
-            pytest.UsageError: it is none of those allowed.
-        """
-        variable = f"PYTEST_{self.key.upper()}"
-        value = config.getoption(self.key) or os.environ.get(variable) or config.getini(self.key) or self.default
-        if value not in self.allowed:
-            raise pytest.UsageError(f"{self.key} (or {variable}): {value!r} is none of {', '.join(self.allowed)}")
-        return str(value)
 
 
 _WHEN = ("never", "on-failure", "always")
@@ -97,14 +68,7 @@ class EvidenceSettings:
 def add_options(parser: pytest.Parser, group: Any) -> None:
     """The options about evidence."""
     for choice in (_ARTIFACTS, _PCAP, _GITHUB):
-        group.addoption(
-            f"--infra-{choice.name}",
-            dest=choice.key,
-            choices=choice.allowed,
-            default=None,
-            help=f"{choice.help}; default: {choice.default} (PYTEST_{choice.key.upper()}, ini: {choice.key})",
-        )
-        parser.addini(choice.key, choice.help, default="")
+        choice.add(parser, group)
     group.addoption(
         "--infra-artifacts-dir",
         dest="infra_artifacts_dir",
@@ -128,7 +92,7 @@ def read_settings(config: pytest.Config) -> EvidenceSettings:
 
 def keep_evidence(config: pytest.Config) -> None:
     """Register the hooks, and where GitHub Actions runs the tests the one for its job summary."""
-    from .reporting.github import summary_file
+    from ..reporting.github import summary_file
 
     settings = read_settings(config)
     config.pluginmanager.register(Evidence(config, settings), "infra-evidence")
@@ -173,7 +137,7 @@ class Evidence:
         return report
 
     def _folder(self, item: pytest.Item) -> EvidenceFolder:
-        from .reporting.artifacts import EvidenceFolder
+        from ..reporting.artifacts import EvidenceFolder
 
         return item.stash.setdefault(_FOLDER, EvidenceFolder(self._settings.folder, item.nodeid))
 
@@ -204,14 +168,14 @@ class Evidence:
 
 
 def _add_row(error: CheckFailed, folder: Path) -> None:
-    from .core.report import explain
+    from ..core.report import explain
 
     error.args = (f"{error}{explain('', [('evidence', os.path.relpath(folder))])}",)
 
 
 def _report_of(error: BaseException | None) -> Iterator[Artifact]:
     if isinstance(error, CheckFailed) and error.report is not None:
-        from .core.report import as_json
+        from ..core.report import as_json
 
         yield Artifact("report.json", as_json(error.report))
 
@@ -233,15 +197,15 @@ class GitHubSummary:
 
     def pytest_sessionfinish(self) -> None:
         """Write it, if there is anything to say."""
-        from .reporting.github import append, job_summary
+        from ..reporting.github import append, job_summary
 
         if text := job_summary(self._failed, self._lacks.items()):
             append(self._path, text)
 
 
 def _pictures(lab: list[Artifact]) -> Iterator[Artifact]:
-    from .reporting.facts import read_facts
-    from .reporting.topology import mermaid
+    from ..reporting.facts import read_facts
+    from ..reporting.topology import mermaid
 
     if (facts := read_facts(lab)) is not None:
         yield Artifact("topology.mmd", mermaid(facts))
@@ -265,13 +229,13 @@ def _of_lab(lab: Lab, before: dict[str, dict[str, int]] | None, note: str) -> li
 
 
 def _counters(lab: Lab) -> dict[str, dict[str, int]]:
-    from .net.diagnosis import count_all
+    from ..net.diagnosis import count_all
 
     return count_all((*lab.nodes.values(), *lab.switches.values()))
 
 
 def _grown(before: dict[str, dict[str, int]], after: dict[str, dict[str, int]]) -> Iterator[Artifact]:
-    from .net.counters import changed
+    from ..net.counters import changed
 
     for name, counters in after.items():
         lines = [f"{what}  +{value}\n" for what, value in changed(before.get(name, {}), counters).items()]

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..core.lease import Lease
 from ..core.node import Confined
-from ..core.resource import Resource
+from .base import LabBase
 
 if TYPE_CHECKING:
-    from .group import Group
+    from ..cgroup.group import Group
 
 __all__ = ["LabGroups"]
 
 T = TypeVar("T")
 
 
-class LabGroups(Resource):
+class LabGroups(LabBase):
     """The part of a lab that makes control groups and begins faults."""
-
-    _stack: ExitStack
-    _lease: Lease
-
-    def _alive(self) -> None:
-        """Raise `StartFailed` unless the lab is up."""
 
     def cgroup(self, name: str = "group", *nodes: Confined, **limits: Any) -> Group:
         """Make a control group that ends with the lab, and put the commands of these nodes into it.
@@ -38,7 +31,7 @@ class LabGroups(Resource):
             BadInput: a limit cannot be, or a node has a group already.
             Unavailable: the machine lacks what a limit needs.
         """
-        from .group import Group
+        from ..cgroup.group import Group
 
         self._alive()
         group = self._stack.enter_context(Group(name, lease=self._lease, **limits))

@@ -1,0 +1,23 @@
+"""`Lab`: all parts of a lab in one."""
+
+from __future__ import annotations
+
+from .captures import LabCaptures
+from .containers import LabContainers
+from .groups import LabGroups
+from .network import LabNetwork
+
+__all__ = ["Lab"]
+
+
+class Lab(LabNetwork, LabContainers, LabGroups, LabCaptures):
+    """Nodes, switches and the links between them.
+
+    What is declared is recorded at once and made at the first observation: a check, a command, a property that
+    reads the kernel, or `up`. So addresses and routes are worked out from the whole, and a lab costs one batch of
+    requests per namespace.
+
+    Args:
+        name: the lab's name, for people.
+        services: what the labs of a session share.
+    """

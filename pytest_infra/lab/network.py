@@ -1,0 +1,154 @@
+"""`LabNetwork`: the part of a lab that declares hosts, routers, switches and links."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from ..core.caller import caller_line
+from ..core.units import duration_s
+from ..net.bridge import LinuxBridge
+from ..net.host import Host
+from ..net.isolated import IsolatedHost, check_isolation
+from ..net.link import Link
+from ..net.rootfs import RootedHost, check_layers
+from ..net.router import Router
+from ..net.switch import Switch
+from ..net.wiring import LinkOptions, wire
+from .base import LabBase
+
+if TYPE_CHECKING:
+    from ..net.ovs import OvsBridge
+    from .base import LabNode
+
+__all__ = ["LabNetwork"]
+
+
+class LabNetwork(LabBase):
+    """The part of a lab that declares hosts, routers, switches and links."""
+
+    def host(
+        self,
+        name: str | None = None,
+        *,
+        isolate: Iterable[str] = (),
+        rootfs: str | os.PathLike[str] | None = None,
+        layers: Sequence[str | os.PathLike[str]] = (),
+        clock_offset: str | float = 0,
+        routes: bool = True,
+    ) -> Host:
+        """Declare a host.
+
+        Args:
+            name: at most 15 characters; ``h1``, ``h2``, … by default.
+            isolate: what it has of its own besides its network: ``mount``, ``pid``, ``uts``, ``ipc``, ``user``,
+                ``cgroup``, ``time`` (namespaces(7)).
+            rootfs: the folder that is its root file system, ``"/"`` for the machine's; it is not written to.
+            layers: folders laid over it, the last one on top (overlayfs). See `net.rootfs.RootedHost`.
+            clock_offset: how far its monotonic clock is ahead, in whole seconds or as ``"2 h"`` (time_namespaces(7)).
+            routes: whether the lab works out its routes.
+
+        Raises:
+            BadInput: the name cannot be used or is taken, an unknown isolation, or no such folder.
+        """
+        isolate, lowers = check_isolation(isolate), check_layers(rootfs, layers)
+        options = {**self._of_hosts(routes), "isolate": isolate}
+        if offset_s := round(duration_s(clock_offset)):
+            options |= {"clock_offset_s": offset_s, "isolate": tuple(dict.fromkeys([*isolate, "time"]))}
+        chosen = self._name(name, "h")
+        if lowers:
+            return self._add_node(RootedHost(chosen, lowers=lowers, **options))
+        if options["isolate"]:
+            return self._add_node(IsolatedHost(chosen, **options))
+        return self._add_node(Host(chosen, **self._of_hosts(routes)))
+
+    def router(self, name: str | None = None, *, routes: bool = True) -> Router:
+        """Declare a router: a host that forwards between its links. The lab works out the routes of all.
+
+        Raises:
+            BadInput: the name cannot be used or is taken.
+        """
+        return self._add_node(Router(self._name(name, "r"), **self._of_hosts(routes)))
+
+    def bridge(self, name: str | None = None) -> LinuxBridge:
+        """Declare a switch that is a Linux bridge.
+
+        Raises:
+            BadInput: the name cannot be used or is taken.
+        """
+        bridge = LinuxBridge(
+            self._switch_name(name),
+            mac=self._macs.take(),
+            entrance=self._services.entrance,
+            observe=self.up,
+            declared_at=caller_line(),
+        )
+        return self._add_switch(bridge)
+
+    def ovs(self, name: str | None = None, *, datapath: str = "netdev", private: bool = False) -> OvsBridge:
+        """Declare a switch that is an Open vSwitch bridge.
+
+        Args:
+            name: at most 15 characters; ``sw1``, ``sw2``, … by default.
+            datapath: ``netdev`` (in user space, everywhere) or ``system`` (the kernel's, where its module is).
+            private: an instance of its own, for a test that kills daemons; else the lab's switches share one,
+                which no other lab uses at the same time.
+
+        Raises:
+            BadInput: the name cannot be used or is taken, or an unknown datapath.
+        """
+        from ..net.ovs import OvsBridge
+
+        bridge = OvsBridge(
+            self._switch_name(name),
+            datapath=datapath,
+            private=private,
+            pool=self._services.ovs_pool,
+            lab=self,
+            observe=self.up,
+            declared_at=caller_line(),
+        )
+        return self._add_switch(bridge)
+
+    def link(
+        self,
+        a: LabNode | Switch,
+        b: LabNode | Switch,
+        *,
+        ip: str | Sequence[str] | None = None,
+        peer_ip: str | Sequence[str] | None = None,
+        mtu: int = 1500,
+        mac: str | None = None,
+        peer_mac: str | None = None,
+        name: str | None = None,
+        peer_name: str | None = None,
+    ) -> Link:
+        """Declare a wire between two nodes, or a node and a switch, or two switches.
+
+        `ip`, `mac` and `name` are of the first end that is not a switch, the `peer_` ones of the other end. Without an
+        address it gets those that come next in the subnets of its segment, or an IPv4 and an IPv6 subnet of its own.
+
+        Args:
+            a: one end.
+            b: the other end.
+            ip: an address with its prefix length (``"192.168.1.10/24"``), or several; an empty list for none.
+            peer_ip: the other end's.
+            mtu: in bytes, 68 to 65535 (RFC 791; IPv6 needs 1280, RFC 8200).
+            mac: a unicast MAC address; by default one that no other port has.
+            peer_mac: the other end's.
+            name: the interface's name; ``eth0``, ``eth1``, … by default, on a switch ``SWITCH-p1``, …
+            peer_name: the other end's.
+
+        Raises:
+            BadInput: an address, MAC address, MTU or name cannot be used or is taken, or an end is not of this lab.
+        """
+        for end in (a, b):
+            self._check_mine(end)
+        options = LinkOptions(ip, peer_ip, mtu, mac, peer_mac, name, peer_name)
+        link = wire(a, b, options, macs=self._macs, plan=self._addresses, declared_at=caller_line())
+        for port in link.ports:
+            port.restore = self._restore
+        self.links.append(link)
+        self._new_links.append(link)
+        return link

@@ -1,0 +1,196 @@
+"""The pytest plugin: options, markers, the skip policy, hooks.
+
+It is loaded by every pytest run of whoever has it installed, so it imports next to nothing until ``--infra`` is given.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator
+
+import pytest
+
+from ..core.errors import Unavailable
+from ..fixtures import (
+    demand_run,
+    infra,
+    infra_cgroup,
+    infra_container,
+    infra_host,
+    infra_image,
+    lab,
+    lab_factory,
+    netns,
+    ovs_bridge,
+)
+from . import evidence, options
+from .exclusive import give_back, take_exclusive
+from .options import SETTINGS, Settings, read_settings
+from .pause import Pause, check_pause
+from .signals import end_in_order, end_with_controller
+from .skips import Skips
+
+__all__ = [
+    "infra",
+    "infra_cgroup",
+    "infra_container",
+    "infra_host",
+    "infra_image",
+    "lab",
+    "lab_factory",
+    "netns",
+    "ovs_bridge",
+]
+
+_TERMINAL = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options and ini values."""
+    group = parser.getgroup("infra", "infrastructure (pytest-infra)")
+    options.add_options(parser, group)
+    evidence.add_options(parser, group)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
+    """Without root, move into a user namespace: before any conftest, and before output is captured."""
+    early_config.stash[_TERMINAL] = os.isatty(0)
+    settings = read_settings(early_config, early_config.known_args_namespace)
+    if (settings.enabled or settings.doctor) and "PYTEST_XDIST_WORKER" not in os.environ:
+        _become_privileged(early_config)
+    return (yield)
+
+
+def _become_privileged(config: pytest.Config) -> None:
+    from ..core import userns
+
+    if not userns.needed():
+        return
+    try:
+        userns.enter()
+    except Unavailable as error:
+        userns.refuse(error)
+    except RuntimeError as error:
+        if list(config.invocation_params.args) == sys.argv[1:]:
+            userns.exec_inside(sys.orig_argv)
+        userns.refuse(Unavailable("privilege", str(error), "run pytest as root, or as a program of its own"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Markers, settings, signals; with ``--infra-require``, what is demanded must be there."""
+    for line in (
+        "infra: needs real infrastructure; skipped without --infra",
+        "infra_requires(name, ...): needs these capabilities of the machine, as 'pytest-infra doctor' lists them",
+        "infra_exclusive(name, count=1, of=count, timeout_s=600): holds that many of the machine's things of this name "
+        "meanwhile, against all other tests on the machine",
+    ):
+        config.addinivalue_line("markers", line)
+    settings = config.stash[SETTINGS] = read_settings(config, config.option)
+    config.option.infra_enabled = settings.enabled
+    config.pluginmanager.register(Skips(), "infra-skips")
+    if settings.pause:
+        check_pause(config, config.stash.get(_TERMINAL, False))
+        config.pluginmanager.register(Pause(), "infra-pause")
+    if settings.enabled:
+        evidence.keep_evidence(config)
+        config.add_cleanup(end_in_order())
+        if "testinfra" in sys.modules:
+            from ..testinfra import register
+
+            register()
+        if not hasattr(config, "workerinput"):
+            _check_required(settings)
+        elif sys.platform == "linux":
+            end_with_controller()
+
+
+def _check_required(settings: Settings) -> None:
+    from ..doctor import capabilities, demand
+
+    known = capabilities()
+    names = sorted(settings.require - {"all"})
+    if unknown := [name for name in names if name not in known]:
+        raise pytest.UsageError(f"--infra-require: unknown {', '.join(unknown)}; there are all, {', '.join(known)}")
+    missing = []
+    for name in names:
+        try:
+            demand(name, known)
+        except Unavailable as error:
+            missing.append(str(error))
+    if missing:
+        raise pytest.UsageError("--infra-require: this machine lacks " + ", ".join(missing))
+
+
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """``--infra-doctor`` prints its table and ends."""
+    if not config.option.infra_doctor:
+        return None
+    from ..doctor import doctor
+
+    return doctor(sys.stdout.write)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """One line: privilege, kernel, switch, and what is missing."""
+    if not config.stash[SETTINGS].enabled:
+        return None
+    from ..doctor import summary
+
+    return summary()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A capability that nobody knows, in a marker, is a mistake and not a skip."""
+    if not config.stash[SETTINGS].enabled or not any(item.get_closest_marker("infra_requires") for item in items):
+        return
+    from ..doctor import capabilities
+
+    known = capabilities()
+    for item in items:
+        if unknown := [name for name in _required(item) if name not in known]:
+            raise pytest.UsageError(
+                f"{item.nodeid}: infra_requires: unknown {', '.join(unknown)}; there are {', '.join(known)}"
+            )
+
+
+def _required(item: pytest.Item) -> list[str]:
+    return [name for mark in item.iter_markers("infra_requires") for name in mark.args]
+
+
+def _uses_plugin(item: pytest.Item) -> bool:
+    """Whether a test has one of our markers or uses our `infra` fixture, and not somebody else's of that name."""
+    if any(item.get_closest_marker(name) for name in ("infra", "infra_requires", "infra_exclusive")):
+        return True
+    definitions = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {}).get("infra", ())
+    for definition in reversed(definitions):
+        if definition.func.__module__ == infra.__module__:
+            return True
+        if "infra" not in definition.argnames:
+            return False
+    return False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture of a test: is it asked for, is what it needs there, is what it must hold alone free?"""
+    if not _uses_plugin(item):
+        return
+    demand_run(item.config)
+    if names := _required(item):
+        from ..doctor import capabilities, demand
+
+        known = capabilities()
+        for name in names:
+            demand(name, known)
+    take_exclusive(item)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """What a test held alone is given back after its fixtures have ended."""
+    try:
+        return (yield)
+    finally:
+        give_back(item)

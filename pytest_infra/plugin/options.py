@@ -1,0 +1,120 @@
+"""The options: what the command line, the environment and the ini file say."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+__all__ = ["SETTINGS", "Choice", "Settings", "add_options", "read_settings"]
+
+_FALSE = ("", "0", "false", "no", "off")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line, the environment (PYTEST_INFRA_…) and the ini file (infra_…) say, in this order of rank."""
+
+    enabled: bool
+    require: frozenset[str]
+    pause: bool
+    doctor: bool
+
+    def demands(self, what: str) -> bool:
+        """Whether the lack of `what` is an error, and not a skip."""
+        return self.enabled and ("all" in self.require or what in self.require)
+
+
+SETTINGS = pytest.StashKey[Settings]()
+"""Where a run keeps its settings."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An option with a few allowed values; command line > ``PYTEST_INFRA_…`` > ini ``infra_…`` > default."""
+
+    name: str
+    allowed: tuple[str, ...]
+    default: str
+    help: str
+
+    @property
+    def key(self) -> str:
+        """``infra_artifacts`` for ``artifacts``: the option's place, and the ini value's name."""
+        return f"infra_{self.name}"
+
+    def add(self, parser: pytest.Parser, group: Any) -> None:
+        """Add the option and the ini value."""
+        group.addoption(
+            f"--infra-{self.name}",
+            dest=self.key,
+            choices=self.allowed,
+            default=None,
+            help=f"{self.help}; default: {self.default} (PYTEST_{self.key.upper()}, ini: {self.key})",
+        )
+        parser.addini(self.key, self.help, default="")
+
+    def value(self, config: pytest.Config) -> str:
+        """The chosen value.
+
+        Raises:
+            pytest.UsageError: it is none of those allowed.
+        """
+        variable = f"PYTEST_{self.key.upper()}"
+        value = config.getoption(self.key) or os.environ.get(variable) or config.getini(self.key) or self.default
+        if value not in self.allowed:
+            raise pytest.UsageError(f"{self.key} (or {variable}): {value!r} is none of {', '.join(self.allowed)}")
+        return str(value)
+
+
+def add_options(parser: pytest.Parser, group: Any) -> None:
+    """The options and ini values of the plugin itself."""
+    group.addoption(
+        "--infra",
+        dest="infra_enabled",
+        action="store_true",
+        default=None,
+        help="run the tests that need real infrastructure; without it they are skipped (PYTEST_INFRA, ini: infra)",
+    )
+    group.addoption(
+        "--infra-require",
+        dest="infra_require",
+        action="append",
+        metavar="NAME,...|all",
+        help="what must be there: its lack is an error at the start, and never a skip; with 'all' no test is skipped "
+        "for a lack of anything (PYTEST_INFRA_REQUIRE, ini: infra_require)",
+    )
+    group.addoption(
+        "--infra-pause",
+        dest="infra_pause",
+        action="store_true",
+        help="after a failure, keep the lab up and wait for Enter, with the commands for a shell in each node",
+    )
+    group.addoption(
+        "--infra-doctor",
+        dest="infra_doctor",
+        action="store_true",
+        help="say what this machine has and lacks, and end (with status 1 where it lacks something)",
+    )
+    parser.addini("infra", "run the tests that need real infrastructure", type="bool", default=False)
+    parser.addini("infra_require", "what must be there for --infra", type="args", default=[])
+
+
+def read_settings(config: pytest.Config, options: Any) -> Settings:
+    """The settings that count, of all that was given."""
+    enabled = options.infra_enabled
+    if enabled is None and (variable := os.environ.get("PYTEST_INFRA")) is not None:
+        enabled = variable.lower() not in _FALSE
+    if enabled is None:
+        enabled = config.getini("infra")
+    require = options.infra_require
+    if require is None and (variable := os.environ.get("PYTEST_INFRA_REQUIRE")) is not None:
+        require = [variable]
+    if require is None:
+        require = config.getini("infra_require")
+    names = frozenset(name.strip() for item in require for name in item.split(",") if name.strip())
+    if options.infra_require and not enabled:
+        raise pytest.UsageError("--infra-require needs --infra: without it every test that it speaks of is skipped")
+    return Settings(bool(enabled), names, options.infra_pause, options.infra_doctor)
