@@ -6,11 +6,12 @@ from .captures import LabCaptures
 from .containers import LabContainers
 from .groups import LabGroups
 from .network import LabNetwork
+from .vms import LabVms
 
 __all__ = ["Lab"]
 
 
-class Lab(LabNetwork, LabContainers, LabGroups, LabCaptures):
+class Lab(LabNetwork, LabContainers, LabVms, LabGroups, LabCaptures):
     """Nodes, switches and the links between them.
 
     What is declared is recorded at once and made at the first observation: a check, a command, a property that

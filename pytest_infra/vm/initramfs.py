@@ -40,6 +40,7 @@ _BELOW = "/infra"
 _IMPORTS = (
     *("encodings.ascii", "encodings.latin_1", "encodings.idna", "stringprep", "pickle", "ctypes", "json"),
     *("pytest_infra.vm.agent", "pytest_infra.vm.share", "pytest_infra.net.guest", "pytest_infra.checks"),
+    *(f"pyroute2.netlink.rtnl.{name}" for name in ("ifinfmsg", "ifaddrmsg", "rtmsg", "ndmsg")),
 )
 _WARM = ("pytest", "xdist.remote", "execnet.gateway_base", "pytest_infra.plugin", "pytest_infra.session")
 _FOLDERS = ("dev", "proc", "sys", "run", "tmp", "etc", "root", "infra/proc", "infra/sys", "infra/dev", "infra/run")
