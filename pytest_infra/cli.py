@@ -1,4 +1,4 @@
-"""The command ``pytest-infra``: doctor, list, shell, clean, version."""
+"""The command ``pytest-infra``: doctor, list, shell, kernel, clean, version."""
 
 from __future__ import annotations
 
@@ -46,9 +46,60 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("node", metavar="NODE")
     command.add_argument("command", nargs="*", metavar="COMMAND", help="after --: a command instead of a shell")
     command.set_defaults(run=_shell)
+    _add_kernel(commands)
     commands.add_parser("clean", help="remove what dead sessions left").set_defaults(run=_clean)
     commands.add_parser("version", help="print the version").set_defaults(run=_version)
     return parser
+
+
+def _add_kernel(commands: Any) -> None:
+    parser = commands.add_parser("kernel", help="kernels for guests: list, fetch, and run a command on one")
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+    action = actions.add_parser("list", help="list the kernels that are here, and those that can be fetched")
+    action.set_defaults(run=_kernel_list)
+    action = actions.add_parser("fetch", help="have a kernel of the distribution here, without installing it")
+    action.add_argument("name", metavar="NAME", help="a release, or 'amd64' for the distribution's stock kernel")
+    action.set_defaults(run=_kernel_fetch)
+    action = actions.add_parser("run", help="run a command on a kernel, with this machine's files")
+    action.add_argument("name", metavar="NAME|PATH")
+    action.add_argument("command", nargs="+", metavar="COMMAND", help="after --: the program and its arguments")
+    action.set_defaults(run=_kernel_run)
+
+
+def _kernel_list(_: argparse.Namespace) -> int:
+    from .vm.kernel import kernels
+    from .vm.package import available
+
+    here = {kernel.name: kernel for kernel in kernels()}
+    for name, kernel in here.items():
+        sys.stdout.write(f"{name}  here  {kernel.image}\n")
+    with suppress(InfraError):  # another distribution
+        for name in available():
+            if name not in here:
+                sys.stdout.write(f"{name}  can be fetched\n")
+    return 0
+
+
+def _kernel_fetch(options: argparse.Namespace) -> int:
+    from .vm.package import fetch
+
+    kernel = fetch(options.name)
+    sys.stdout.write(f"{kernel.name}  here  {kernel.image}\n")
+    return 0
+
+
+def _kernel_run(options: argparse.Namespace) -> int:
+    from .vm.hosted import HostedGuest
+    from .vm.kernel import find_kernel
+
+    kernel = find_kernel(options.name)
+    if userns.needed():
+        userns.enter()
+    with HostedGuest(kernel) as hosted:
+        try:
+            return hosted.run(options.command, cwd=os.getcwd(), env=os.environ, out=1, err=2)
+        except FileNotFoundError:
+            raise BadInput(f"no program {options.command[0]!r} there") from None
 
 
 def _doctor(options: argparse.Namespace) -> int:

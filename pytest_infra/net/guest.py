@@ -65,17 +65,13 @@ def configure(
             write_sysctl(name, value)
     with NetlinkSocket() as netlink:
         netlink.request([(messages.set_link(1, up=True), "set the loopback up")])
-        indices = {}
+        indices = _name(interfaces, [_await_card(netlink, wanted.mac) for wanted in interfaces])
         for wanted in interfaces:
-            found = until(lambda mac=wanted.mac: _with_mac(netlink, mac), within_s=_PLUGGED_S,  # type: ignore[misc]
-                          what=f"the network card {wanted.mac} appears")  # fmt: skip
-            if found.name != wanted.name:
-                _rename(found.name, wanted.name)
-            indices[wanted.name] = found.index
+            found = indices[wanted.name]
             netlink.request(
                 [
-                    (messages.set_link(found.index, up=True, mtu=wanted.mtu), f"set {wanted.name} up"),
-                    *((messages.add_address(found.index, ip), f"give it {ip}") for ip in wanted.addresses),
+                    (messages.set_link(found, up=True, mtu=wanted.mtu), f"set {wanted.name} up"),
+                    *((messages.add_address(found, ip), f"give it {ip}") for ip in wanted.addresses),
                 ]
             )
         for old in dropped:
@@ -97,9 +93,25 @@ def _await_usable(netlink: NetlinkSocket, indices: Sequence[int]) -> None:
     )
 
 
+def _await_card(netlink: NetlinkSocket, mac: str) -> Interface:
+    found = until(lambda: _with_mac(netlink, mac), within_s=_PLUGGED_S, what=f"the network card {mac} appears")
+    assert found is not None
+    return found
+
+
 def _with_mac(netlink: NetlinkSocket, mac: str) -> Interface | None:
     found = read_interfaces(netlink, fresh=False)
     return next((item for item in found.values() if item.mac.lower() == mac.lower()), None)
+
+
+def _name(wanted: Sequence[GuestInterface], found: Sequence[Interface]) -> dict[str, int]:
+    """Give the cards their names, by way of others: the kernel may have given one's name to another. Returns indices."""
+    wrong = [(item, new) for item, new in zip(found, wanted, strict=True) if item.name != new.name]
+    for number, (item, _) in enumerate(wrong):
+        _rename(item.name, f"card-{number}")
+    for number, (_, new) in enumerate(wrong):
+        _rename(f"card-{number}", new.name)
+    return {new.name: item.index for item, new in zip(found, wanted, strict=True)}
 
 
 def _rename(old: str, new: str) -> None:

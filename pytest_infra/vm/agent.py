@@ -95,11 +95,17 @@ class Agent:
             while view:
                 view = view[os.write(self._fd, view) :]
 
-    def serve(self) -> None:
-        """Answer frames until the guest ends."""
+    def serve(self, imports: Sequence[str]) -> None:
+        """Answer frames until the guest ends; import meanwhile what will be needed, and say when that is done."""
         self.send(0, "ready", {"kernel": os.uname().release, "uptime_s": time.monotonic(), "python": sys.version})
+        threading.Thread(target=self._warm, args=(imports,), daemon=True).start()
         while (frame := read_frame(self._read)) is not None:
             threading.Thread(target=self._answer, args=(frame,), daemon=True).start()
+
+    def _warm(self, imports: Sequence[str]) -> None:
+        for name in imports:
+            importlib.import_module(name)
+        self.send(0, "warm", time.monotonic())
 
     def _answer(self, frame: Frame) -> None:
         number, kind, content = frame
@@ -231,8 +237,6 @@ def _portable(error: BaseException) -> BaseException:
 
 
 def main(imports: Sequence[str] = ()) -> None:
-    """Import what will be needed, and serve."""
+    """Serve."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in imports:
-        importlib.import_module(name)
-    Agent(open_port(_PORT)).serve()
+    Agent(open_port(_PORT)).serve(imports)

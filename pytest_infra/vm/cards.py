@@ -94,7 +94,9 @@ class Cards:
 
     def _slot(self) -> int:
         if self._used == SLOTS:
-            raise BadInput(f"the guest {self._name} has no slot left: it takes {SLOTS} network cards and disks together")
+            raise BadInput(
+                f"the guest {self._name} has no slot left: it takes {SLOTS} network cards and disks together"
+            )
         self._used += 1
         return self._used - 1
 

@@ -41,6 +41,8 @@ class Channel:
         self.facts: dict[str, Any] = {}
         """What the agent said of itself when it was ready."""
         self.ready = threading.Event()
+        self.warm = threading.Event()
+        """Whether the agent has imported what it will need."""
         self.gone = threading.Event()
         self._obituary = obituary
         self._numbers = itertools.count(1)
@@ -65,6 +67,8 @@ class Channel:
                 if frame[:2] == (0, "ready"):
                     self.facts = frame[2]
                     self.ready.set()
+                elif frame[:2] == (0, "warm"):
+                    self.warm.set()
                 elif listener := self._listeners.get(frame[0]):
                     listener(frame)
         except (OSError, EOFError, pickle.UnpicklingError):
@@ -152,7 +156,7 @@ class Channel:
 
 
 class Remote:
-    """Something that stayed in the guest because it cannot be sent: a socket, an open file …
+    """Something that stayed in the guest because it cannot be sent: a socket, an open file.
 
     Its methods are called there; an attribute is read by calling it without arguments.
     """

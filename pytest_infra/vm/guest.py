@@ -24,7 +24,7 @@ __all__ = ["Guest"]
 
 _RESTORE_S = 60.0
 _PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
-_MEMORY = re.compile(r"[Oo]ut of memory|deadlocked on memory|Initramfs unpacking failed|oom-kill|Cannot allocate memory")
+_MEMORY = re.compile("[Oo]ut of memory|deadlocked on memory|Initramfs unpacking failed|oom-kill|annot allocate memory")
 
 
 class Guest(Resource):
@@ -64,7 +64,7 @@ class Guest(Resource):
                     self._restore(path, undo)
                 else:
                     self._boot(undo)
-                    save(self.emulator, path)
+                    self._save(path)
             prune()
         else:
             self._boot(undo)
@@ -97,6 +97,13 @@ class Guest(Resource):
         if not self.channel.ready.is_set():
             self.console.await_end()
             raise self._not_up("it has ended")
+
+    def _save(self, path: str) -> None:
+        """Make the snapshot for those that come later."""
+        until(lambda: self.channel.warm.is_set() or not self.emulator.running, within_s=self._ready_s,
+              what=f"the agent of {self.name} has imported what it needs")  # fmt: skip
+        if self.emulator.running:
+            save(self.emulator, path)
 
     def _ready_or_ended(self) -> bool:
         return self.channel.ready.is_set() or not self.emulator.running or self._panicked()

@@ -42,7 +42,10 @@ _IMPORTS = (
     *("pytest_infra.vm.agent", "pytest_infra.vm.share", "pytest_infra.net.guest", "pytest_infra.checks"),
     *(f"pyroute2.netlink.rtnl.{name}" for name in ("ifinfmsg", "ifaddrmsg", "rtmsg", "ndmsg")),
 )
-_WARM = ("pytest", "xdist.remote", "execnet.gateway_base", "pytest_infra.plugin", "pytest_infra.session")
+_WARM = (
+    *("pytest", "xdist.remote", "xdist.plugin", "execnet.gateway_base", "pytest_infra.vm.worker"),
+    *("pytest_infra.plugin", "pytest_infra.session", "pytest_infra.doctor", "runpy", "plistlib"),
+)
 _FOLDERS = ("dev", "proc", "sys", "run", "tmp", "etc", "root", "infra/proc", "infra/sys", "infra/dev", "infra/run")
 
 _INIT = """#!/infra/bin/busybox sh

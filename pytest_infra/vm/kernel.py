@@ -101,7 +101,7 @@ def find_kernel(wanted: str | os.PathLike[str] | None = None) -> Kernel:
         BadInput: there is none, or the file is no kernel.
     """
     if wanted is not None and (not isinstance(wanted, str | os.PathLike) or not os.fspath(wanted)):
-        raise BadInput(f"kernel {wanted!r} cannot be used; give a name that 'pytest-infra kernel list' shows, or a path")
+        raise BadInput(f"kernel {wanted!r} cannot be used; give a path, or a name of 'pytest-infra kernel list'")
     name = os.fspath(wanted) if wanted is not None else ""
     if os.sep in name:
         return _of_path(name)

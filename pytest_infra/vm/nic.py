@@ -98,5 +98,5 @@ def check_nics(nics: Any) -> tuple[Nic, ...]:
     found = (nics,) if isinstance(nics, Nic) else tuple(nics)
     for nic in found:
         if not isinstance(nic, Nic):
-            raise BadInput(f"{nic!r} is no network card; give UserNic(), SocketNic() or VdeNic(); links come by lab.link")
+            raise BadInput(f"{nic!r} is no network card; give UserNic, SocketNic or VdeNic; links come by lab.link")
     return found

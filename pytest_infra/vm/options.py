@@ -65,7 +65,7 @@ def vm_options(
     if len(given) > 1:
         raise BadInput(f"a guest has one root file system: give {' or '.join(given)}, and not both")
     if rootfs not in (None, "host"):
-        raise BadInput(f"rootfs {rootfs!r} cannot be used; allowed is 'host', the machine's files (else initrd=, disk=)")
+        raise BadInput(f"rootfs {rootfs!r} cannot be used; allowed is 'host', the machine's files (or initrd=, disk=)")
     if isinstance(cpus, bool) or not isinstance(cpus, int) or not 1 <= cpus <= _MOST_CPUS:
         raise BadInput(f"cpus {cpus!r} cannot be used; allowed are 1 to {_MOST_CPUS}")
     if accel not in _ACCELS:
@@ -105,7 +105,7 @@ def _memory(memory: str | int) -> int:
 def _file(path: Any, what: str) -> str:
     if path is None:
         return ""
-    full = os.path.abspath(os.fspath(path))
+    full: str = os.path.abspath(os.fspath(path))
     if not os.path.isfile(full) or not os.access(full, os.R_OK):
         raise BadInput(f"{what} {os.fspath(path)!r} is no file that can be read")
     return full

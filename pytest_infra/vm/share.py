@@ -99,7 +99,7 @@ def _find_modprobe() -> None:
     """The kernel runs modprobe with the root of the first process, which keeps the initramfs."""
     with open("/infra/modprobe", "w", encoding="ascii") as file:
         file.write(_MODPROBE.format(pid=os.getpid()))
-    os.chmod("/infra/modprobe", 0o755)
+    os.chmod("/infra/modprobe", 0o700)
     with open("/proc/sys/kernel/modprobe", "w", encoding="ascii") as file:
         file.write("/infra/modprobe")
 
