@@ -55,7 +55,7 @@ class LabVms(LabBase):
             routes: whether the lab works out its routes.
             options: the rest, as `vm.options.vm_options` takes it: ``memory="512 MiB"``, ``cpus=1``,
                 ``accel="auto"`` (``"kvm"``, ``"tcg"``), ``model="virtio-net"`` (``"e1000"``), ``vhost``, ``initrd``,
-                ``disk``, ``modules``, ``ready_within="3 min"``, ``append`` (kernel options).
+                ``disk``, ``modules``, ``ready_within="5 min"``, ``append`` (kernel options).
 
         Raises:
             BadInput: the name cannot be used or is taken, no such kernel, or an option cannot be used.

@@ -105,7 +105,7 @@ def _with_mac(netlink: NetlinkSocket, mac: str) -> Interface | None:
 
 
 def _name(wanted: Sequence[GuestInterface], found: Sequence[Interface]) -> dict[str, int]:
-    """Give the cards their names, by way of others: the kernel may have given one's name to another. Returns indices."""
+    """Give the cards their names, by way of others that nobody has; returns their indices."""
     wrong = [(item, new) for item, new in zip(found, wanted, strict=True) if item.name != new.name]
     for number, (item, _) in enumerate(wrong):
         _rename(item.name, f"card-{number}")

@@ -1,7 +1,7 @@
 """The agent: runs in a guest, and does there what frames ask for: commands, Python functions, files.
 
-It is started by the guest's first process (see `vm.initramfs`), with ``/infra`` as its root; commands run in the guest's
-own root.
+It is started by the guest's first process (see `vm.initramfs`), with ``/infra`` as its root; commands run in
+the guest's own root.
 """
 
 from __future__ import annotations

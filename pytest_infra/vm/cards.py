@@ -10,13 +10,13 @@ from typing import Any
 
 from ..core.errors import BadInput, StartFailed, Unavailable
 from ..core.naming import ip_interface
+from ..core.wait import until
 from .guest import Guest
 from .nic import MODELS, Nic, SocketNic, UserNic, VdeNic
 from .qemu import SLOTS
 
 __all__ = ["Card", "Cards"]
 
-_STREAM_SINCE = (7, 2)
 _VHOST = "/dev/vhost-net"
 
 
@@ -73,6 +73,7 @@ class Cards:
         self._name, self._model, self._vhost = name, model, vhost
         self._new_mac, self._wire, self._vde, self._interface = new_mac, wire, vde, interface
         self._used = 0
+        self.has_disk = False
 
     def forget(self) -> None:
         """The guest has ended, and its cards with it."""
@@ -134,12 +135,9 @@ class Cards:
 
     def _netdev(self, guest: Guest, nic: Nic, slot: int) -> dict[str, Any]:
         if isinstance(nic, SocketNic):
-            if guest.emulator.version < _STREAM_SINCE:
-                version = ".".join(map(str, guest.emulator.version))
-                raise Unavailable("qemu-stream", f"QEMU {version} has no stream networks", "use QEMU 7.2 or later")
             with self._wire(nic.wire, self._name) as end:
                 guest.emulator.qmp.give(f"fd{slot}", end.fileno())
-            return {"type": "stream", "server": False, "addr": {"type": "fd", "str": f"fd{slot}"}}
+            return {"type": "socket", "fd": f"fd{slot}"}
         if isinstance(nic, VdeNic):
             return {"type": "vde", "sock": self._vde(nic.switch)}
         if isinstance(nic, UserNic):
@@ -150,9 +148,28 @@ class Cards:
         guest.emulator.qmp.ask_with("device_add", card.device())
         self.all.append(card)
 
+    def unplug(self, guest: Guest, name: str, within_s: float) -> None:
+        """Take a card out; the guest has to let it go."""
+        card = next((card for card in self.all if card.name == name), None)
+        if card is None:
+            names = ", ".join(card.name for card in self.all) or "none"
+            raise BadInput(f"the guest {self._name} has no network card {name!r}; there are {names}")
+        qmp = guest.emulator.qmp
+        qmp.ask("device_del", id=f"card{card.slot}")
+
+        def gone() -> bool:
+            qmp.ask("query-status")  # events come with answers
+            deleted = [event["data"].get("device") for event in qmp.events if event["event"] == "DEVICE_DELETED"]
+            return f"card{card.slot}" in deleted
+
+        until(gone, within_s=within_s, what=f"the guest {self._name} lets its card {name} go")
+        qmp.ask("netdev_del", id=f"net{card.slot}")
+        self.all.remove(card)
+
     def plug_disk(self, guest: Guest, path: str) -> None:
         """Plug in a disk, read-only: what is written to it by the guest stays in the guest."""
         slot, qmp = self._slot(), guest.emulator.qmp
+        self.has_disk = True
         with open(path, "rb") as file:
             qcow = file.read(4) == b"QFI\xfb"
         image = {"driver": "file", "filename": path, "read-only": True, "locking": "off"}

@@ -8,6 +8,7 @@ import pickle
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -48,22 +49,35 @@ class Channel:
         self._numbers = itertools.count(1)
         self._listeners: dict[int, Callable[[Frame], None]] = {}
         self._writing = threading.Lock()
-        self._listen(connection)
+        self._connection = self._reading = connection
+        threading.Thread(target=self._read, name=f"infra-{name}-agent", daemon=True).start()
 
-    def _listen(self, connection: socket.socket) -> None:
-        self._connection = connection
-        threading.Thread(target=self._read, args=(connection,), name=f"infra-{self.name}-agent", daemon=True).start()
+    def quiet(self) -> AbstractContextManager[object]:
+        """Send nothing meanwhile."""
+        return self._writing
+
+    def ping(self) -> None:
+        """Wait until the guest has taken everything that was sent."""
+        self.call(os.getpid)
 
     def move_to(self, connection: socket.socket) -> None:
-        """Go on through another connection, to the same guest in another process."""
-        with self._writing:
-            old = self._connection
-            self._listen(connection)
-            old.close()
+        """Go on through another connection, to the same guest in another process; call it within `quiet`."""
+        self._connection = connection
 
-    def _read(self, connection: socket.socket) -> None:
+    def _receive(self, length: int) -> bytes:
+        """Up to so many bytes; what comes through a connection that is given up is read to its end first."""
+        while True:
+            connection = self._reading
+            with suppress(ConnectionError):
+                if content := connection.recv(length):
+                    return content
+            if connection is self._connection:
+                return b""
+            self._reading = self._connection
+
+    def _read(self) -> None:
         try:
-            while (frame := read_frame(connection.recv)) is not None:
+            while (frame := read_frame(self._receive)) is not None:
                 if frame[:2] == (0, "ready"):
                     self.facts = frame[2]
                     self.ready.set()
@@ -73,10 +87,9 @@ class Channel:
                     listener(frame)
         except (OSError, EOFError, pickle.UnpicklingError):
             pass
-        if connection is self._connection:
-            self.gone.set()
-            for number, listener in list(self._listeners.items()):
-                listener((number, "gone", None))
+        self.gone.set()
+        for number, listener in list(self._listeners.items()):
+            listener((number, "gone", None))
 
     def request(self, kind: str, *content: Any, listener: Callable[[Frame], None]) -> int:
         """Send a request; `listener` is called, in another thread, with each frame that answers it."""

@@ -35,6 +35,8 @@ class Emulator(Resource):
     """
 
     requires = (QEMU,)
+    _fds: tuple[int, ...] = ()
+    """Further descriptors that the process is given."""
 
     def __init__(
         self,
@@ -66,7 +68,9 @@ class Emulator(Resource):
                 command = argv(self.machine, qmp=fds[0], agent=fds[1], io=self._io, incoming=self._incoming,
                                devices=self._devices)  # fmt: skip
                 files: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": write_end, "stderr": self._errors}
-                self.process = self._popen(command, **files, pass_fds=fds, cwd="/", start_new_session=True)
+                self.process = self._popen(
+                    command, **files, pass_fds=(*fds, *self._fds), cwd="/", start_new_session=True
+                )
             finally:
                 os.close(write_end)
                 self._console.read_from(read_end)

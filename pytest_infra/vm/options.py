@@ -53,7 +53,7 @@ def vm_options(
     model: str = "virtio-net",
     vhost: bool | None = None,
     modules: Sequence[str] = (),
-    ready_within: str | float = "3 min",
+    ready_within: str | float = "5 min",
     append: str = "",
 ) -> VmOptions:
     """Check the arguments of ``lab.vm``.

@@ -20,7 +20,7 @@ from .qemu import Machine
 from .qmp import Qmp
 from .requirement import QEMU, cache_directory
 
-__all__ = ["locked", "prune", "restore_from", "save", "snapshot_path"]
+__all__ = ["finished_migration", "locked", "prune", "restore_from", "save", "snapshot_path"]
 
 _MOST_KEPT = {"snapshots": 8, "initramfs": 8, "vmlinux": 6}
 _SAVE_S = 120.0
@@ -54,7 +54,8 @@ def locked(path: str) -> Iterator[None]:
         os.close(fd)
 
 
-def _migration(qmp: Qmp) -> dict[str, Any]:
+def finished_migration(qmp: Qmp) -> dict[str, Any]:
+    """What QEMU reports of a migration that has ended; nothing while it goes on."""
     state: dict[str, Any] = qmp.ask("query-migrate")
     return state if state.get("status") in ("completed", "failed", "cancelled") else {}
 
@@ -66,7 +67,7 @@ def save(emulator: Emulator, path: str) -> bool:
     try:
         qmp.ask("migrate-set-parameters", max_bandwidth=_BANDWIDTH)
         qmp.ask("migrate", uri=f"exec:cat > {shlex.quote(part)}")
-        state = until(lambda: _migration(qmp), within_s=_SAVE_S, what="a snapshot")
+        state = until(lambda: finished_migration(qmp), within_s=_SAVE_S, what="a snapshot")
         if state["status"] == "completed":
             os.replace(part, path)
             return True

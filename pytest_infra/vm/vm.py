@@ -15,6 +15,7 @@ from ..core.process import Completed, Process
 from ..core.report import as_json
 from ..core.resource import Artifact, Facts, Resource
 from .cards import Cards
+from .control import Controls
 from .guest import Guest
 from .initramfs import HOST_MODULES, check_kernel, initramfs
 from .kvm import choose_accel
@@ -50,7 +51,7 @@ class VmLab(Protocol):
         """End this process with the lab."""
 
 
-class VirtualMachine(Resource):
+class VirtualMachine(Controls, Resource):
     """A guest under QEMU: a node like any other (it implements `core.node.Node`).
 
     `run` and `spawn` start programs of the guest's root file system; `call` runs importable functions in a Python that
@@ -104,6 +105,7 @@ class VirtualMachine(Resource):
             append=" ".join(filter(None, [options.append, "infra.init=/init" if options.initrd else ""])),
         )
         fresh = not options.initrd
+        self._kept = undo
         self.guest = Guest(self.name, machine, self._start_qemu, ready_s=options.ready_s, snapshot=fresh)
         undo.enter_context(self.guest)
         undo.callback(self._end)
