@@ -55,6 +55,9 @@ if TYPE_CHECKING:
         assert_metered,
         assert_policed,
     )
+    from .checks.migration import (
+        assert_migrates,
+    )
     from .checks.schedule import (
         assert_link_shares,
         assert_priority,
@@ -103,6 +106,11 @@ if TYPE_CHECKING:
     from .session import (
         Infra,
     )
+    from .vm.nic import (
+        SocketNic,
+        UserNic,
+        VdeNic,
+    )
 
 __all__ = [
     "BadInput",
@@ -117,9 +125,12 @@ __all__ = [
     "InfraError",
     "IoMax",
     "Lab",
+    "SocketNic",
     "StartFailed",
     "Tmpfs",
     "Unavailable",
+    "UserNic",
+    "VdeNic",
     "Volume",
     "WaitTimeout",
     "__version__",
@@ -134,6 +145,7 @@ __all__ = [
     "assert_limited",
     "assert_link_shares",
     "assert_metered",
+    "assert_migrates",
     "assert_not_throttled",
     "assert_oom_killed",
     "assert_path",
@@ -193,6 +205,7 @@ _MODULES = {
         "assert_metered",
         "assert_policed",
     ),
+    "checks.migration": ("assert_migrates",),
     "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
     "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),
@@ -224,6 +237,7 @@ _MODULES = {
     ),
     "lab": ("Lab",),
     "session": ("Infra",),
+    "vm.nic": ("SocketNic", "UserNic", "VdeNic"),
 }
 
 

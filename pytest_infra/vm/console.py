@@ -27,8 +27,12 @@ class Console:
     def read_from(self, fd: int) -> None:
         """Take what comes through a pipe until its end, in a thread; the descriptor is closed then."""
         reader = threading.Thread(target=self._read, args=(fd,), name="infra-console", daemon=True)
+        try:
+            reader.start()
+        except RuntimeError:
+            os.close(fd)
+            raise
         self._readers.append(reader)
-        reader.start()
 
     def await_end(self, within_s: float = 2.0) -> None:
         """Wait until what a guest that has ended wrote has been read."""

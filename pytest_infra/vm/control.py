@@ -29,6 +29,8 @@ class Controls:
     outside: Any
     _kept: ExitStack
 
+    started: bool
+
     def _demand(self) -> None:
         """See to it that the guest is there."""
 
@@ -36,22 +38,19 @@ class Controls:
         """Have the guest configure its network as it is to be."""
 
     def _qmp(self) -> Any:
-        self._demand()
+        if not self.started:
+            self._demand()
         return self.guest.emulator.qmp
 
     def pause(self) -> None:
         """Stop its processors: nothing runs in it, and it answers nothing."""
         self._qmp().ask("stop")
+        self.guest.paused = True
 
     def resume(self) -> None:
         """Let its processors go on."""
+        self.guest.paused = False
         self._qmp().ask("cont")
-
-    @property
-    def paused(self) -> bool:
-        """Whether its processors are stopped."""
-        status: str = self._qmp().ask("query-status")["status"]
-        return status == "paused"
 
     @property
     def memory_bytes(self) -> int:

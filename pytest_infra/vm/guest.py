@@ -48,6 +48,8 @@ class Guest(Resource):
         self.popen = popen
         self.restored = False
         """Whether it came from a snapshot."""
+        self.paused = False
+        """Whether its processors were stopped on request."""
         self.ready_after_s = 0.0
         self._ready_s = ready_s
         self._snapshot = snapshot
@@ -172,6 +174,8 @@ class Guest(Resource):
             raise InfraError(f"the guest {self.name} is not there: its lab has ended, or it is being started")
         if self.channel.gone.is_set():
             raise self.channel.lost()
+        if self.paused:
+            raise InfraError(f"the guest {self.name} is paused, so nothing can be run or read in it; resume() it first")
 
     def facts(self) -> dict[str, Any]:
         """How it was started, for reports."""

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 
 from ..core.errors import Unavailable
 from .closure import add_files, python_files
@@ -110,6 +111,7 @@ def check_kernel(kernel: Kernel, needed: Sequence[str] = ()) -> None:
         )
 
 
+@lru_cache(maxsize=8)
 def initramfs(kernel: Kernel, *, warm: bool = False, tools: bool = True) -> str:
     """The path of the initramfs for a kernel; it is kept in the user's cache.
 

@@ -9,12 +9,27 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..core.errors import BadInput, InfraError
+from ..core.requirement import Absent, Present, Requirement
 from .image import has_pvh_entry, release_of, uncompressed
 from .modules import Modules
 from .requirement import cache_directory
 
-__all__ = ["Kernel", "find_kernel", "kernels", "kernels_folder"]
+__all__ = ["KERNEL", "GuestKernel", "Kernel", "find_kernel", "kernels", "kernels_folder"]
 
+
+@dataclass(frozen=True)
+class GuestKernel(Requirement):
+    """A kernel that guests can be started with."""
+
+    def probe(self) -> Present | Absent:
+        """Look for those that were fetched, and for the machine's own."""
+        found = kernels()
+        if found:
+            return Present(", ".join(kernel.name for kernel in found[-3:]))
+        return Absent("no kernel for guests is here", "pytest-infra kernel fetch amd64")
+
+
+KERNEL = GuestKernel("vm", purpose="virtual machines")
 _NUMBERS = re.compile(r"\d+")
 
 

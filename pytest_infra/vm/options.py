@@ -9,7 +9,7 @@ from typing import Any
 
 from ..core.errors import BadInput
 from ..core.units import duration_s, size_bytes
-from .kernel import Kernel, find_kernel
+from .kernel import KERNEL, Kernel, find_kernel
 from .nic import MODELS, Nic, check_nics
 from .qemu import SLOTS
 
@@ -72,20 +72,14 @@ def vm_options(
         raise BadInput(f"accel {accel!r} is not known; there are {', '.join(_ACCELS)}")
     if model not in MODELS:
         raise BadInput(f"no network card {model!r}; there are {', '.join(MODELS)}")
-    found = find_kernel(kernel)
-    if unknown := [name for name in modules if found.modules.lacks(name)]:
-        raise BadInput(f"the kernel {found.name} has no module {', '.join(unknown)}")
-    cards = check_nics(nics)
-    if len(cards) > SLOTS:
-        raise BadInput(f"a guest takes {SLOTS} network cards and disks together; got {len(cards)} cards")
     return VmOptions(
-        kernel=found,
+        kernel=_kernel(kernel, modules),
         initrd=_file(initrd, "initrd"),
         host_root=rootfs == "host",
         disk=_file(disk, "disk"),
         memory_bytes=_memory(memory),
         cpus=cpus,
-        nics=cards,
+        nics=_cards(nics),
         accel=accel,
         model=model,
         vhost=vhost,
@@ -93,6 +87,22 @@ def vm_options(
         ready_s=duration_s(ready_within),
         append=append,
     )
+
+
+def _kernel(wanted: str | os.PathLike[str] | None, modules: Sequence[str]) -> Kernel:
+    if wanted is None:
+        KERNEL.demand()
+    found = find_kernel(wanted)
+    if unknown := [name for name in modules if found.modules.lacks(name)]:
+        raise BadInput(f"the kernel {found.name} has no module {', '.join(unknown)}")
+    return found
+
+
+def _cards(nics: Nic | Sequence[Nic]) -> tuple[Nic, ...]:
+    cards = check_nics(nics)
+    if len(cards) > SLOTS:
+        raise BadInput(f"a guest takes {SLOTS} network cards and disks together; got {len(cards)} cards")
+    return cards
 
 
 def _memory(memory: str | int) -> int:

@@ -30,10 +30,10 @@ class StaticCommand(Command):
         return found
 
 
-QEMU = Command("qemu", program=f"qemu-system-{platform.machine()}", purpose="virtual machines", packages={
+QEMU = Command("vm", program=f"qemu-system-{platform.machine()}", purpose="virtual machines", packages={
     "apt": "qemu-system-x86", "dnf": "qemu-system-x86-core", "pacman": "qemu-system-x86",
     "apk": "qemu-system-x86_64"})  # fmt: skip
-BUSYBOX = StaticCommand("busybox", purpose="the first programs of a guest", packages={
+BUSYBOX = StaticCommand("vm", program="busybox", purpose="the first programs of a guest", packages={
     "apt": "busybox-static", "dnf": "busybox", "pacman": "busybox", "apk": "busybox-static"})  # fmt: skip
 DEPMOD = Command("depmod", purpose="kernels that are fetched as packages", packages={
     "apt": "kmod", "dnf": "kmod", "pacman": "kmod", "apk": "kmod"})  # fmt: skip

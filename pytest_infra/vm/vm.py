@@ -18,6 +18,7 @@ from .cards import Cards
 from .control import Controls
 from .guest import Guest
 from .initramfs import HOST_MODULES, check_kernel, initramfs
+from .kernel import KERNEL
 from .kvm import choose_accel
 from .options import VmOptions
 from .process import GuestPopen, GuestProcess
@@ -66,7 +67,7 @@ class VirtualMachine(Controls, Resource):
         declared_at: the line of the test that made it.
     """
 
-    requires = (QEMU, BUSYBOX)
+    requires = (QEMU, BUSYBOX, KERNEL)
     kind = "vm"
     configures_itself = True
     remote = True
