@@ -17,9 +17,9 @@ from pytest_infra.packet.probed import SENTINEL_TYPE
 FLOWS, EACH = 400, 4
 
 
-@pytest.fixture
-def balancer(lab):
-    switch = lab.ovs("lb")
+@pytest.fixture(params=[False, True], ids=["ovs", "ovs-dpdk"])
+def balancer(lab, request):
+    switch = lab.ovs("lb", dpdk=request.param)
     for name in ("client", "w1", "w2", "w3", "w4"):
         lab.link(lab.host(name), switch, ip=[])
     lab.up()

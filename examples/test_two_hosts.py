@@ -2,7 +2,7 @@
 
     my-ns-a 192.168.1.10/24 ── sw1 ── 192.168.1.20/24 my-ns-b
 
-Every test runs twice, on a real Open vSwitch and on a Linux bridge.
+Every test runs on a real Open vSwitch, on one with DPDK's poll mode drivers, and on a Linux bridge.
 """
 
 from dataclasses import dataclass
@@ -29,9 +29,16 @@ class TwoHosts:
     link_b: Any
 
 
-@pytest.fixture(params=["ovs", "bridge"])
+SWITCHES = {
+    "ovs": lambda lab: lab.ovs("sw1"),
+    "ovs-dpdk": lambda lab: lab.ovs("sw1", dpdk=True),
+    "bridge": lambda lab: lab.bridge("sw1"),
+}
+
+
+@pytest.fixture(params=SWITCHES)
 def two(lab, request):
-    sw1 = lab.ovs("sw1") if request.param == "ovs" else lab.bridge("sw1")
+    sw1 = SWITCHES[request.param](lab)
     a, b = lab.host("my-ns-a"), lab.host("my-ns-b")
     link_a = lab.link(a, sw1, ip="192.168.1.10/24")
     link_b = lab.link(b, sw1, ip="192.168.1.20/24")

@@ -103,6 +103,9 @@ if TYPE_CHECKING:
     from .lab import (
         Lab,
     )
+    from .net.ovs_dpdk import (
+        Policer,
+    )
     from .session import (
         Infra,
     )
@@ -125,6 +128,7 @@ __all__ = [
     "InfraError",
     "IoMax",
     "Lab",
+    "Policer",
     "SocketNic",
     "StartFailed",
     "Tmpfs",
@@ -236,6 +240,7 @@ _MODULES = {
         "memory_pressure",
     ),
     "lab": ("Lab",),
+    "net.ovs_dpdk": ("Policer",),
     "session": ("Infra",),
     "vm.nic": ("SocketNic", "UserNic", "VdeNic"),
 }

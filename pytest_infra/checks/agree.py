@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..core.errors import BadInput, CheckFailed, Unavailable
 from ..core.report import Report, explain
+from ..packet.basics import basics
 from ..packet.classifier import DEFAULT, Classifier, Verdict
 from ..packet.compare import differences, why_not
 from ..packet.device import Device, Judge
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 __all__ = ["AgreeReport", "Disagreement", "assert_agrees", "assert_installs"]
+
+
+_BATCH = 20  # packets that are given to a device at once
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,33 @@ class _Search:
             return found.disagreement
         return None
 
+    def try_basics(self, device: Device) -> Disagreement | None:
+        """The first disagreement about the plainest policies; those that the device cannot express are counted."""
+        for policy in basics(outputs=device.outputs, ports=device.ports, matches=device.matches):
+            try:
+                device.install(policy)
+            except Unavailable as error:
+                self.refused, self.refusal = self.refused + 1, error
+                continue
+            self.policies += 1
+            if (found := self.try_all(edges(policy), policy, _BATCH)) is not None:
+                return found
+        return None
+
+    def try_random(
+        self, device: Device, drawn: SearchStrategy[Classifier], examples: int, packets: int, number: int | None
+    ) -> Disagreement | None:
+        """The smallest disagreement about random policies."""
+        from hypothesis import strategies as st
+
+        def body(data: Any) -> None:
+            policy = data.draw(drawn)
+            self.install(device, policy)
+            self.ask(edges(policy), policy)
+            self.ask(data.draw(st.lists(near(policy), max_size=packets)), policy)
+
+        return self.run(st.data(), body, examples, number)
+
     def run(
         self, strategy: SearchStrategy[Any], body: Callable[[Any], None], examples: int, number: int | None
     ) -> Disagreement | None:
@@ -172,7 +203,7 @@ def assert_agrees(
     *,
     packets: SearchStrategy[Packet] | None = None,
     examples: int = 200,
-    batch: int = 20,
+    batch: int = _BATCH,
     seed: int | None = None,
 ) -> AgreeReport:
     """Check that a device says the same as a model, or as another device, about packets that hypothesis draws.
@@ -221,7 +252,8 @@ def assert_installs(
 ) -> AgreeReport:
     """Check that a device does what it is told: random rules are installed, and packets at their edges are asked about.
 
-    Of every rule all edges are tried (`packet.edge_packets`), and some random packets besides.
+    The plainest rules come first, one for each kind of match, then random ones. Of every rule all edges are tried
+    (`packet.edge_packets`), and some random packets besides.
 
     Args:
         device: what is tested; its rules are replaced.
@@ -242,22 +274,15 @@ def assert_installs(
         if policies_from is None
         else policies_from
     )
-    from hypothesis import strategies as st
-
     search = _Search(device, None)
-
-    def body(data: Any) -> None:
-        policy = data.draw(drawn)
-        search.install(device, policy)
-        search.ask(edges(policy), policy)
-        search.ask(data.draw(st.lists(near(policy), max_size=packets)), policy)
-
-    found = search.run(st.data(), body, examples, seed)
+    found = search.try_basics(device) if policies_from is None else None
+    if found is None:
+        found = search.try_random(device, drawn, examples, packets, seed)
     return _judged(AgreeReport(device.name, Classifier.name, search.packets, search.policies, found, search.refused))
 
 
 def _judged(report: AgreeReport) -> AgreeReport:
     __tracebackhide__ = True
     if report.disagreement is not None:
-        raise CheckFailed(report.explain()) from None
+        raise CheckFailed(report.explain(), report.to_dict()) from None
     return report

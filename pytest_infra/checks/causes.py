@@ -23,6 +23,8 @@ def autopsy_of(
     port: int | None = None,
     served: bool = False,
     trace: Outcome | None = None,
+    packet_bytes: int = 0,
+    dont_fragment: bool = False,
 ) -> Autopsy:
     """Why packets from one end to the other were not answered.
 
@@ -33,6 +35,8 @@ def autopsy_of(
         port: the TCP or UDP port.
         served: whether the check itself listened there.
         trace: how far a second probe came; None when none was sent.
+        packet_bytes: the size of the IP packets; 0 for small ones.
+        dont_fragment: whether nobody may fragment them.
     """
     return examine(
         Case(
@@ -45,6 +49,8 @@ def autopsy_of(
             answer=answer,
             served=served,
             trace=trace,
+            packet_bytes=packet_bytes,
+            dont_fragment=dont_fragment,
         )
     )
 

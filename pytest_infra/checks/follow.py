@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 from ..core.node import Node, NodePort
@@ -104,7 +105,8 @@ class Follow:
         try:
             self._run()
         except _Settled as settled:
-            return settled.outcome
+            last = self._watches.get(id(self._ends.destination))
+            return replace(settled.outcome, arrived_from=last.source if last is not None else "")
         raise AssertionError("following a probe always ends with an outcome")
 
     def _run(self) -> None:

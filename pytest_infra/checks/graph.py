@@ -10,7 +10,17 @@ from typing import Any
 
 from ..core.node import IPAddress, Node, NodePort
 
-__all__ = ["Wire", "find_node", "is_switch", "node_having", "nodes_of", "owner_of", "same_address", "wires_from"]
+__all__ = [
+    "Wire",
+    "find_node",
+    "is_switch",
+    "leads_to",
+    "node_having",
+    "nodes_of",
+    "owner_of",
+    "same_address",
+    "wires_from",
+]
 
 _MOST_NODES_ASKED = 64
 
@@ -57,6 +67,20 @@ def wires_from(port: NodePort) -> list[Wire]:
             seen.add(id(node))
             queue.extend((*way, out, out.peer) for out in node.ports if out is not way[-1])
     return found
+
+
+def leads_to(out: NodePort, far: NodePort) -> bool:
+    """Whether a frame that leaves a switch by `out` can reach the port `far` without coming back to that switch."""
+    seen = {id(out.node)}
+    queue: deque[NodePort] = deque([out.peer])
+    while queue:
+        port = queue.popleft()
+        if port is far:
+            return True
+        if is_switch(port.node) and id(port.node) not in seen:
+            seen.add(id(port.node))
+            queue.extend(other.peer for other in port.node.ports if other is not port)
+    return False
 
 
 def nodes_of(start: Node) -> Iterator[Node]:

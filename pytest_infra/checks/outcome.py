@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .rule_trace import RuleDrop
+
 __all__ = ["Outcome", "Status"]
 
 Status = Literal["answered", "lost", "down", "delivered", "unproven"]
@@ -25,6 +27,14 @@ class Outcome:
     """The ``node:port`` at which it did not arrive; empty when it did not leave the node `at`."""
     why: str = ""
     """Which interface is down, or why nothing is sure."""
+    rules: tuple[RuleDrop, ...] = ()
+    """The firewall rules that dropped it, or its answer."""
+    reasons: tuple[str, ...] = ()
+    """The kernel's own reasons for what it dropped."""
+    arrived_from: str = ""
+    """The source address with which it arrived at the destination; empty when it did not."""
+    blind: tuple[str, ...] = ()
+    """What could not be looked at, and why."""
 
     @property
     def place(self) -> str:

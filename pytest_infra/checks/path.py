@@ -17,6 +17,8 @@ from .autopsy import Autopsy, Finding, View
 from .causes import autopsy_of
 from .graph import find_node, node_having
 from .probe_icmp import echo
+from .request import check_request
+from .retrace import retrace
 from .target import Ends, Family, Target, choose_ends
 
 __all__ = ["PathHop", "PathReport", "assert_path", "traceroute"]
@@ -277,8 +279,14 @@ def _judge(report: PathReport, wanted: Sequence[Node | str], ends: Ends) -> Path
     at = same.index(False) if False in same else len(same)
     if at == len(wanted) == len(report.hops):
         return replace(report, wanted=names, first_difference=None if report.reached else at)
-    autopsy = _other_path(report, at, ends) if report.reached else autopsy_of(ends, Answer("silence"))
+    autopsy = _other_path(report, at, ends) if report.reached else _not_reached(ends)
     return replace(report, wanted=names, first_difference=at, autopsy=autopsy)
+
+
+def _not_reached(ends: Ends) -> Autopsy:
+    """Why the destination does not answer, with one more probe that is followed."""
+    silence = Answer("silence")
+    return autopsy_of(ends, silence, trace=retrace(ends, check_request("icmp", None, False, None, 1), silence))
 
 
 def _other_path(report: PathReport, at: int, ends: Ends) -> Autopsy:

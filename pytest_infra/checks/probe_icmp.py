@@ -8,6 +8,7 @@ has none, to the moment it was read.
 
 from __future__ import annotations
 
+import errno
 import secrets
 import select
 import socket
@@ -25,6 +26,7 @@ __all__ = ["EchoProbe", "EchoResult", "EchoRun", "Settled", "echo", "open_echo"]
 _SO_TIMESTAMPNS = 35
 _SOL_RAW, _ICMP_FILTER = 255, 1
 _ICMPV6_FILTER = 1
+_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _IPV6_DONTFRAG, _PMTUDISC_PROBE = 10, 23, 62, 3
 _TIMESPEC = struct.Struct("@ll")
 _PROTOCOL = {4: socket.IPPROTO_ICMP, 6: socket.IPPROTO_ICMPV6}
 _NONCE_BYTES = 8
@@ -58,6 +60,7 @@ def echo(
     size: int = 56,
     hop_limits: Sequence[int] | None = None,
     source: str | None = None,
+    dont_fragment: bool = False,
     stop_at_error: bool = False,
     settled: Settled | None = None,
 ) -> EchoResult:
@@ -71,11 +74,18 @@ def echo(
         size: bytes of payload after the 8 bytes of ICMP header.
         hop_limits: the TTL (hop limit) of each request; the kernel's own when not given.
         source: the address to send from; the kernel chooses when not given.
+        dont_fragment: let nobody fragment them, this node included.
         stop_at_error: send no more requests after one was refused or answered by an ICMP error.
         settled: when to wait no longer; by default when each request has its answer.
     """
     settled = _all_answered_or_one_refused if stop_at_error else settled
-    with open_echo(destination, size=size, source=source, settled=settled) as run:
+    try:
+        opened = open_echo(destination, size=size, source=source, dont_fragment=dont_fragment, settled=settled)
+    except OSError as error:
+        if source is None or error.errno != errno.EADDRNOTAVAIL:
+            raise
+        return EchoResult((local_refusal(error),), 0, 0.0)
+    with opened as run:
         started = time.monotonic()
         for number in range(count):
             if hop_limits is not None:
@@ -91,7 +101,12 @@ def echo(
 
 
 def open_echo(
-    destination: str, *, size: int = 56, source: str | None = None, settled: Settled | None = None
+    destination: str,
+    *,
+    size: int = 56,
+    source: str | None = None,
+    dont_fragment: bool = False,
+    settled: Settled | None = None,
 ) -> EchoRun:
     """Echo requests that are sent one by one; open it within the sending node, use it from anywhere, close it.
 
@@ -99,12 +114,15 @@ def open_echo(
         destination: an IPv4 or IPv6 address, with ``%interface`` where it is link-local.
         size: bytes of payload after the 8 bytes of ICMP header.
         source: the address to send from; the kernel chooses when not given.
+        dont_fragment: let nobody fragment them, this node included.
         settled: when to wait no longer; by default when each request has its answer.
     """
     version = 6 if ":" in destination else 4
     address = sockaddr(destination)
     sock = _open(version)
     try:
+        if dont_fragment:
+            _forbid_fragments(sock, version)
         if source is not None:
             sock.bind(sockaddr(source))
     except BaseException:
@@ -131,6 +149,15 @@ def _open(version: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
     sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     return sock
+
+
+def _forbid_fragments(sock: socket.socket, version: int) -> None:
+    """Set "do not fragment", and pay no heed to what is known of the path's MTU (IP_PMTUDISC_PROBE, ip(7))."""
+    if version == 4:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_DONTFRAG, 1)
 
 
 def _all_answered(answers: Mapping[int, Answer], sent: int) -> bool:
@@ -270,13 +297,17 @@ class EchoProbe:
     Args:
         destination: an IPv4 or IPv6 address, with ``%interface`` where it is link-local.
         source: the address to send from; the kernel chooses when not given.
+        size: bytes of payload.
+        dont_fragment: let nobody fragment it.
     """
 
     delivered: bool | None = None
     underway = False
 
-    def __init__(self, destination: str, *, source: str | None = None) -> None:
-        self._run = open_echo(destination, source=source)
+    def __init__(
+        self, destination: str, *, source: str | None = None, size: int = 56, dont_fragment: bool = False
+    ) -> None:
+        self._run = open_echo(destination, source=source, size=size, dont_fragment=dont_fragment)
         self.carried_by = self._run.carried_by
 
     def __enter__(self) -> EchoProbe:

@@ -174,6 +174,7 @@ def _echo(ends: Ends, request: Request) -> tuple[Answer, ...]:
         within_s=request.within_s,
         size=request.size,
         source=ends.bind_to,
+        dont_fragment=request.dont_fragment,
         stop_at_error=True,
     )
     return result.answers
@@ -214,10 +215,17 @@ def _explained(report: ReachReport, ends: Ends, request: Request) -> ReachReport
         protocol=report.protocol,
         port=report.port,
         served=report.served,
-        trace=retrace(ends, request) if failure.kind == "silence" else None,
+        trace=retrace(ends, request, failure),
+        packet_bytes=_packet_bytes(request, ends),
+        dont_fragment=request.dont_fragment,
     )
     node = node_having(ends.source, ip_address(failure.sender)) if failure.sender else None
     return replace(report, autopsy=autopsy, refused_by=node.name if node is not None else "")
+
+
+def _packet_bytes(request: Request, ends: Ends) -> int:
+    """The size of an echo request as an IP packet; 0 for the others, which are small."""
+    return request.size + (28 if ends.address.version == 4 else 48) if request.protocol == "icmp" else 0
 
 
 def measure_reach(
@@ -232,10 +240,12 @@ def measure_reach(
     count: int = 1,
     within: str | float | None = None,
     size: int = 56,
+    dont_fragment: bool = False,
 ) -> ReachReport:
     """Probe `b` from `a` and report, with an autopsy where it failed; `assert_reachable` takes the same and judges."""
     patience_s = ONE_TRY_S if within is None else seconds("within", within)
-    request = check_request(protocol, port, serve, payload, min(patience_s, ONE_TRY_S), count=count, size=size)
+    once_s = min(patience_s, ONE_TRY_S)
+    request = check_request(protocol, port, serve, payload, once_s, count=count, size=size, dont_fragment=dont_fragment)
     ends = choose_ends(a, b, family)
     report = _probe(ends, request) if within is None else _persist(ends, request, patience_s)
     return report if report.ok else _explained(report, ends, request)
@@ -253,6 +263,7 @@ def assert_reachable(
     count: int = 1,
     within: str | float | None = None,
     size: int = 56,
+    dont_fragment: bool = False,
 ) -> ReachReport:
     """Check that packets from `a` reach `b` and that the answers come back.
 
@@ -277,6 +288,8 @@ def assert_reachable(
         within: ``"5 s"`` or seconds as a number: try again until it succeeds, for so long at most; for a server that is
             still starting, or a network that converges. Without it there is one try, whose answers have a second.
         size: bytes of payload of an echo request.
+        dont_fragment: whether the echo request may not be fragmented, so that it tells whether `size` and its headers
+            fit the MTU of every hop.
 
     Returns:
         What was measured.
@@ -298,6 +311,7 @@ def assert_reachable(
         count=count,
         within=within,
         size=size,
+        dont_fragment=dont_fragment,
     )
     report.demand()
     return report

@@ -31,6 +31,7 @@ class Request:
     within_s: float
     count: int = 1
     size: int = 56
+    dont_fragment: bool = False
 
 
 def check_request(
@@ -42,6 +43,7 @@ def check_request(
     *,
     count: int = 1,
     size: int = 56,
+    dont_fragment: bool = False,
 ) -> Request:
     """Look at the arguments that reach checks share.
 
@@ -54,9 +56,20 @@ def check_request(
         raise BadInput("port and serve do not go with protocol 'icmp': ICMP has no ports; use 'tcp' or 'udp'")
     if protocol != "udp" and payload is not None:
         raise BadInput(f"payload does not go with protocol {protocol!r}, only with 'udp'")
+    if protocol != "icmp" and dont_fragment:
+        raise BadInput(f"dont_fragment does not go with protocol {protocol!r}, only with 'icmp'")
     if payload is not None and (serve or port is None):
         raise BadInput("payload is for the server on port=; the check's own server (serve) takes none")
     if port is not None:
         check_port(port)
     serve = protocol != "icmp" and (serve or port is None)
-    return Request(protocol, port, serve, payload, seconds("within", within), check_count(count), check_size(size))
+    return Request(
+        protocol,
+        port,
+        serve,
+        payload,
+        seconds("within", within),
+        check_count(count),
+        check_size(size),
+        dont_fragment,
+    )

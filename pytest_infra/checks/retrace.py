@@ -5,16 +5,21 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from ..core.errors import InfraError
+from ..core.node import Node
 from .answer import Answer
+from .autopsy import planned_wires
+from .drop_reason import DropReasons
 from .follow import Follow
 from .outcome import Outcome
 from .probe_icmp import EchoProbe, echo
 from .probe_tcp import TcpProbe, connect
 from .probe_udp import UdpProbe, ask
 from .request import Request
+from .rule_trace import RuleTrace
 from .serve import serving
 from .target import Ends
 
@@ -29,7 +34,8 @@ def make_probe(
     """The one probe that the request asks for, not sent yet; the caller closes it."""
     address, source = str(ends.address), ends.bind_to
     if request.protocol == "icmp":
-        return ends.source.call(EchoProbe, address, source=source)
+        size, fixed = request.size, request.dont_fragment
+        return ends.source.call(EchoProbe, address, source=source, size=size, dont_fragment=fixed)
     assert port is not None
     if request.protocol == "tcp":
         return ends.source.call(TcpProbe, address, port, source=source, listener=listener)
@@ -53,10 +59,17 @@ def send_from_afar(ends: Ends, request: Request, port: int | None, listener: Any
     return None if answer.kind == "silence" else answer
 
 
-def retrace(ends: Ends, request: Request) -> Outcome:
+def retrace(ends: Ends, request: Request, answer: Answer) -> Outcome:
     """Send one more probe and follow it, for half a second at most; it never raises.
 
-    A server's own UDP port gets no second datagram: the server might act on it.
+    Where the first probe met with silence, it is followed from node to node. Firewall rules and the kernel's reasons
+    for dropping packets are watched in any case. A server's own UDP port gets no second datagram: the server might
+    act on it.
+
+    Args:
+        ends: where the probe comes from and goes to.
+        request: what to send.
+        answer: what the first probe met with.
     """
     if request.protocol == "udp" and not request.serve:
         return Outcome("unproven", why="a UDP server gets no second datagram")
@@ -70,9 +83,42 @@ def retrace(ends: Ends, request: Request) -> Outcome:
             port = request.port if listener is None else int(listener.getsockname()[1])
             probe = make_probe(ends, request, port, listener)
             stack.enter_context(probe)
-            by_kernel = request.protocol != "udp"
-            follow = stack.enter_context(Follow(ends, probe, kernel_answers=by_kernel, served=request.serve))
-            probe.send()
-            return follow.run(time.monotonic() + _AT_MOST_S)
+            rules = stack.enter_context(RuleTrace(_nodes_between(ends), probe.carried_by))
+            if answer.kind == "silence":
+                by_kernel = request.protocol != "udp"
+                follow = stack.enter_context(Follow(ends, probe, kernel_answers=by_kernel, served=request.serve))
+            elif rules.watching:
+                follow = None
+            else:
+                return Outcome("unproven", why="it was refused", blind=tuple(rules.blind))
+            return _send(probe, follow, rules)
     except (InfraError, OSError) as error:
         return Outcome("unproven", why=str(error))
+
+
+def _send(probe: EchoProbe | TcpProbe | UdpProbe, follow: Follow | None, rules: RuleTrace) -> Outcome:
+    """Send the probe, and tell what became of it."""
+    with DropReasons() as dropped:
+        probe.send()
+        reasons = dropped.stop()
+    deadline = time.monotonic() + _AT_MOST_S
+    outcome = _refused(probe, deadline) if follow is None else follow.run(deadline)
+    blind = [*rules.blind, f"the kernel's reason for the drop: {dropped.blind}" if dropped.blind else ""]
+    return replace(outcome, rules=tuple(rules.drops()), reasons=tuple(reasons), blind=tuple(filter(None, blind)))
+
+
+def _nodes_between(ends: Ends) -> list[Node]:
+    """The nodes of the planned way there and back, both ends among them."""
+    if ends.destination is None:
+        return [ends.source]
+    version = ends.address.version
+    wires = [*planned_wires(ends.source, ends.destination, version)]
+    wires += planned_wires(ends.destination, ends.source, version)
+    nodes = [ends.source, ends.destination, *(wire.far.node for wire in wires)]
+    return [node for node in nodes if not getattr(node, "remote", False)]  # rules in another kernel are not watched
+
+
+def _refused(probe: EchoProbe | TcpProbe | UdpProbe, deadline: float) -> Outcome:
+    """The outcome of a probe that is refused again; the rules have been told of by then."""
+    answer = probe.answer(deadline)
+    return Outcome("answered" if answer is not None and answer.replied else "unproven", why="it was refused")

@@ -44,6 +44,8 @@ class Watch:
     sentinels: set[bytes] = field(default_factory=set)
     arrived: set[str] = field(default_factory=set)
     """``request`` and ``reply``, once they have arrived here."""
+    source: str = ""
+    """The source address of the request as it arrived here."""
     left_by: dict[str, set[str]] = field(default_factory=dict)
     """The interfaces by which the request and the reply have left."""
     resolved: set[tuple[str, IPAddress]] = field(default_factory=set)
@@ -61,6 +63,8 @@ class Watch:
                     self.left_by.setdefault(kind, set()).add(frame.interface)
                 else:
                     self.arrived.add(kind)
+                    if kind == "request":
+                        self.source = _source(frame.payload)
             elif frame.outgoing and (address := _resolution(frame.ethertype, frame.payload)):
                 self.resolved.add((frame.interface, address))
 
@@ -122,6 +126,11 @@ def _await(watch: Watch, nonce: bytes, deadline: float, idle: Callable[[], bool]
             return True
         if idle() or time.monotonic() > deadline:
             return False
+
+
+def _source(packet: bytes) -> str:
+    version = packet[0] >> 4
+    return str(ipaddress.ip_address(packet[12:16] if version == 4 else packet[8:24]))
 
 
 def _resolution(ethertype: int, payload: bytes) -> IPAddress | None:

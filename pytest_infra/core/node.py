@@ -63,6 +63,8 @@ class Interface:
     """The number that the kernel gives the peer's namespace; -1 when the peer is in the same one."""
     qdisc: str = ""
     """The queueing discipline of what it sends: ``noqueue``, ``netem`` … (tc(8)); empty when not known."""
+    vlan_filtering: bool = False
+    """Whether it is a bridge that filters frames by VLAN (IEEE 802.1Q)."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from ..core.caller import caller_line
 from ..core.units import duration_s
@@ -20,6 +20,7 @@ from .base import LabBase
 
 if TYPE_CHECKING:
     from ..net.ovs import OvsBridge
+    from ..net.ovs_dpdk_bridge import OvsDpdkBridge
     from .base import LabNode
 
 __all__ = ["LabNetwork"]
@@ -86,7 +87,19 @@ class LabNetwork(LabBase):
         )
         return self._add_switch(bridge)
 
-    def ovs(self, name: str | None = None, *, datapath: str = "netdev", private: bool = False) -> OvsBridge:
+    @overload
+    def ovs(
+        self, name: str | None = ..., *, datapath: str = ..., private: bool = ..., dpdk: Literal[False] = ...
+    ) -> OvsBridge: ...
+
+    @overload
+    def ovs(
+        self, name: str | None = ..., *, datapath: str = ..., private: bool = ..., dpdk: Literal[True] | str
+    ) -> OvsDpdkBridge: ...
+
+    def ovs(
+        self, name: str | None = None, *, datapath: str = "netdev", private: bool = False, dpdk: bool | str = False
+    ) -> OvsBridge:
         """Declare a switch that is an Open vSwitch bridge.
 
         Args:
@@ -94,22 +107,17 @@ class LabNetwork(LabBase):
             datapath: ``netdev`` (in user space, everywhere) or ``system`` (the kernel's, where its module is).
             private: an instance of its own, for a test that kills daemons; else the lab's switches share one,
                 which no other lab uses at the same time.
+            dpdk: whether its ports are DPDK devices, with poll mode threads: ``True``, or the virtual device that they
+                are, ``"af_packet"`` or ``"af_xdp"``. Only with the datapath ``netdev``.
 
         Raises:
-            BadInput: the name cannot be used or is taken, or an unknown datapath.
+            BadInput: the name cannot be used or is taken, or an unknown datapath or device.
         """
-        from ..net.ovs import OvsBridge
+        from ..net.ovs_dpdk_bridge import make_ovs_bridge
 
-        bridge = OvsBridge(
-            self._switch_name(name),
-            datapath=datapath,
-            private=private,
-            pool=self._services.ovs_pool,
-            lab=self,
-            observe=self.up,
-            declared_at=caller_line(),
-        )
-        return self._add_switch(bridge)
+        options = {"pool": self._services.ovs_pool, "lab": self, "observe": self.up, "declared_at": caller_line()}
+        chosen = self._switch_name(name)
+        return self._add_switch(make_ovs_bridge(chosen, dpdk, datapath=datapath, private=private, **options))
 
     def link(
         self,

@@ -156,6 +156,11 @@ class Host(Resource):
         popen = activating(self._popen(), sockets)
         return self._lab.adopt(Process(argv, where=self.name, popen=popen, **options))
 
+    @property
+    def processes(self) -> list[Process]:
+        """The background processes that were started here, ended ones too."""
+        return [child for child in self._lab.journal.processes if child.where == self.name]
+
     def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run a Python function in a thread that lives in this host, and return its value or raise its error.
 

@@ -23,6 +23,7 @@ __all__ = [
     "dump_neighbours",
     "dump_routes",
     "get_link",
+    "get_route",
     "set_group",
     "set_link",
 ]
@@ -265,6 +266,20 @@ def dump_routes(version: int) -> bytes:
     message = rtmsg()
     message["family"] = _FAMILY[version]
     return _encode(message, 26, _DUMP)
+
+
+def get_route(destination: IPAddress, *, source: IPAddress, arrives_by: int) -> bytes:
+    """Ask what the kernel would do with a packet from elsewhere that arrives by an interface (ip-route(8), ``get``).
+
+    It answers as it would treat the packet: EXDEV where reverse path filtering drops it.
+    """
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+    message = rtmsg()
+    message["family"] = _FAMILY[destination.version]
+    message["dst_len"] = message["src_len"] = destination.max_prefixlen
+    message["attrs"] = [["RTA_DST", str(destination)], ["RTA_SRC", str(source)], ["RTA_IIF", arrives_by]]
+    return _encode(message, 26, 0)
 
 
 def delete_neighbour(index: int, ip: IPAddress) -> bytes:

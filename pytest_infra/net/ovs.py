@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from ..core.errors import BadInput, InfraError, StartFailed
 from ..core.process import Completed, check_argv
-from ..core.requirement import PRIVILEGE
+from ..core.requirement import PRIVILEGE, Requirement
 from ..core.resource import Artifact, Facts
 from .offload import set_transmit_checksum
 from .ovs_flows import FdbEntry, Flow, parse_fdb, parse_flows
@@ -24,7 +25,8 @@ from .switch import Switch
 __all__ = ["OvsBridge"]
 
 _VERSIONS = "OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15"
-_READS = ("show", "list", "list-commands", "version", "trace", "dump-flows", "rxq-show", "stats-show", "read-counter")
+_READS = ("show", "list", "list-commands", "version", "trace", "dump-flows", "rxq-show", "stats-show", "read-counter",
+          "pmd-stats-show", "pmd-rxq-show", "pmd-perf-show", "pmd-stats-clear", "get-mempool-info")  # fmt: skip
 _CHANGES = ("add", "bundle", "clear", "create", "del", "destroy", "insert", "mod", "remove", "replace", "set")
 _OF_ONE_BRIDGE = ("fdb/", "mdb/", "bridge/", "stp/", "rstp/", "bond/", "lacp/", "cfm/", "bfd/")
 
@@ -46,7 +48,7 @@ class OvsBridge(Switch):
     """
 
     kind = "ovs"
-    requires = (PRIVILEGE, *OVS)
+    requires: ClassVar[tuple[Requirement, ...]] = (PRIVILEGE, *OVS)
     instance: OvsInstance
 
     def __init__(
@@ -75,13 +77,18 @@ class OvsBridge(Switch):
             return (self,)
         switches = getattr(self._lab, "switches", {self.name: self}).values()
         mine = [one for one in switches if isinstance(one, OvsBridge) and not one.private]
-        return [one for one in mine if one.datapath == self.datapath]
+        return [one for one in mine if one.instance_kind == self.instance_kind]
+
+    @property
+    def instance_kind(self) -> str:
+        """The kind of instance that it needs."""
+        return self.datapath
 
     def _start(self, undo: ExitStack) -> None:
         if self.private:
-            self.instance = undo.enter_context(OvsInstance(self.name, self._pool.entrance, self.datapath))
+            self.instance = undo.enter_context(OvsInstance(self.name, self._pool.entrance, self.instance_kind))
         else:
-            self.instance = self._pool.acquire(self._lab, self.datapath)
+            self.instance = self._pool.acquire(self._lab, self.instance_kind)
             undo.callback(self._pool.release, self.instance)
         self.namespace = self.instance.namespace
         rows = make_bridge(self.name, self.instance.datapath_type)
@@ -97,8 +104,14 @@ class OvsBridge(Switch):
             for port in ports:
                 far = port.peer
                 set_transmit_checksum(partial(self._pool.entrance.within, far.node.namespace.fd), far.name, False)
-        self._change, _ = self.instance.send(add_ports(self.name, numbers))
+        columns = {port.name: self.interface_columns(port) for port in ports}
+        self._change, _ = self.instance.send(add_ports(self.name, numbers, columns))
         self._follow([self.name, *numbers])
+
+    def interface_columns(self, port: Port) -> Mapping[str, object]:
+        """What the row of a port's interface says besides its name (table Interface)."""
+        del port  # an interface of the kernel
+        return {}
 
     def _follow(self, names: Sequence[str]) -> None:
         """Wait until Open vSwitch has done what the database says."""
@@ -110,8 +123,14 @@ class OvsBridge(Switch):
         wanted = set(names)
         for item in self._interface_rows():
             if item["name"] in wanted and (item["error"] or item["ofport"] in (-1, [])):
-                said = item["error"] or self.instance.log("ovs-vswitchd")[-500:]
-                raise StartFailed(f"Open vSwitch does not take {item['name']} as a port of {self.name}: {said}")
+                said = item["error"] or "it gives no reason"
+                log = "\n".join(self._warnings(item["name"]))
+                raise StartFailed(f"Open vSwitch does not take {item['name']} as a port of {self.name}: {said}\n{log}")
+
+    def _warnings(self, name: str) -> list[str]:
+        """The latest lines of the log that warn, or speak of an interface."""
+        lines = self.instance.log("ovs-vswitchd").splitlines()
+        return [line for line in lines if re.search(rf"\|(WARN|ERR|EMER)\||\b{re.escape(name)}\b", line)][-8:]
 
     def _interface_rows(self) -> list[dict[str, Any]]:
         columns = ["name", "ofport", "error"]
@@ -213,7 +232,7 @@ class OvsBridge(Switch):
             OvsError: Open vSwitch does not understand it.
         """
         self._settle()
-        return self.instance.appctl("ofproto/trace", self.name, flow)
+        return self.instance.appctl("ofproto/trace", "--names", self.name, flow)
 
     def describe(self) -> Facts:
         """The bridge, its ports and its datapath."""

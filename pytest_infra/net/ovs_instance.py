@@ -25,7 +25,8 @@ from . import messages
 from .bridge import SWITCH_SYSCTL
 from .namespace import Entrance, NetNamespace
 from .netlink import NetlinkError
-from .ovs_requirements import OVS, OVS_KERNEL_DATAPATH, OVS_VSWITCHD, OVSDB_SERVER, OVSDB_TOOL, TUN, ovs_tool
+from .ovs_dpdk import DPDK, dpdk_settings
+from .ovs_requirements import OVS, OVS_DPDK, OVS_KERNEL_DATAPATH, OVS_VSWITCHD, OVSDB_SERVER, OVSDB_TOOL, TUN, ovs_tool
 from .ovs_rows import make_bridge
 from .ovs_rpc import Operation, OvsError, RpcClient, appctl, mapping, set_of, transact
 from .reading import read_interfaces
@@ -37,6 +38,7 @@ DATAPATHS = ("netdev", "system")
 
 _RUN = "/run/openvswitch"
 _ENVIRONMENT = {"OVS_RUNDIR": _RUN, "OVS_DBDIR": _RUN, "OVS_LOGDIR": _RUN}
+_DPDK_VSWITCHD = f"{_RUN}/ovs-vswitchd"
 _REMOTES = (f"--remote=punix:{_RUN}/db.sock", "--remote=db:Open_vSwitch,Open_vSwitch,manager_options")
 _START_S = 10.0
 _ANSWER_S = 10.0
@@ -49,7 +51,6 @@ _PRISTINE: Mapping[str, object] = {
     "datapaths": mapping({}),
     "external_ids": mapping({}),
     "manager_options": set_of(()),
-    "other_config": mapping({}),
     "ssl": set_of(()),
     "system_type": set_of(()),
     "system_version": set_of(()),
@@ -67,17 +68,19 @@ class OvsInstance(Resource):
     Args:
         name: for messages and thread names.
         entrance: makes its network namespace.
-        datapath: ``"netdev"`` (userspace) or ``"system"`` (the kernel's).
+        datapath: ``"netdev"`` (userspace), ``"system"`` (the kernel's) or ``"dpdk"`` (userspace, with DPDK).
     """
 
     requires = (PRIVILEGE, *OVS)
 
     def __init__(self, name: str, entrance: Entrance, datapath: str = "netdev") -> None:
-        if datapath not in DATAPATHS:
+        if datapath not in (*DATAPATHS, DPDK):
             raise BadInput(f"no datapath {datapath!r}: allowed are {' and '.join(map(repr, DATAPATHS))}")
         self.name = name
         self.datapath = datapath
-        self.datapath_type = datapath
+        self.datapath_type = "netdev" if datapath == DPDK else datapath
+        self.settings = dpdk_settings() if datapath == DPDK else {}
+        """What the daemons are told before anything else (column other_config of table Open_vSwitch)."""
         self.limit = ""
         """What bridges lack on this machine, and the remedy."""
         self.changed = ""
@@ -90,6 +93,9 @@ class OvsInstance(Resource):
     def _start(self, undo: ExitStack) -> None:
         if self.datapath == "system":
             OVS_KERNEL_DATAPATH.demand()
+        elif self.datapath == DPDK:
+            OVS_DPDK.demand()
+            TUN.demand()
         elif isinstance(missing := TUN.probe(), Absent):
             self.datapath_type = "dummy"  # the same forwarding code, which makes no TAP devices
             self.limit = f"a bridge has no local interface ({missing.why}; {missing.remedy})"
@@ -102,10 +108,18 @@ class OvsInstance(Resource):
         self.database = RpcClient(self._outside(f"{_RUN}/db.sock"), "ovsdb-server", _ANSWER_S)
         undo.callback(self.database.close)
         self._daemon(undo, "ovsdb-server", [OVSDB_SERVER.path(), *_REMOTES], self.database.connect)
-        transact(self.database, {"op": "insert", "table": "Open_vSwitch", "row": {}})
-        argv = [OVS_VSWITCHD.path(), f"unix:{_RUN}/db.sock", *self._options()]
+        row = {"other_config": mapping(self.settings)}
+        transact(self.database, {"op": "insert", "table": "Open_vSwitch", "row": row})
+        argv = [self._vswitchd(), f"unix:{_RUN}/db.sock", *self._options()]
         undo.callback(self._close_control)
         self._daemon(undo, "ovs-vswitchd", argv, self._connect_control)
+
+    def _vswitchd(self) -> str:
+        """The program; the tools know its sockets by its name, which DPDK's gets from a link."""
+        if self.datapath != DPDK:
+            return OVS_VSWITCHD.path()
+        os.symlink(OVS_DPDK.path(), self._outside(_DPDK_VSWITCHD))
+        return _DPDK_VSWITCHD
 
     def _options(self) -> list[str]:
         options = [] if self.datapath == "system" else ["--disable-system"]
@@ -266,12 +280,14 @@ class OvsInstance(Resource):
             self.appctl("dpctl/flush-conntrack", f"system@{_KERNEL_DATAPATH}")  # the namespace's own, it would stay
         read = {"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["other_config"]}
         clear = [{"op": "delete", "table": table, "where": []} for table in _ROOT_TABLES]
-        pristine = {"op": "update", "table": "Open_vSwitch", "where": [], "row": _PRISTINE}
+        row = {**_PRISTINE, "other_config": mapping(self.settings)}
+        pristine = {"op": "update", "table": "Open_vSwitch", "where": [], "row": row}
         number, results = self.send([read, pristine, *clear])
         until(self._no_interfaces, within_s=within_s, what="the lab's interfaces are gone")
         self.follow(number, within_s)
-        if settings := results[0]["rows"][0]["other_config"][1]:  # ["map", pairs]
-            raise DirtyInstance(f"{self.name}: other_config {dict(settings)} may have had effects that stay")
+        settings = dict(results[0]["rows"][0]["other_config"][1])  # ["map", pairs]
+        if settings != self.settings:
+            raise DirtyInstance(f"{self.name}: other_config {settings} may have had effects that stay")
         tables = [{"op": "select", "table": table, "where": [], "columns": ["_uuid"]} for table in _MUST_BE_EMPTY]
         for table, found in zip(_MUST_BE_EMPTY, transact(self.database, *tables), strict=True):
             if found["rows"]:

@@ -7,7 +7,7 @@ import socket
 
 from ..core.requirement import Command, KernelFeature
 
-__all__ = ["OVS", "OVSDB_SERVER", "OVSDB_TOOL", "OVS_KERNEL_DATAPATH", "OVS_VSWITCHD", "TUN", "ovs_tool"]
+__all__ = ["OVS", "OVSDB_SERVER", "OVSDB_TOOL", "OVS_DPDK", "OVS_KERNEL_DATAPATH", "OVS_VSWITCHD", "TUN", "ovs_tool"]
 
 _FOLDERS = ("/usr/lib/openvswitch-switch", "/usr/sbin", "/usr/local/sbin", "/usr/share/openvswitch/scripts")
 _PACKAGES = {"apt": "openvswitch-switch", "dnf": "openvswitch", "pacman": "openvswitch", "apk": "openvswitch"}
@@ -24,6 +24,15 @@ OVSDB_TOOL = ovs_tool("ovsdb-tool")
 
 OVS = (OVS_VSWITCHD, OVSDB_SERVER, OVSDB_TOOL)
 """What every Open vSwitch switch needs."""
+
+OVS_DPDK = Command(
+    "ovs-dpdk",
+    program="ovs-vswitchd-dpdk",
+    folders=("/usr/lib/openvswitch-switch-dpdk", *_FOLDERS),
+    packages={**_PACKAGES, "apt": "openvswitch-switch-dpdk", "dnf": "openvswitch-dpdk"},
+    purpose="Open vSwitch with DPDK's poll mode drivers, lab.ovs(dpdk=True)",
+)
+"""The ovs-vswitchd that is built with DPDK, under the name that Debian gives it."""
 
 
 def _kernel_datapath() -> str:

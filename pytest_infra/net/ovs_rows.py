@@ -18,11 +18,13 @@ def make_bridge(name: str, datapath_type: str) -> list[Operation]:
     return [*_rows(name, {"type": "internal"}), insert, register]
 
 
-def add_ports(bridge: str, ports: Mapping[str, int]) -> list[Operation]:
-    """Interfaces of the kernel as ports of a bridge, by OpenFlow number."""
+def add_ports(
+    bridge: str, ports: Mapping[str, int], columns: Mapping[str, Mapping[str, object]] | None = None
+) -> list[Operation]:
+    """Interfaces as ports of a bridge, by OpenFlow number; `columns` has what their rows say besides, by name."""
     mutation = ["ports", "insert", _references(ports)]
     mutate = {"op": "mutate", "table": "Bridge", "where": [["name", "==", bridge]], "mutations": [mutation]}
-    return [*_port_rows(ports), mutate]
+    return [*_port_rows(ports, columns or {}), mutate]
 
 
 def _rows(name: str, interface: dict[str, object]) -> list[Operation]:
@@ -34,8 +36,9 @@ def _rows(name: str, interface: dict[str, object]) -> list[Operation]:
     ]
 
 
-def _port_rows(ports: Mapping[str, int]) -> list[Operation]:
-    return [row for name, number in ports.items() for row in _rows(name, {"ofport_request": number})]
+def _port_rows(ports: Mapping[str, int], columns: Mapping[str, Mapping[str, object]]) -> list[Operation]:
+    numbered = {name: {"ofport_request": number, **columns.get(name, {})} for name, number in ports.items()}
+    return [row for name, interface in numbered.items() for row in _rows(name, interface)]
 
 
 def _references(names: Iterable[str]) -> list[object]:

@@ -75,8 +75,14 @@ def parse_interfaces(replies: Iterable[bytes]) -> dict[str, Interface]:
             master=names.get(message.get_attr("IFLA_MASTER"), "") or "",
             namespace_id=-1 if netnsid is None else netnsid,
             qdisc=message.get_attr("IFLA_QDISC") or "",
+            vlan_filtering=kind == "bridge" and _filters_vlans(info),
         )
     return found
+
+
+def _filters_vlans(info: Any) -> bool:
+    data = info.get_attr("IFLA_INFO_DATA")
+    return bool(data is not None and data.get_attr("IFLA_BR_VLAN_FILTERING"))
 
 
 def _operstate(message: Any, kind: str) -> str:

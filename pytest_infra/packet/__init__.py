@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from .dropper import Red, TailDrop, Wred
     from .edge_packets import edges
     from .install_acl import RteAcl
+    from .install_bpf import TcBpf, XdpIngress
+    from .install_bridge import NftBridge
     from .install_nft import NftIngress
     from .install_ovs import OvsFlows
+    from .install_tc import TcFlower, TcU32
     from .meter import Arrival, Colour, OvsMeter, SrTcm, TrTcm2698, TrTcm4115
     from .meter_ovs import OvsMeterDevice
     from .packet import Packet
@@ -35,6 +38,7 @@ __all__ = [
     "Colour",
     "External",
     "Fate",
+    "NftBridge",
     "NftIngress",
     "OvsFlows",
     "OvsMeter",
@@ -46,10 +50,14 @@ __all__ = [
     "Rule",
     "SrTcm",
     "TailDrop",
+    "TcBpf",
+    "TcFlower",
+    "TcU32",
     "TrTcm2698",
     "TrTcm4115",
     "Verdict",
     "Wred",
+    "XdpIngress",
     "audit",
     "edges",
     "malformed",
@@ -72,8 +80,17 @@ _MODULES = {
     ),
     "edge_packets": ("edges",),
     "install_acl": ("RteAcl",),
+    "install_bpf": (
+        "TcBpf",
+        "XdpIngress",
+    ),
+    "install_bridge": ("NftBridge",),
     "install_nft": ("NftIngress",),
     "install_ovs": ("OvsFlows",),
+    "install_tc": (
+        "TcFlower",
+        "TcU32",
+    ),
     "spoilt": ("malformed",),
     "meter": (
         "Arrival",

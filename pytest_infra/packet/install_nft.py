@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..core.errors import BadInput
+from ..core.process import Completed
 from ..core.requirement import Command
 from .box import Box
 from .classifier import DEFAULT, Classifier
-from .device import demand_matches
 from .fields import FLAGS, IPV4, IPV6
+from .ingress import IngressDevice
 from .packet import mac_text
 from .probe import SENTINEL_ADDRESS
 from .probed import SENTINEL_TYPE
 from .rule import Rule
 
-__all__ = ["NFT", "NftIngress", "nft_script"]
+__all__ = ["NFT", "SENTINEL_MATCH", "TABLE", "NftIngress", "decide_chain", "nft_script", "read_counters", "table"]
 
 NFT = Command(
     "nft",
@@ -24,13 +26,15 @@ NFT = Command(
     packages={"apt": "nftables", "dnf": "nftables", "pacman": "nftables", "apk": "nftables"},
 )
 
-_TABLE = "infra"
+TABLE = "infra"
+"""The name of the table."""
+SENTINEL_MATCH = f"ether daddr {SENTINEL_ADDRESS} meta protocol {SENTINEL_TYPE:#x}"
 _ICMP = {IPV4: "icmp", IPV6: "icmpv6"}
 _SETS = {"eth_src": "ether saddr", "eth_dst": "ether daddr"}
 """What it sets; netdev chains update no checksum but that of IPv4's header."""
 
 
-class NftIngress:
+class NftIngress(IngressDevice):
     """nftables at the ingress hook of a node's interfaces, as a device: a rule forwards a frame to another interface.
 
     Each rule has a counter that is named after its place. A packet's verdict is seen by sending it (`packet.probed`).
@@ -44,47 +48,35 @@ class NftIngress:
         Unavailable: nft is not installed.
     """
 
-    matches = (
-        *("in_port", "eth_src", "eth_dst", "eth_type", "vlan", "pcp", "src", "dst", "proto", "dscp"),
-        *("sport", "dport", "tcp_flags", "icmp_type", "icmp_code"),
-    )
-    window = 512
+    what = "nftables"
+    actions = ("mark",)
+    sets = tuple(_SETS)
 
     def __init__(self, node: Any, outputs: Mapping[str, str] | None = None) -> None:
         NFT.demand()
-        self.node = node
-        self.name = f"nftables of {node.name}"
-        self.wires = {port.name: port.peer for port in node.ports}
-        self.ports = tuple(self.wires)
-        self._outputs = {**{name: name for name in self.ports}, **(outputs or {})}
-        self.outputs = tuple(outputs or self.ports)
-        self.classes = {port: name for name, port in self._outputs.items()}
-        self.installed: Classifier | None = None
-        if unknown := [port for port in self._outputs.values() if port not in self.ports]:
-            raise BadInput(f"{node.name} has no port {', '.join(unknown)}; it has {', '.join(self.ports)}")
+        super().__init__(node, outputs)
 
-    def install(self, classifier: Classifier) -> None:
-        """Replace the rules, in one transaction.
-
-        Raises:
-            Unavailable: a rule needs what an ingress chain cannot do.
-            BadInput: a rule sends packets to no port or class of the node.
-        """
-        demand_matches(self.name, classifier, self.matches, ("mark",), _SETS)
+    def _write(self, classifier: Classifier) -> None:
         self.node.run([NFT.path(), "-f", "-"], input=nft_script(classifier, self.ports, self._outputs))
-        self.installed = classifier
 
     def counters(self) -> dict[str, int]:
         """How many packets each rule has decided about."""
-        import json
-
         assert self.installed is not None, "install rules first"
-        done = self.node.run([NFT.path(), "-j", "list", "counters", "table", "netdev", _TABLE])
-        found = {
-            item["counter"]["name"]: item["counter"]["packets"] for item in json.loads(done.stdout)["nftables"][1:]
-        }
-        names = [*(rule.name for rule in self.installed.rules), DEFAULT]
-        return {name: int(found[f"rule{place}"]) for place, name in enumerate(names, 1)}
+        return read_counters(self.node.run, "netdev", self.installed)
+
+
+def read_counters(run: Callable[..., Completed], family: str, installed: Classifier) -> dict[str, int]:
+    """How many packets each rule of a table has decided about.
+
+    Args:
+        run: runs a command where the table is.
+        family: the table's family.
+        installed: the rules.
+    """
+    done = run([NFT.path(), "-j", "list", "counters", "table", family, TABLE])
+    found = {item["counter"]["name"]: item["counter"]["packets"] for item in json.loads(done.stdout)["nftables"][1:]}
+    names = [*(rule.name for rule in installed.rules), DEFAULT]
+    return {name: int(found[f"rule{place}"]) for place, name in enumerate(names, 1)}
 
 
 def nft_script(classifier: Classifier, ports: Sequence[str], outputs: Mapping[str, str]) -> str:
@@ -98,23 +90,42 @@ def nft_script(classifier: Classifier, ports: Sequence[str], outputs: Mapping[st
     Raises:
         BadInput: a destination that is not among `outputs`.
     """
-    names = {number: name for name, number in classifier.port_numbers.items()}
-    lines = [f"table netdev {_TABLE}", f"delete table netdev {_TABLE}", f"table netdev {_TABLE} {{"]
-    lines += [f"  counter rule{place} {{ }}" for place in range(1, len(classifier.rules) + 2)]
-    lines.append("  chain decide {")
     copies = " ".join(f'dup to "{port}"' for port in ports[:-1])
-    sentinel = f"ether daddr {SENTINEL_ADDRESS} meta protocol {SENTINEL_TYPE:#x}"
-    lines.append(f'    {sentinel} {copies} fwd to "{ports[-1]}"')
+    everywhere = f'{SENTINEL_MATCH} {copies} fwd to "{ports[-1]}"'
+
+    def finish(name: str | None) -> str:
+        return "drop" if name is None else _forward(name, outputs)
+
+    hooks = [
+        f'chain in{place} {{ type filter hook ingress device "{port}" priority 0; policy drop; goto decide; }}'
+        for place, port in enumerate(ports)
+    ]
+    return table("netdev", decide_chain(classifier, finish, [everywhere]), hooks)
+
+
+def table(family: str, decide: Sequence[str], chains: Sequence[str]) -> str:
+    """A script that replaces the table by one with these chains, in one transaction."""
+    lines = [f"table {family} {TABLE}", f"delete table {family} {TABLE}", f"table {family} {TABLE} {{"]
+    return "\n".join([*lines, *(f"  {line}" for line in (*decide, *chains)), "}", ""])
+
+
+def decide_chain(classifier: Classifier, finish: Callable[[str | None], str], before: Sequence[str] = ()) -> list[str]:
+    """The counters, and the chain ``decide`` with the rules of a classifier.
+
+    Args:
+        classifier: the rules.
+        finish: the verdict for a destination, None to drop.
+        before: statements that come first.
+    """
+    names = {number: name for name, number in classifier.port_numbers.items()}
+    lines = [f"counter rule{place} {{ }}" for place in range(1, len(classifier.rules) + 2)]
+    lines += ["chain decide {", *(f"  {line}" for line in before)]
     for place, (rule, boxes) in enumerate(zip(classifier.rules, classifier.boxes, strict=True), 1):
         for box in boxes:
-            statement = " ".join([*_matches(box, names), f"counter name rule{place}", *_actions(rule, outputs)])
-            lines.append(f"    {statement}")
-    default = "drop" if classifier.default == "drop" else _forward(classifier.default, outputs)
-    lines += [f"    counter name rule{len(classifier.rules) + 1} {default}", "  }"]
-    for place, port in enumerate(ports):
-        hook = f'type filter hook ingress device "{port}" priority 0; policy drop;'
-        lines.append(f"  chain in{place} {{ {hook} goto decide; }}")
-    return "\n".join([*lines, "}", ""])
+            actions = [*_changes(rule), finish(rule.to)]
+            lines.append("  " + " ".join([*_matches(box, names), f"counter name rule{place}", *actions]))
+    default = finish(None if classifier.default == "drop" else classifier.default)
+    return [*lines, f"  counter name rule{len(classifier.rules) + 1} {default}", "}"]
 
 
 def _forward(name: str, outputs: Mapping[str, str]) -> str:
@@ -123,12 +134,11 @@ def _forward(name: str, outputs: Mapping[str, str]) -> str:
     return f'fwd to "{outputs[name]}"'
 
 
-def _actions(rule: Rule, outputs: Mapping[str, str]) -> Iterator[str]:
+def _changes(rule: Rule) -> Iterator[str]:
     for name, value in rule.set.items():
         yield f"{_SETS[name]} set {value}"
     if rule.mark is not None:
         yield f"meta mark set {rule.mark:#x}"
-    yield "drop" if rule.to is None else _forward(rule.to, outputs)
 
 
 def _matches(box: Box, ports: Mapping[int, str]) -> Iterator[str]:

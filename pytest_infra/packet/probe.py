@@ -58,6 +58,10 @@ class Fate:
         """The ports it left by, each once."""
         return tuple(dict.fromkeys(port for port, _ in self.arrivals))
 
+    def ports_before(self, place: int) -> set[str]:
+        """The ports by which it left before its arrival of that place."""
+        return {port for port, _ in self.arrivals[:place]}
+
     @property
     def kind(self) -> str:
         """``dropped``, ``duplicated``, ``reordered``, ``changed`` or ``arrived``: the first of them that is so."""

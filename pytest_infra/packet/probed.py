@@ -77,7 +77,7 @@ class Probed(Resource):
         self.device: Any = device
         self.name = f"{device.name}, by packets,"
         self.shows: tuple[str, ...] = ("rule", "packet") if rules else ("packet",)
-        self.outputs: tuple[str, ...] = tuple(device.classes.values())
+        self.outputs: tuple[str, ...] = tuple(dict.fromkeys(device.classes.values()))
         self.ports = tuple(device.wires)
         self.matches = tuple(name for name in getattr(device, "matches", ()) if name != "tunnel_id")
         self._rules = rules
@@ -113,13 +113,17 @@ class Probed(Resource):
         return [self._verdict(packet, fate) for packet, fate in zip(packets, fates, strict=True)]
 
     def _verdict(self, packet: Packet, fate: Fate, rule: str | None = None) -> Verdict:
-        to = tuple(self.device.classes[port] for port, _ in fate.arrivals)
+        to: list[str] = []
+        for place, (port, _) in enumerate(fate.arrivals):
+            name = self.device.classes[port]
+            if name not in to or port in fate.ports_before(place):  # a class of several ports counts once
+                to.append(name)
         after = None
         if fate.arrivals:
             frame = fate.arrivals[0][1]
             after = packet if frame == fate.sent else decode(frame, packet.in_port)
         seen = [f"{port}: {frame.hex()}" for port, frame in fate.arrivals]
-        return Verdict(to, rule, after, evidence="\n".join([fate.kind, *seen]))
+        return Verdict(tuple(to), rule, after, evidence="\n".join([fate.kind, *seen]))
 
     def _with_rule(self, packet: Packet) -> Verdict:
         """The verdict with the rule whose counter moves each time the packet is sent; other traffic may move others."""

@@ -40,6 +40,7 @@ def normal(text: str) -> str:
     text = re.sub(r"\b[\d.e+-]+ (us|ms|s)\b", "<time>", text)
     text = re.sub(r"= [\d.]+/[\d.]+/[\d.]+/[\d.]+ ms", "= <times>", text)
     text = re.sub(r"= ([\d.]+/){3}<time>", "= <times>", text)
+    text = re.sub(r"^ +kernel .*\n", "", text, flags=re.MULTILINE)
     return re.sub(r"port \d{5}", "port <port>", text)
 
 

@@ -5,16 +5,21 @@ The texts are in __snapshots__; ``pytest --snapshot-update`` writes them anew.
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from breaking import nft, normal, sh
 from syrupy.assertion import SnapshotAssertion
 
 from pytest_infra.checks import ReachReport, assert_reachable, measure_reach
 from pytest_infra.core.errors import CheckFailed
+from pytest_infra.core.process import run
 from pytest_infra.lab import Lab
 from pytest_infra.net import messages
 from pytest_infra.net.host import Host
@@ -34,14 +39,6 @@ def session() -> Iterator[Infra]:
 def lab(session: Infra) -> Iterator[Lab]:
     with session.lab("texts") as started:
         yield started
-
-
-def normal(text: str) -> str:
-    """The text without what differs from run to run."""
-    text = re.sub(r"\b[\d.e+-]+ (us|ms|s)\b", "<time>", text)
-    text = re.sub(r", at the last of \d+ tries", "", text)
-    text = re.sub(r"declared at \S+:\d+", "declared at <line>", text)
-    return re.sub(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", "<mac>", text)
 
 
 @dataclass
@@ -87,16 +84,6 @@ def routed(lab: Lab) -> Routed:
     return Routed(lab, a, b, r1, r2)
 
 
-def sh(node: Host, command: str) -> None:
-    node.run(command.split())
-
-
-def nft(node: Host, hook: str, rule: str) -> None:
-    node.run(["nft", "add table inet t"])
-    node.run(["nft", f"add chain inet t c {{ type filter hook {hook} priority 0; }}"])
-    node.run(["nft", f"add rule inet t c {rule}"])
-
-
 def set_switch_port(switch: Switch, index: int, **change: object) -> None:
     with switch.namespace.netlink() as netlink:
         netlink.request([(messages.set_link(index, **change), "change a switch port")])  # type: ignore[arg-type]
@@ -104,6 +91,12 @@ def set_switch_port(switch: Switch, index: int, **change: object) -> None:
 
 def bridge_index(switch: Switch) -> int:
     return switch.interfaces[switch.name].index
+
+
+def translate(router: Host, address: str) -> None:
+    router.run(["nft", "add table ip n"])
+    router.run(["nft", "add chain ip n c { type nat hook postrouting priority 100; }"])
+    router.run(["nft", f"add rule ip n c snat to {address}"])
 
 
 def arp_is_dropped(lab: Switched) -> None:
@@ -117,6 +110,52 @@ def become_tentative(lab: Switched) -> None:
     lab.b.sysctl["net.ipv6.conf.eth0.accept_dad"] = "1"
     lab.b.sysctl["net.ipv6.conf.eth0.dad_transmits"] = "10"
     sh(lab.b, "ip address add fd01::20/64 dev eth0")
+
+
+def in_switch(switch: Switch, command: str) -> None:
+    switch.namespace.call(run, command.split())
+
+
+def unplug(node: Host) -> None:
+    """Another interface without a wire takes the name and the address of the one that has one."""
+    address = node.ports[0].addresses[0]
+    sh(node, "ip link set eth0 name old")
+    sh(node, f"ip address del {address} dev old")
+    sh(node, "ip tuntap add eth0 mode tap")
+    sh(node, "ip link set eth0 up")
+    sh(node, f"ip address add {address} dev eth0")
+
+
+def listen_on_ipv6_only(lab: Switched) -> None:
+    def make() -> socket.socket:
+        sock = socket.socket(socket.AF_INET6)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(("::", 80))
+        sock.listen()
+        return sock
+
+    lab.servers.append(lab.b.call(make))
+
+
+def fill_backlog(lab: Switched) -> None:
+    """A server that accepts nobody, and clients until no more are let in."""
+
+    def make() -> socket.socket:
+        sock = socket.socket()
+        sock.bind(("192.168.1.20", 80))
+        sock.listen(1)
+        return sock
+
+    lab.servers.append(lab.b.call(make))
+    for _ in range(2):
+        lab.servers.append(lab.a.call(socket.create_connection, ("192.168.1.20", 80), 5))
+
+
+def kill_server(lab: Switched) -> None:
+    server = lab.b.spawn([sys.executable, "-m", "http.server", "80"])
+    assert_reachable(lab.a, lab.b, protocol="tcp", port=80, within="30 s")
+    os.kill(server.pid, signal.SIGKILL)
+    server.wait(30)
 
 
 def listen(lab: Switched, address: str, kind: int = socket.SOCK_STREAM) -> None:
@@ -177,6 +216,70 @@ SWITCHED = [
         "a",
         lambda lab: sh(lab.a, "ip neighbour replace 192.168.1.20 lladdr 02:00:00:00:00:99 dev eth0"),
     ),
+    case("no carrier at the target", "no-carrier", "b", lambda lab: unplug(lab.b)),
+    case("no carrier at the source", "no-carrier", "a", lambda lab: unplug(lab.a)),
+    case(
+        "port disabled",
+        "port-blocked",
+        "sw1",
+        lambda lab: in_switch(lab.switch, f"bridge link set dev {lab.b.ports[0].peer.name} state 0"),
+    ),
+    case(
+        "spanning tree begins",
+        "port-blocked",
+        "sw1",
+        lambda lab: [
+            in_switch(lab.switch, "ip link set sw1 type bridge stp_state 1"),
+            lab.b.ports[0].link.down(),
+            lab.b.ports[0].link.up(),
+        ],
+    ),
+    case(
+        "ports isolated",
+        "ports-isolated",
+        "sw1",
+        lambda lab: [
+            in_switch(lab.switch, f"bridge link set dev {port.name} isolated on") for port in lab.switch.ports
+        ],
+    ),
+    case(
+        "mtu mismatch",
+        "mtu-mismatch",
+        "sw1",
+        lambda lab: set_switch_port(lab.switch, lab.b.ports[0].peer.index, mtu=1000),
+        size=1400,
+    ),
+    case(
+        "larger than the own mtu",
+        "mtu-too-small",
+        "a",
+        lambda lab: sh(lab.a, "ip link set eth0 mtu 1300"),
+        size=1400,
+        dont_fragment=True,
+    ),
+    case(
+        "source has the target's address too",
+        "duplicate-address",
+        "a",
+        lambda lab: [
+            sh(lab.a, "ip address add 192.168.1.20/32 dev lo"),
+            listen(lab, "192.168.1.20"),
+        ],
+        protocol="tcp",
+        port=80,
+    ),
+    case("tcp port of the other family", "port-other-family", "b", listen_on_ipv6_only, protocol="tcp", port=80),
+    case(
+        "tcp server of ipv4 asked by ipv6",
+        "port-other-family",
+        "b",
+        lambda lab: listen(lab, "0.0.0.0"),
+        protocol="tcp",
+        port=80,
+        family="ipv6",
+    ),
+    case("backlog full", "backlog-full", "b", fill_backlog, protocol="tcp", port=80),
+    case("server was killed", "server-ended", "b", kill_server, protocol="tcp", port=80),
     case(
         "source has a narrow prefix",
         "address-gone",
@@ -227,13 +330,13 @@ SWITCHED = [
     ),
     case(
         "output of the source filtered",
-        "rejected",
+        "filtered",
         "a",
         lambda lab: nft(lab.a, "output", "icmp type echo-request drop"),
     ),
     case(
         "tcp reset by a filter",
-        "rejected",
+        "filtered",
         "b",
         lambda lab: [
             listen(lab, "0.0.0.0"),
@@ -244,13 +347,88 @@ SWITCHED = [
     ),
     case(
         "prohibited by a filter",
-        "rejected",
-        "192.168.1.20",
+        "filtered",
+        "b",
         lambda lab: nft(lab.b, "input", "ip protocol icmp reject with icmp admin-prohibited"),
     ),
 ]
 
 ROUTED = [
+    case(
+        "reverse path filter",
+        "rp-filter",
+        "r2",
+        lambda lab: [
+            lab.r2.sysctl.update({"net.ipv4.conf.eth0.rp_filter": "1"}),
+            sh(lab.r2, "ip route replace 10.0.0.0/24 via 10.0.2.2"),
+        ],
+    ),
+    case(
+        "loose reverse path filter",
+        "rp-filter",
+        "r2",
+        lambda lab: [
+            lab.r2.sysctl.update({"net.ipv4.conf.all.rp_filter": "2"}),
+            sh(lab.r2, "ip route del 10.0.0.0/24"),
+        ],
+    ),
+    case(
+        "mtu of a router too small",
+        "mtu-too-small",
+        "r1",
+        lambda lab: [sh(lab.r1, "ip link set eth1 mtu 1300"), sh(lab.r2, "ip link set eth0 mtu 1300")],
+        size=1400,
+        dont_fragment=True,
+    ),
+    case(
+        "ipv6 mtu of a router too small",
+        "mtu-too-small",
+        "r1",
+        lambda lab: [sh(lab.r1, "ip link set eth1 mtu 1300"), sh(lab.r2, "ip link set eth0 mtu 1300")],
+        size=1400,
+        family="ipv6",
+        dont_fragment=True,
+    ),
+    case(
+        "translation without a way back",
+        "nat-no-return",
+        "b",
+        lambda lab: [
+            sh(lab.b, "ip route replace 10.0.0.0/24 via 10.0.2.1"),
+            sh(lab.b, "ip route del default"),
+            translate(lab.r2, "10.9.9.9"),
+        ],
+    ),
+    case(
+        "translation to an address that nobody has",
+        "nat-no-return",
+        "r2",
+        lambda lab: translate(lab.r1, "10.9.9.9"),
+    ),
+    case(
+        "wrong source of a route",
+        "wrong-source",
+        "r2",
+        lambda lab: [
+            sh(lab.a, "ip address add 10.7.7.7/32 dev lo"),
+            sh(lab.a, "ip route replace default via 10.0.0.2 src 10.7.7.7"),
+        ],
+    ),
+    case(
+        "a router has the target's address",
+        "duplicate-address",
+        "r1",
+        lambda lab: [
+            nft(lab.r1, "input", "icmp type echo-request drop"),
+            sh(lab.r1, "ip address add 10.0.2.2/32 dev lo"),
+        ],
+    ),
+    case(
+        "a router has the source's address",
+        "duplicate-address",
+        "r1",
+        lambda lab: sh(lab.r1, "ip address add 10.0.0.1/32 dev lo"),
+    ),
     case("no route at the source", "no-route", "a", lambda lab: sh(lab.a, "ip route del default")),
     case("no route at a router", "no-route", "r1", lambda lab: sh(lab.r1, "ip route del 10.0.2.0/24")),
     case(
@@ -363,7 +541,7 @@ def test_a_flow_of_a_switch_that_drops(lab: Lab, snapshot: SnapshotAssertion) ->
     report = measure_reach(a, b, within=WITHIN)
     assert report.autopsy is not None
     assert report.autopsy.finding is not None
-    assert report.autopsy.finding.kind == "dropped-between"
+    assert report.autopsy.finding.kind == "flow-drops"
     assert normal(report.explain()) == snapshot
 
 

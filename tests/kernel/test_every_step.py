@@ -56,6 +56,7 @@ from pytest_infra.net.router import Router
 from pytest_infra.net.switch import Switch
 from pytest_infra.packet.capture import Capture
 from pytest_infra.packet.install_acl import RteAcl
+from pytest_infra.packet.install_bpf import BpfIngress, TcBpf, XdpIngress
 from pytest_infra.packet.meter_ovs import OvsMeterDevice, _VirtualOvs
 from pytest_infra.packet.probe import Bench
 from pytest_infra.packet.probed import External, Probed
@@ -316,7 +317,10 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     Router: [in_lab(lambda lab: lab.router())],
     IsolatedHost: [in_lab(lambda lab: lab.host(isolate=[*ISOLATIONS])), in_lab(lambda lab: lab.host(isolate=["uts"]))],
     Lab: [in_lab(whole_lab), in_lab(used_lab)],
-    OvsInstance: [plainly(lambda infra: OvsInstance("test", entrance(infra)))],
+    OvsInstance: [
+        plainly(lambda infra: OvsInstance("test", entrance(infra))),
+        plainly(lambda infra: OvsInstance("test", entrance(infra), "dpdk")),
+    ],
     OvsBridge: [in_lab(two_on(lambda lab: lab.ovs(private=True)))],
     OvsPool: [plainly(lambda infra: OvsPool(entrance(infra)))],
     Infra: [plainly(lambda infra: Infra())],
@@ -338,6 +342,9 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     Recorder: [plainly(lambda infra: Recorder())],
     Bench: [on_a_wire(lambda lab: Bench(wires(lab), None, quiet_s=0.1))],
     Probed: [on_a_wire(lambda lab: Probed(External("device", wires(lab), quiet_s=0.1)))],
+    BpfIngress: [on_a_wire(lambda lab: XdpIngress(lab.nodes["a"]))],
+    XdpIngress: [on_a_wire(lambda lab: XdpIngress(lab.nodes["a"]))],
+    TcBpf: [on_a_wire(lambda lab: TcBpf(lab.nodes["a"]))],
     RteAcl: [plainly(lambda infra: RteAcl())],
     _VirtualOvs: [plainly(lambda infra: _VirtualOvs("test", entrance(infra)))],
     OvsMeterDevice: [plainly(lambda infra: OvsMeterDevice(entrance(infra)))],

@@ -13,6 +13,7 @@ from pytest_infra.checks.answer import Answer
 from pytest_infra.checks.autopsy import Autopsy, Case, examine
 from pytest_infra.checks.graph import node_having, nodes_of, owner_of, wires_from
 from pytest_infra.checks.outcome import Outcome
+from pytest_infra.checks.rule_trace import RuleDrop
 from pytest_infra.core.node import Address, Interface, Neighbour, Route
 
 
@@ -103,7 +104,7 @@ def test_nothing_wrong_is_said_so() -> None:
     assert autopsy.path == "a:eth0 -> b:eth0"
     assert autopsy.ruled_out == (
         "interface, carrier, addresses, route, neighbour of a",
-        "interface, addresses, echo settings of b",
+        "interface, addresses, duplicate addresses, echo settings of b",
         "the same on the way back",
     )
     assert not autopsy.not_seen
@@ -152,6 +153,43 @@ def test_an_address_that_the_target_never_had() -> None:
 )
 def test_a_second_probe_is_the_last_witness(trace: Outcome | None, expected: str | None) -> None:
     assert kind(why(*pair(), trace=trace)) == expected
+
+
+DROP = RuleDrop("b", "request", "inet", "t", "c", "icmp type echo-request drop", 4)
+
+
+def test_a_rule_that_was_seen_to_drop_is_named() -> None:
+    autopsy = why(*pair(), trace=Outcome("unproven", rules=(DROP,)))
+    assert kind(autopsy) == "filtered"
+    assert autopsy.finding is not None
+    assert "the rule 'icmp type echo-request drop' (chain c of table inet t, handle 4)" in autopsy.finding.cause
+    assert "nft delete rule inet t c handle 4, in b" in autopsy.finding.next
+
+
+def test_the_kernels_reason_is_quoted() -> None:
+    autopsy = why(*pair(), trace=Outcome("lost", "request", "b", reasons=("NETFILTER_DROP",)))
+    assert dict(autopsy.rows())["kernel"] == "dropped it: NETFILTER_DROP (skb:kfree_skb)"
+
+
+def test_what_a_suspicion_could_not_see_is_said() -> None:
+    blind = ("the kernel's reason for the drop: only root can read it",)
+    assert why(*pair(), trace=Outcome("lost", "request", "b", blind=blind)).not_seen == blind
+    a, b = pair()
+    a.interfaces["eth0"] = interface("eth0", up=False)
+    assert not why(a, b, trace=Outcome("lost", "request", "b", blind=blind)).not_seen
+
+
+def test_a_source_address_that_the_lab_did_not_give() -> None:
+    a, b = pair()
+    a.addresses.append(Address("lo", ip_interface("10.9.9.9/32"), "global"))
+    case = Case(a, b, ip_address("10.0.0.2"), ip_address("10.9.9.9"), "icmp", None, Answer("silence"))  # type: ignore[arg-type]
+    assert kind(examine(case)) == "wrong-source"
+
+
+def test_an_answer_to_a_translated_address() -> None:
+    autopsy = why(*pair(), trace=Outcome("lost", "reply", "b", arrived_from="10.9.9.9"))
+    assert kind(autopsy) == "nat-no-return"
+    assert autopsy.path.startswith("way back: b")
 
 
 def test_what_cannot_be_read_is_said_and_hides_nothing() -> None:

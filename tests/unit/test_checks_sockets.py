@@ -54,7 +54,22 @@ def test_which_packets_a_socket_takes(bound: str, asked: str, takes: bool) -> No
     assert ListeningSocket("tcp", ip_address(bound), 80).takes(ip_address(asked)) == takes
 
 
+@pytest.mark.parametrize("v6only", [False, True])
+def test_a_socket_of_ipv6_takes_ipv4_unless_told_otherwise(v6only: bool) -> None:
+    everywhere = ListeningSocket("tcp", ip_address("::"), 80, v6only=v6only)
+    assert everywhere.takes(ip_address("192.0.2.1")) != v6only
+    assert everywhere.takes(ip_address("fd00::1"))
+
+
+@pytest.mark.parametrize(("waiting", "backlog", "full"), [(1, 1, False), (2, 1, True), (5, None, False)])
+def test_a_backlog_is_full_with_one_more_than_it_says(waiting: int, backlog: int | None, full: bool) -> None:
+    assert ListeningSocket("tcp", ip_address("::"), 80, waiting=waiting, backlog=backlog).full == full
+
+
 def test_a_socket_of_this_process_is_found() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        wanted = ListeningSocket("tcp", ip_address("127.0.0.1"), server.getsockname()[1])
-        assert wanted in read_listening()
+    with socket.create_server(("127.0.0.1", 0), backlog=7) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            (found,) = [item for item in read_listening() if item.port == port]
+    assert (found.protocol, found.address, found.v6only) == ("tcp", ip_address("127.0.0.1"), False)
+    assert (found.waiting, found.backlog) == (1, 7)

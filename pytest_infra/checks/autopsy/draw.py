@@ -28,8 +28,10 @@ def _places(hops: Sequence[Hop]) -> list[str]:
     for hop in hops:
         if hop.wire is not None:
             places += [spot(port) for port in hop.wire.ports]
-        else:
-            places.append(spot(hop.port) if hop.port is not None else hop.node.name)
+        elif hop.port is not None:
+            places.append(spot(hop.port))
+        elif not places or places[-1].split(":")[0] != hop.node.name:
+            places.append(hop.node.name)
     return places
 
 

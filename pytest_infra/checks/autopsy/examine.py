@@ -9,12 +9,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from ...core.node import IPAddress, Node
-from . import find_addresses, find_forwarding, find_interfaces, find_losses, find_neighbours, find_routes, find_services
+from . import (
+    find_addresses,
+    find_duplicates,
+    find_filters,
+    find_forwarding,
+    find_interfaces,
+    find_losses,
+    find_neighbours,
+    find_routes,
+    find_services,
+    find_sizes,
+    find_switching,
+    find_translation,
+)
 from .draw import draw
 from .finding import Case, EndFinder, Finding, HopFinder
 from .hop import Hop, walk
@@ -31,14 +43,24 @@ HOP_FINDERS: Final = (
     find_routes.GATEWAY,
     find_routes.LOOP,
     find_interfaces.SWITCH_PORTS,
+    find_switching.BLOCKED,
+    find_switching.VLANS,
     find_interfaces.FAR_INTERFACE,
     find_addresses.FAR_ADDRESS,
+    find_duplicates.DUPLICATE,
+    find_switching.FLOWS,
     find_neighbours.NEIGHBOUR,
+    find_sizes.MTU,
+    find_filters.RETURN_PATH_FILTER,
     find_forwarding.FORWARDING,
 )
 END_FINDERS: Final = (
+    find_services.REFUSED_HERE,
     find_addresses.DESTINATION_ADDRESS,
+    find_duplicates.OWN_ADDRESS,
+    find_filters.RULES,
     find_services.LISTENER,
+    find_services.BACKLOG,
     find_services.ECHO_IGNORED,
     find_services.REJECTED,
 )
@@ -58,6 +80,8 @@ class Autopsy:
     """What was looked at and is fine."""
     not_seen: tuple[str, ...] = ()
     """What could not be looked at, and why."""
+    reasons: tuple[str, ...] = ()
+    """What the kernel itself said of the packets that it dropped while a second probe was sent."""
 
     def rows(self) -> list[tuple[str, str]]:
         """The rows for `core.report.explain`."""
@@ -66,6 +90,7 @@ class Autopsy:
         return [
             ("path", self.path),
             ("cause", cause),
+            ("kernel", ", ".join(self.reasons) and f"dropped it: {', '.join(self.reasons)} (skb:kfree_skb)"),
             ("ruled out", "\n".join(self.ruled_out)),
             ("not seen", "\n".join(self.not_seen)),
             (
@@ -84,7 +109,9 @@ def examine(case: Case) -> Autopsy:
     path = examination.guarded("the path", draw, examination.hops, finding) or ""
     if examination.on_the_way_back:
         path = f"way back: {path}"
-    return Autopsy(path, finding, tuple(examination.ruled_out()), tuple(dict.fromkeys(examination.not_seen)))
+    not_seen = tuple(dict.fromkeys(examination.not_seen))
+    reasons = tuple(dict.fromkeys(case.trace.reasons)) if case.trace is not None else ()
+    return Autopsy(path, finding, tuple(examination.ruled_out()), not_seen, reasons)
 
 
 class _Examination:
@@ -98,21 +125,39 @@ class _Examination:
         self.hops: list[Hop] = []
         self.on_the_way_back = False
         self.not_seen: list[str] = []
+        self.suspected = False
 
     def run(self) -> Finding | None:
         """The first cause: on the way there, at the destination, or on the way back."""
         case = self._case
-        finders = () if _answered_by_destination(case) else HOP_FINDERS
-        finding = self._way(case.source, case.destination, case.address, finders, self._fine)
-        finding = finding or self._end(END_FINDERS)
-        if finding is None and case.answer.kind == "silence" and case.destination and case.source_address:
-            there = self.hops
-            finding = self._way(case.destination, case.source, case.source_address, HOP_FINDERS, self._fine_back)
-            self.hops = self.hops if finding else there
-            self.on_the_way_back = finding is not None
-        if finding or self.not_seen:
-            return finding  # the last finders suspect what is left over: they need all the others' answers
-        return self._end(LAST_FINDERS)
+        finders = (find_duplicates.DUPLICATE,) if _answered_by_destination(case) else HOP_FINDERS
+        there = Hop(case, case.source, case.destination, case.address, case.source_address)
+        finding = self._way(there, finders, self._fine) or self._end(END_FINDERS) or self._way_back()
+        if finding is None and not self.not_seen:
+            finding = self._end(LAST_FINDERS)  # they suspect what is left over: they need all the others' answers
+            self.suspected = True
+        if (finding is None or self.suspected) and case.trace is not None:
+            self.not_seen += case.trace.blind
+        return finding
+
+    def _way_back(self) -> Finding | None:
+        """The first cause on the way of the answer; one to a translated address goes by who translates it."""
+        case, there = self._case, self.hops
+        if case.answer.kind != "silence" or case.destination is None or case.source_address is None:
+            return None
+        translated = find_translation.translated_source(case)
+        seen = translated or case.source_address
+        owner = next((hop.node for hop in there if case.view(hop.node).owns(seen)), None)
+        first = Hop(case, case.destination, owner if translated else case.source, seen, case.address, back=True)
+        finding = self._way(first, HOP_FINDERS, self._fine_back)
+        if finding is not None:
+            finding = find_translation.explain_return(case, finding, seen)
+        elif translated and owner is not None:
+            rest = replace(first, node=owner, target=case.source, address=case.source_address)
+            finding = self._way(rest, HOP_FINDERS, self._fine_back)
+        self.hops = self.hops if finding else there
+        self.on_the_way_back = finding is not None
+        return finding
 
     def ruled_out(self) -> list[str]:
         """What was looked at and fine; places at which the same was looked at share a line."""
@@ -129,18 +174,11 @@ class _Examination:
             self.not_seen.append(f"{what}: {type(error).__name__}: {error}")
             return None
 
-    def _way(
-        self,
-        start: Node,
-        target: Node | None,
-        address: IPAddress,
-        finders: Sequence[HopFinder],
-        fine: dict[str, list[str]],
-    ) -> Finding | None:
-        """Follow a packet for `address` from `start`, and stop at the first cause."""
+    def _way(self, first: Hop, finders: Sequence[HopFinder], fine: dict[str, list[str]]) -> Finding | None:
+        """Follow a packet from its first hop, and stop at the first cause."""
         self.hops = []
-        hops = walk(self._case, start, target, address)
-        while (hop := self.guarded(f"the way from {start.name}", next, hops, None)) is not None:
+        hops = walk(first)
+        while (hop := self.guarded(f"the way from {first.node.name}", next, hops, None)) is not None:
             self.hops.append(hop)
             for finder in finders:
                 if time.monotonic() > self._deadline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from .finding import Finding, HopFinder, spot
 from .hop import Hop, far_place
@@ -24,15 +25,30 @@ def _forwarding(hop: Hop) -> Finding | None:
     setting = _ONE[version].format(far.name)
     if view.sysctl(setting) != "0":
         return None
+    if not getattr(far.node, "forwards", True):
+        return Finding(
+            "not-a-router",
+            far.node.name,
+            f"{far.node.name} is a host, where the way needs a router: it does not forward IPv{version} "
+            f"({_ALL[version]} = {view.sysctl(_ALL[version])}){_declared(far.node)}",
+            f'declare it as a router: lab.router("{far.node.name}")',
+            mark="NOT A ROUTER",
+            port=spot(far),
+        )
     name = _ALL[version] if view.sysctl(_ALL[version]) == "0" else setting
     return Finding(
         "forwarding-off",
         far.node.name,
         f"{far.node.name} does not forward IPv{version}: {name} = 0",
-        f'turn it on: {far.node.name}.sysctl["{name}"] = "1"; or make it a lab.router()',
+        f'turn it on: {far.node.name}.sysctl["{name}"] = "1"',
         mark="NOT FORWARDED",
         port=spot(far),
     )
+
+
+def _declared(node: Any) -> str:
+    line = getattr(node, "declared_at", "")
+    return f" (declared at {line})" if line else ""
 
 
 def _places(hop: Hop) -> Sequence[str]:

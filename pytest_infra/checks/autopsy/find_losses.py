@@ -18,15 +18,16 @@ def _loss(case: Case) -> Finding | None:
         remedy = "look at what is in between: the flows of a switch, tc filters and XDP programs of the ports"
         return Finding("dropped-between", node, cause, remedy, mark="NOT SEEN", port=trace.before)
     remedy = f"look at the rules in {node}: nft list ruleset"
+    suspicion = f"a packet filter of {node} is suspected"
     if trace.what == "reply" and node == case.name:
-        cause = f"the packet was delivered to {node}, which sent no answer: a packet filter of {node} is suspected"
+        cause = f"the packet was delivered to {node}, which sent no answer: {suspicion}"
         return Finding("filtered", node, cause, remedy, mark="NO ANSWER")
     if node == case.source.name:
         did = "did not leave" if trace.what == "request" else "arrived at"
         cause = f"{what} {did} {node}{'' if trace.what == 'request' else ', which did not take it'}"
     else:
         cause = f"{what} arrived at {node}, which did not take it or pass it on"
-    return Finding("filtered", node, f"{cause}: a packet filter of {node} is suspected", remedy, mark="DROPPED HERE")
+    return Finding("filtered", node, f"{cause}: {suspicion}", remedy, mark="DROPPED HERE")
 
 
 def _intermittent(case: Case) -> Finding | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...core.node import Route
 from ..graph import nodes_of, wires_from
-from .finding import Finding, HopFinder, spot
+from .finding import Finding, HopFinder, planned, spot
 from .hop import Hop
 
 __all__ = ["GATEWAY", "LOOP", "ROUTE"]
@@ -19,6 +19,8 @@ _REFUSALS = {
 
 def _route(hop: Hop) -> Finding | None:
     name, route = hop.node.name, hop.route
+    if (route is None or route.gateway is not None) and (finding := _other_subnet(hop)):
+        return finding
     if route is None:
         return Finding(
             "no-route",
@@ -35,6 +37,30 @@ def _route(hop: Hop) -> Finding | None:
             f"remove it: ip route del {route.kind} {route.destination}, in {name}",
             mark=f"{route.kind.upper()} ROUTE",
         )
+    return None
+
+
+def _other_subnet(hop: Hop) -> Finding | None:
+    """Whether the target hangs on the same wire, where no router joins the subnets of the two ends."""
+    if hop.target is None or hop.plan is not None or hop.passed:
+        return None
+    version = hop.address.version
+    wires = [wire for port in hop.node.ports for wire in wires_from(port) if wire.far.node is hop.target]
+    for wire in wires:
+        near, far = (
+            ", ".join(str(ip) for ip in port.addresses if ip.version == version) for port in (wire.near, wire.far)
+        )
+        if near and far:
+            where = "one switch" if wire.switch_ports else "one wire"
+            return Finding(
+                "other-subnet",
+                hop.node.name,
+                f"{spot(wire.near)} ({near}) and {spot(wire.far)} ({far}) are on {where}, but in different subnets, "
+                f"and no router joins these{planned(wire.far)}",
+                f"give both ends addresses of one subnet, or put a lab.router() with an address in each on {where}",
+                mark="OTHER SUBNET",
+                port=spot(wire.near),
+            )
     return None
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import errno
+import shlex
+import signal
+from ipaddress import ip_address
 
+from ..graph import node_having
 from .finding import Case, EndFinder, Finding
 
-__all__ = ["ECHO_IGNORED", "LISTENER", "REJECTED"]
+__all__ = ["BACKLOG", "ECHO_IGNORED", "LISTENER", "REFUSED_HERE", "REJECTED"]
 
+_LAST_WORDS = 120
 _PROHIBITED = {4: {(3, 9), (3, 10), (3, 13)}, 6: {(1, 1), (1, 5), (1, 6)}}
 _ECHO_IGNORED = {4: "net.ipv4.icmp_echo_ignore_all", 6: "net.ipv6.icmp.echo_ignore_all"}
 
@@ -23,25 +28,70 @@ def _listener(case: Case) -> Finding | None:
     mine = [item for item in case.view(case.destination).listening if item.protocol == case.protocol]
     on_port = [item for item in mine if item.port == case.port]
     if not on_port:
-        others = ", ".join(sorted({str(item) for item in mine}))
-        return Finding(
-            "port-closed",
-            name,
-            f"nothing listens on {_service(case)} of {name}" + (f", only on {others}" if others else ""),
-            f"start the server in {name} and wait until it listens, or use serve=True to test only the network",
-            mark="PORT CLOSED",
-        )
+        return _closed(case, ", ".join(sorted({str(item) for item in mine})))
     if any(item.takes(case.address) for item in on_port):
         return None
     where = ", ".join(sorted({str(item.address) for item in on_port}))
-    only = "the loopback address " if all(item.address.is_loopback for item in on_port) else ""
+    kind, only = "port-elsewhere", ""
+    if all(item.address.is_loopback for item in on_port):
+        only = "the loopback address "
+    elif not any(item.takes_family(case.address.version) for item in on_port):
+        kind, only = "port-other-family", "the other family: on "
+    no_mapping = ", which was told to take IPv6 only (IPV6_V6ONLY)" if any(item.v6only for item in on_port) else ""
     return Finding(
-        "port-elsewhere",
+        kind,
         name,
-        f"{_service(case)} of {name} listens only on {only}{where}, not on {case.address}",
-        f"have the server listen on {case.address} or on all addresses",
+        f"{_service(case)} of {name} listens only on {only}{where}{no_mapping}, not on {case.address}",
+        f"have the server listen on {case.address} or on all addresses of IPv{case.address.version}",
         mark="PORT CLOSED",
     )
+
+
+def _closed(case: Case, others: str) -> Finding:
+    """Nothing listens; where a process that the test started there has ended, that is the likelier cause."""
+    name = case.name
+    cause = f"nothing listens on {_service(case)} of {name}" + (f", only on {others}" if others else "")
+    ended = [item for item in getattr(case.destination, "processes", ()) if item.returncode is not None]
+    if ended:
+        last = ended[-1]
+        words = [line for line in (last.stderr or last.stdout).splitlines() if line.strip()]
+        said = f"; its last words: {words[-1].strip()[:_LAST_WORDS]}" if words else ""
+        cause += f"; the process '{shlex.join(last.argv)}' there {_ending(last.returncode)}{said}"
+    return Finding(
+        "server-ended" if ended else "port-closed",
+        name,
+        cause,
+        "see why it ended, in its output: Process.stdout and Process.stderr"
+        if ended
+        else f"start the server in {name} and wait until it listens, or use serve=True to test only the network",
+        mark="PORT CLOSED",
+    )
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"has ended with status {status}"
+    try:
+        return f"was ended by the signal {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by the signal {-status}"
+
+
+def _backlog(case: Case) -> Finding | None:
+    """Whether connections wait to be accepted until there is no room for more (listen(2))."""
+    assert case.destination is not None
+    for item in case.view(case.destination).listening:
+        if item.protocol != "tcp" or item.port != case.port or not item.takes(case.address) or not item.full:
+            continue
+        return Finding(
+            "backlog-full",
+            case.name,
+            f"the server on {_service(case)} of {case.name} does not accept: {item.waiting} connections wait, "
+            f"and its backlog is {item.backlog} (listen(2)), so the kernel drops further ones",
+            "see why the server does not call accept, or give it a larger backlog",
+            mark="BACKLOG FULL",
+        )
+    return None
 
 
 def _echo_ignored(case: Case) -> Finding | None:
@@ -76,6 +126,16 @@ def _rejected(case: Case) -> Finding | None:
             f"look at the rules in {case.source.name}: nft list ruleset",
             mark="FILTERED",
         )
+    if error is not None and error.time_exceeded:
+        who = node_having(case.source, ip_address(error.sender))
+        name = who.name if who is not None else error.sender
+        return Finding(
+            "ttl-exceeded",
+            name,
+            f"the packet had passed as many routers as it may when it came to {name}: {error}",
+            "look for a circle: traceroute(a, b); or allow more hops: net.ipv4.ip_default_ttl of the sender",
+            mark="TTL RAN OUT",
+        )
     port_answer = case.answer.kind == "reset" or (error is not None and error.port_unreachable)
     if not port_answer or case.protocol == "icmp":
         return None
@@ -88,6 +148,34 @@ def _rejected(case: Case) -> Finding | None:
     )
 
 
+def _refused_here(case: Case) -> Finding | None:
+    """Whether the sender's own kernel says what is wrong with the packet itself."""
+    if case.answer.errno == errno.EMSGSIZE:
+        return _too_large(case)
+    return _wrong_source(case) if case.answer.errno == errno.EADDRNOTAVAIL else None
+
+
+def _too_large(case: Case) -> Finding:
+    return Finding(
+        "mtu-too-small",
+        case.source.name,
+        f"the kernel of {case.source.name} does not send a packet of {case.packet_bytes} bytes by that route",
+        "send less (size=), or raise the MTU of the interface or of the route",
+        mark="TOO LARGE",
+    )
+
+
+def _wrong_source(case: Case) -> Finding:
+    there = ", ".join(str(item.ip) for item in case.view(case.source).addresses) or "none"
+    return Finding(
+        "wrong-source",
+        case.source.name,
+        f"{case.source.name} does not have the source address {case.source_address}; its addresses are {there}",
+        f"check from an address that {case.source.name} has, or give it that one",
+        mark="WRONG SOURCE",
+    )
+
+
 def _at_a_node(case: Case) -> bool:
     return case.destination is not None
 
@@ -96,6 +184,12 @@ LISTENER = EndFinder(
     "listening socket", _listener, applies=lambda case: _at_a_node(case) and not case.served and case.protocol != "icmp"
 )
 """Whether a server is there."""
+REFUSED_HERE = EndFinder("", _refused_here, applies=lambda case: case.answer.kind == "local")
+"""Whether the sender's kernel refuses the packet for its size or its source address."""
+BACKLOG = EndFinder(
+    "backlog", _backlog, applies=lambda case: _at_a_node(case) and not case.served and case.protocol == "tcp"
+)
+"""Whether the server's queue of connections is full."""
 ECHO_IGNORED = EndFinder(
     "echo settings", _echo_ignored, applies=lambda case: _at_a_node(case) and case.protocol == "icmp"
 )

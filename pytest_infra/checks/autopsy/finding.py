@@ -50,6 +50,10 @@ class Case:
     """Whether the check itself listened at the destination, so that there is no server to look for."""
     trace: Outcome | None = None
     """How far a second probe came; None when none was sent."""
+    packet_bytes: int = 0
+    """The size of the IP packets; 0 for small ones."""
+    dont_fragment: bool = False
+    """Whether nobody may fragment them."""
     _views: dict[int, View] = field(default_factory=dict)
 
     def view(self, node: Any) -> View:

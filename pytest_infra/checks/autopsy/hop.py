@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ...core.node import IPAddress, Node, NodePort, Route
@@ -31,6 +31,10 @@ class Hop:
     target: Node | None
     """The node that the packet is for."""
     address: IPAddress
+    origin: IPAddress | None = None
+    """The address that the packet comes from; None where that is not known."""
+    back: bool = False
+    """Whether it is an answer, on its way back."""
     passed: tuple[Node, ...] = ()
     """The nodes that the packet has come by, this one not included."""
 
@@ -97,22 +101,18 @@ def far_place(hop: Hop) -> Sequence[str]:
     return () if hop.far is None else (hop.far.node.name,)
 
 
-def walk(case: Case, start: Node, target: Node | None, address: IPAddress) -> Iterator[Hop]:
-    """The hops of a packet for `address`, from `start` on, for as long as it is known who gets it next.
+def walk(first: Hop) -> Iterator[Hop]:
+    """The hops of a packet, from `first` on, for as long as it is known who gets it next.
 
     The node where it arrives is not a hop. The last hop of a loop is the one that leads back to a node passed before.
     """
-    passed: tuple[Node, ...] = ()
-    node = start
-    while len(passed) < _MAX_HOPS:
-        hop = Hop(case, node, target, address, passed)
-        if hop.arrived:
-            return
+    hop = first
+    while len(hop.passed) < _MAX_HOPS and not hop.arrived:
         yield hop
-        passed = (*passed, node)
+        passed = (*hop.passed, hop.node)
         if hop.far is None or hop.far.node in passed:
             return
-        node = hop.far.node
+        hop = replace(hop, node=hop.far.node, passed=passed)
 
 
 def planned_wires(start: Node, target: Node | None, version: int) -> Iterator[Wire]:

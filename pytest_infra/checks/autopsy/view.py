@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from ...core.node import Address, Interface, IPAddress, Neighbour, NodePort, Route
+from ...net.port_vlans import BridgePort, PortVlans, read_bridge_ports, read_ovs_vlans
 from .sockets import ListeningSocket, read_listening
 
 __all__ = ["View"]
@@ -20,6 +21,7 @@ class View:
 
     def __init__(self, node: Any) -> None:
         self.node = node
+        self._settings: dict[str, str | None] = {}
 
     @cached_property
     def interfaces(self) -> dict[str, Interface]:
@@ -47,10 +49,33 @@ class View:
         found: list[ListeningSocket] = self.node.call(read_listening)
         return found
 
+    @cached_property
+    def bridge_ports(self) -> dict[str, BridgePort]:
+        """The ports of the Linux bridges in a switch's namespace, by name."""
+        filtering = {item.name: item.vlan_filtering for item in self.interfaces.values() if item.kind == "bridge"}
+        if not filtering:
+            return {}
+        with self.node.namespace.netlink() as netlink:
+            return read_bridge_ports(netlink, filtering)
+
+    @cached_property
+    def port_vlans(self) -> dict[str, PortVlans]:
+        """What a switch's ports do with VLAN tags, by name; only of those that filter."""
+        if (instance := getattr(self.node, "instance", None)) is not None:
+            return read_ovs_vlans(instance.database)
+        return {name: port.vlans for name, port in self.bridge_ports.items() if port.vlans is not None}
+
+    @cached_property
+    def macs(self) -> list[str]:
+        """The MAC addresses of all interfaces."""
+        return [item.mac.lower() for item in self.interfaces.values()]
+
     def sysctl(self, name: str) -> str | None:
         """A kernel setting; None where this kernel does not have it."""
-        value = self.node.sysctl.get(name)
-        return None if value is None else str(value).strip()
+        if name not in self._settings:
+            value = self.node.sysctl.get(name)
+            self._settings[name] = None if value is None else str(value).strip()
+        return self._settings[name]
 
     def interface(self, port: NodePort) -> Interface | None:
         """The interface of a port of this node; None when it is gone."""

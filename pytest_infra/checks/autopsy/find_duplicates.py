@@ -1,0 +1,64 @@
+"""An address that two nodes have: packets or answers go to the wrong one (RFC 5227)."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from ...core.node import IPAddress
+from ..graph import wires_from
+from .finding import Case, EndFinder, Finding, HopFinder, spot
+from .hop import Hop, far_place
+
+__all__ = ["DUPLICATE", "OWN_ADDRESS"]
+
+_MOST_NODES_ASKED = 32
+
+
+def _duplicate(hop: Hop) -> Finding | None:
+    if hop.port is None or hop.far is None:
+        return None
+    view, far = hop.case.view, hop.far
+    if view(far.node).owns(hop.next_hop):
+        others = [wire.far for wire in wires_from(hop.port) if wire.far.node is not far.node]
+        for other in islice(others, _MOST_NODES_ASKED):
+            if view(other.node).owns(hop.next_hop):
+                return _both(spot(far), spot(other), hop.next_hop, f"{hop.node.name} may get the wrong one", other.node)
+    if hop.target is None or far.node is hop.target:
+        return None
+    if view(far.node).owns(hop.address):
+        effect = f"{far.node.name} keeps the packets for itself"
+        return _both(hop.target.name, spot(far), hop.address, effect, far.node)
+    if hop.origin is not None and view(far.node).owns(hop.origin):
+        sender = hop.passed[0] if hop.passed else hop.node
+        effect = f"{far.node.name} drops packets that seem to come from itself"
+        return _both(sender.name, spot(far), hop.origin, effect, far.node)
+    return None
+
+
+def _own_address(case: Case) -> Finding | None:
+    if not case.view(case.source).owns(case.address):
+        return None
+    effect = f"{case.source.name} keeps the packets for itself"
+    return _both(case.name, case.source.name, case.address, effect, case.source)
+
+
+def _both(one: str, other: str, address: IPAddress, effect: str, node: object) -> Finding:
+    name = getattr(node, "name", "")
+    return Finding(
+        "duplicate-address",
+        name,
+        f"{one} and {other} both have the address {address} (RFC 5227): {effect}",
+        f"take it away from one of them, such as: ip address del {address}/… dev …, in {name}",
+        mark="DUPLICATE",
+        port=other if ":" in other else "",
+    )
+
+
+def _elsewhere(case: Case) -> bool:
+    return case.destination is not None and case.destination is not case.source
+
+
+DUPLICATE = HopFinder("duplicate addresses", _duplicate, far_place)
+"""Whether another node has the address that the frame or the packet is for, or that it comes from."""
+OWN_ADDRESS = EndFinder("duplicate addresses", _own_address, applies=_elsewhere)
+"""Whether the sender has the address that it sends to."""

@@ -1,0 +1,99 @@
+"""What drops a packet on purpose: reverse path filters, and the rules that a second probe was seen to meet."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+
+from ...core.node import IPAddress
+from ...net.messages import get_route
+from ...net.netlink import NetlinkError, NetlinkSocket
+from .finding import Case, EndFinder, Finding, HopFinder, spot
+from .hop import Hop, far_place
+
+__all__ = ["RETURN_PATH_FILTER", "RULES"]
+
+_MODES = {1: "strict", 2: "loose"}
+
+
+def _return_path(hop: Hop) -> Finding | None:
+    """Whether the next node drops the packet because it would not answer by that interface (RFC 3704)."""
+    far, origin = hop.far, hop.origin
+    if far is None or origin is None or origin.version != 4:
+        return None
+    view = hop.case.view(far.node)
+    name, mode = _setting(hop)
+    interface = view.interface(far)
+    if not mode or interface is None:
+        return None
+    route = view.route_to(origin)
+    said = far.node.call(_kernel_says, hop.address, origin, interface.index)
+    elsewhere = route is None or (mode == 1 and route.interface != far.name)
+    if not (
+        said == errno.EXDEV or (said == errno.EINVAL and elsewhere)
+    ):  # Linux since 6.14 says EINVAL to all of these
+        return None
+    back = (
+        "it has no route to" if route is None else f"its route to it ({route.destination}) leads by {route.interface}"
+    )
+    return Finding(
+        "rp-filter",
+        far.node.name,
+        f"the reverse path filter of {far.node.name} drops packets from {origin} that arrive by {spot(far)}: "
+        f"{back}{f' {origin}' if route is None else ''} ({name} = {mode}, {_MODES[min(mode, 2)]}, RFC 3704)",
+        f'correct the route to {origin} in {far.node.name}, or set {far.node.name}.sysctl["{name}"] = "0"',
+        mark="RP FILTER",
+        port=spot(far),
+    )
+
+
+def _kernel_says(destination: IPAddress, source: IPAddress, arrives_by: int) -> int:
+    """The error with which the kernel of the calling thread's namespace would drop such a packet; 0 for none."""
+    with NetlinkSocket() as netlink:
+        request = get_route(destination, source=source, arrives_by=arrives_by)
+        try:
+            netlink.request([(request, "ask what would become of a packet")])
+        except NetlinkError as error:
+            return error.errno or 0
+    return 0
+
+
+def _rules(case: Case) -> Finding | None:
+    """The rule that dropped the second probe, or its answer: told by the kernel, not guessed."""
+    assert case.trace is not None
+    for drop in case.trace.rules:
+        what = "the packet" if drop.what == "request" else f"the answer of {case.name}"
+        listing = f"nft -a list chain {drop.family} {drop.table} {drop.chain}, in {drop.node}"
+        remedy = f"change it: {listing}"
+        if drop.handle:
+            remedy = f"delete rule {drop.family} {drop.table} {drop.chain} handle {drop.handle}"
+            remedy = f"allow {what} before it, or take it away: nft {remedy}, in {drop.node}"
+        refused = "rejects" if "reject" in drop.rule else "drops"
+        cause = f"the firewall of {drop.node} {refused} {what}: {drop}"
+        mark = "REJECTED HERE" if refused == "rejects" else "DROPPED HERE"
+        return Finding("filtered", drop.node, cause, remedy, mark=mark)
+    return None
+
+
+def _traced(case: Case) -> bool:
+    return case.trace is not None and bool(case.trace.rules)
+
+
+def _setting(hop: Hop) -> tuple[str, int]:
+    """The setting that decides at the next node's interface, which is the greater of two (ip-sysctl)."""
+    assert hop.far is not None
+    view = hop.case.view(hop.far.node)
+    names = ["net/ipv4/conf/all/rp_filter", f"net/ipv4/conf/{hop.far.name}/rp_filter"]
+    return max(((name, int(view.sysctl(name) or 0)) for name in names), key=lambda item: item[1])
+
+
+def _places(hop: Hop) -> Sequence[str]:
+    if hop.far is None or hop.origin is None or hop.origin.version != 4:
+        return ()
+    return far_place(hop) if _setting(hop)[1] else ()
+
+
+RETURN_PATH_FILTER = HopFinder("reverse path filter", _return_path, _places)
+"""Whether the next node takes a packet with such a source address on that interface."""
+RULES = EndFinder("firewall rules", _rules, applies=_traced)
+"""The rule of nftables that dropped it."""

@@ -1,0 +1,250 @@
+"""`RuleTrace`: which rule of nftables drops a packet, by the kernel's own trace of it (nft(8), ``meta nftrace``).
+
+While it is open, a table of its own in each of the nodes marks packets to be traced; the kernel then tells every rule
+that such a packet meets. The table goes when it closes; should pytest die in between, it goes with the namespace.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from ..core.node import Node
+from ..core.requirement import find_program
+from .answer import Carried
+
+__all__ = ["RuleDrop", "RuleTrace"]
+
+_NETLINK_NETFILTER, _SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP_NFTRACE = 12, 270, 1, 9
+_GET_TABLE, _NEW_TABLE, _TRACE = 0x0A01, 0x0A00, 0x0A11
+_REQUEST_DUMP, _DONE = 0x301, 3
+_TABLE, _CHAIN, _HANDLE, _TYPE, _VERDICT, _ID, _NETWORK, _TRANSPORT, _FAMILY, _POLICY = 1, 2, 3, 4, 5, 6, 8, 9, 15, 16
+_OF_POLICY, _OF_RULE = 1, 3
+_FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
+_DROP = 0
+_OWN_TABLE = "pytest_infra_trace"
+_RULES = f"""table inet {_OWN_TABLE} {{
+    chain arriving {{ type filter hook prerouting priority -1000; meta nftrace set 1; }}
+    chain sent {{ type filter hook output priority -1000; meta nftrace set 1; }}
+}}
+"""
+_RECEIVE_BYTES = 1 << 16
+_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class RuleDrop:
+    """A rule, or the policy of a chain, that dropped a packet."""
+
+    node: str
+    what: str
+    """``request`` or ``reply``."""
+    family: str
+    table: str
+    chain: str
+    rule: str
+    """The rule as ``nft list ruleset`` writes it; empty where the chain's policy dropped the packet."""
+    handle: int = 0
+
+    def __str__(self) -> str:
+        where = f"chain {self.chain} of table {self.family} {self.table}"
+        return f"the rule '{self.rule}' ({where}, handle {self.handle})" if self.rule else f"the policy of {where}"
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One message of a trace."""
+
+    id: int
+    family: int
+    table: str
+    chain: str
+    kind: int
+    handle: int
+    drops: bool
+    packet: bytes
+
+
+class RuleTrace:
+    """Traces packets through the rules of those nodes that have any. Enter it before the packet is sent.
+
+    Args:
+        nodes: the nodes on the packet's way.
+        carried_by: what an IP packet has to do with the probe.
+    """
+
+    def __init__(self, nodes: Iterable[Node], carried_by: Callable[[bytes], Carried]) -> None:
+        self._nodes = list({id(node): node for node in nodes}.values())
+        self._carried_by = carried_by
+        self._open: list[tuple[Node, socket.socket]] = []
+        self._stack = ExitStack()
+        self._nft = ""
+        self.blind: list[str] = []
+        """What could not be looked at, and why."""
+
+    @property
+    def watching(self) -> bool:
+        """Whether any of the nodes has rules that are traced."""
+        return bool(self._open)
+
+    def __enter__(self) -> RuleTrace:
+        with ExitStack() as stack:
+            for node in self._nodes:
+                try:
+                    if node.call(_has_tables):
+                        self._watch(node, stack)
+                except (OSError, subprocess.SubprocessError) as error:
+                    self.blind.append(f"the firewall rules of {node.name}: {error}")
+            self._stack = stack.pop_all()
+        return self
+
+    def _watch(self, node: Node, stack: ExitStack) -> None:
+        self._nft = self._nft or find_program("nft") or ""
+        if not self._nft:
+            self.blind.append(f"the firewall rules of {node.name}: nft is not installed (apt-get install nftables)")
+            return
+        sock = stack.enter_context(node.call(_listen))
+        stack.callback(self._delete)
+        node.call(_run_nft, self._nft, "-f", "-", words=_RULES)
+        self._open.append((node, sock))
+
+    def _delete(self) -> None:
+        """Take all tables away at once: the kernel needs some 20 ms for each."""
+        opened, self._open = self._open, []
+        argv = [self._nft, "delete", "table", "inet", _OWN_TABLE]
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        children = [node.call(subprocess.Popen, argv, **quiet) for node, _ in opened]
+        for child in children:
+            child.wait()
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def drops(self) -> list[RuleDrop]:
+        """The drops that the kernel has told of since, of packets that belong to the probe."""
+        found: list[RuleDrop] = []
+        for node, sock in self._open:
+            packets: dict[int, Carried] = {}
+            for step in _steps(sock):
+                if step.packet:
+                    packets[step.id] = self._carried_by(step.packet)
+                if step.drops and (what := packets.get(step.id)) and step.table != _OWN_TABLE:
+                    found.append(self._drop(node, step, what))
+        return list(dict.fromkeys(found))
+
+    def _drop(self, node: Node, step: _Step, what: str) -> RuleDrop:
+        # A trace tells the packet's family; the table's own may be inet instead.
+        family = _FAMILIES.get(step.family, "inet")
+        tables = node.call(_run_nft, self._nft, "list", "tables").splitlines()
+        family = "inet" if f"table inet {step.table}" in tables else family
+        if step.kind == _OF_POLICY:
+            return RuleDrop(node.name, what, family, step.table, step.chain, "")
+        listing = node.call(_run_nft, self._nft, "-a", "list", "chain", family, step.table, step.chain)
+        rule = _rule(listing, step.handle) or "a rule that is gone now"
+        return RuleDrop(node.name, what, family, step.table, step.chain, rule, step.handle)
+
+
+def _rule(listing: str, handle: int) -> str:
+    """The text of one rule in the output of ``nft -a list table``."""
+    ending = f"# handle {handle}"
+    for line in listing.splitlines():
+        text, mark, _ = line.rpartition(ending)
+        if mark and line.endswith(ending) and not text.rstrip().endswith("{"):
+            return text.strip()
+    return ""
+
+
+def _run_nft(nft: str, *arguments: str, words: str | None = None) -> str:
+    """Run nft in the namespace of the calling thread."""
+    done = subprocess.run(
+        [nft, *arguments], check=False, input=words or "", capture_output=True, text=True, timeout=_TIMEOUT_S
+    )
+    if done.returncode:
+        raise OSError(f"nft {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _netfilter_socket() -> socket.socket:
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+    sock.bind((0, 0))
+    return sock
+
+
+def _listen() -> socket.socket:
+    sock = _netfilter_socket()
+    try:
+        sock.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP_NFTRACE)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _has_tables() -> bool:
+    """Whether the namespace of the calling thread has tables of nftables (iptables' among them)."""
+    try:
+        sock = _netfilter_socket()
+    except OSError:  # a kernel without nftables
+        return False
+    with sock:
+        sock.settimeout(_TIMEOUT_S)
+        sock.send(struct.pack("=IHHIIBBH", 20, _GET_TABLE, _REQUEST_DUMP, 1, 0, 0, 0, 0))
+        kind: int = struct.unpack_from("=IH", sock.recv(_RECEIVE_BYTES))[1]
+        return kind == _NEW_TABLE
+
+
+def _steps(sock: socket.socket) -> Iterator[_Step]:
+    while True:
+        try:
+            data = sock.recv(_RECEIVE_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:  # more than the buffer holds
+            continue
+        offset = 0
+        while offset + 20 <= len(data):
+            length, kind = struct.unpack_from("=IH", data, offset)
+            if kind == _TRACE:
+                yield _step(dict(_attributes(data[offset + 20 : offset + length])))
+            offset += max((length + 3) & ~3, 20)
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    while offset + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, offset)
+        yield kind & 0x3FFF, data[offset + 4 : offset + length]
+        offset += max((length + 3) & ~3, 4)
+
+
+def _step(found: Mapping[int, bytes]) -> _Step:
+    kind = _number(found, _TYPE)
+    verdict = dict(_attributes(found.get(_VERDICT, b"")))
+    code = _number(verdict, 1) if kind != _OF_POLICY else _number(found, _POLICY)
+    return _Step(
+        id=_number(found, _ID),
+        family=_number(found, _FAMILY),
+        table=_text(found, _TABLE),
+        chain=_text(found, _CHAIN),
+        kind=kind,
+        handle=_number(found, _HANDLE),
+        drops=kind in (_OF_POLICY, _OF_RULE) and code & 0xFF == _DROP and code < 1 << 31 and _told(kind, found),
+        packet=found.get(_NETWORK, b"") + found.get(_TRANSPORT, b""),
+    )
+
+
+def _told(kind: int, found: Mapping[int, bytes]) -> bool:
+    return (_POLICY if kind == _OF_POLICY else _VERDICT) in found
+
+
+def _number(found: Mapping[int, bytes], key: int) -> int:
+    return int.from_bytes(found.get(key, b""), "big")
+
+
+def _text(found: Mapping[int, bytes], key: int) -> str:
+    return found.get(key, b"").rstrip(b"\0").decode(errors="replace")

@@ -1,0 +1,224 @@
+"""What an autopsy says of whole labs: switches with VLANs and flows, labs that were planned wrongly, loops, paths.
+
+The texts are in __snapshots__; ``pytest --snapshot-update`` writes them anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from breaking import nft, normal, sh
+from syrupy.assertion import SnapshotAssertion
+
+from pytest_infra.checks import assert_path, assert_reachable, measure_reach
+from pytest_infra.core.errors import CheckFailed
+from pytest_infra.lab import Lab
+from pytest_infra.net.host import Host
+from pytest_infra.net.ovs import OvsBridge
+from pytest_infra.session import Infra
+
+WITHIN = "100 ms"
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Infra]:
+    with Infra() as started:
+        yield started
+
+
+@pytest.fixture
+def lab(session: Infra) -> Iterator[Lab]:
+    with session.lab("autopsy") as started:
+        yield started
+
+
+def cause(a: Any, b: Any, kind: str, node: str, snapshot: SnapshotAssertion, **options: Any) -> None:
+    """The check fails, for this cause at this node, and says so in these words."""
+    report = measure_reach(a, b, **{"within": WITHIN, **options})
+    assert not report.ok
+    assert report.autopsy is not None
+    assert report.autopsy.finding is not None, report.explain()
+    assert (report.autopsy.finding.kind, report.autopsy.finding.node) == (kind, node), report.explain()
+    assert normal(report.explain()) == snapshot
+
+
+@dataclass
+class Trunked:
+    """a - sw1 - sw2 - b, both switches Open vSwitch."""
+
+    a: Host
+    b: Host
+    sw1: OvsBridge
+    sw2: OvsBridge
+
+
+@pytest.fixture
+def trunked(lab: Lab) -> Trunked:
+    sw1, sw2 = lab.ovs("sw1"), lab.ovs("sw2")
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, sw1, ip="192.168.1.10/24")
+    lab.link(b, sw2, ip="192.168.1.20/24")
+    lab.link(sw1, sw2)
+    return Trunked(a, b, sw1, sw2)
+
+
+def flows(switch: OvsBridge, *new: str) -> None:
+    switch.ofctl(["del-flows", switch.name])
+    for flow in new:
+        switch.add_flow(flow)
+
+
+def ports(switch: OvsBridge, **settings: str) -> None:
+    """Set columns of the table Port: ``p1="tag=10"``."""
+    for name, setting in settings.items():
+        switch.vsctl(["set", "port", f"{switch.name}-{name}", setting])
+
+
+TRUNKED: dict[str, tuple[str, str, Callable[[Trunked], object]]] = {
+    "a flow in a later table drops": (
+        "flow-drops",
+        "sw2",
+        lambda lab: flows(
+            lab.sw2,
+            "priority=10,actions=resubmit(,5)",
+            "table=5,priority=7,icmp,actions=drop",
+            "table=5,priority=1,actions=NORMAL",
+        ),
+    ),
+    "no flow": ("no-flow", "sw1", lambda lab: flows(lab.sw1, "priority=10,arp,actions=NORMAL")),
+    "no flow for the answer": (
+        "no-flow",
+        "sw1",
+        lambda lab: flows(lab.sw1, "in_port=sw1-p1,actions=NORMAL", "in_port=sw1-p2,arp,actions=NORMAL"),
+    ),
+    "no flow for arp": (
+        "no-flow",
+        "sw1",
+        lambda lab: [sh(lab.a, "ip neighbour flush all"), flows(lab.sw1, "ip,actions=NORMAL")],
+    ),
+    "a flow to another port": ("flow-elsewhere", "sw1", lambda lab: flows(lab.sw1, "actions=LOCAL")),
+    "different access ports": ("vlan", "sw1", lambda lab: ports(lab.sw1, p1="tag=10", p2="tag=20")),
+    "trunk without the vlan": (
+        "vlan",
+        "sw1",
+        lambda lab: [ports(lab.sw1, p1="tag=10", p2="trunks=20,30"), ports(lab.sw2, p1="tag=10")],
+    ),
+    "different vlans at the ends": (
+        "vlan",
+        "sw2",
+        lambda lab: [ports(lab.sw1, p1="tag=10"), ports(lab.sw2, p1="tag=20")],
+    ),
+    "tagged at the host": ("vlan", "sw2", lambda lab: ports(lab.sw1, p1="tag=10")),
+}
+
+
+@pytest.mark.parametrize("name", TRUNKED)
+def test_behind_two_switches(trunked: Trunked, name: str, snapshot: SnapshotAssertion) -> None:
+    kind, node, breaks = TRUNKED[name]
+    assert_reachable(trunked.a, trunked.b)
+    breaks(trunked)
+    cause(trunked.a, trunked.b, kind, node, snapshot)
+
+
+def test_vlans_that_fit(trunked: Trunked) -> None:
+    ports(trunked.sw1, p1="tag=10", p2="trunks=10,20")
+    ports(trunked.sw2, p1="tag=10")
+    assert_reachable(trunked.a, trunked.b)
+
+
+def test_two_subnets_on_one_switch(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    switch, a, b = lab.bridge("sw1"), lab.host("a"), lab.host("b")
+    lab.link(a, switch, ip="192.168.1.10/24")
+    lab.link(b, switch, ip="192.168.2.20/24")
+    cause(a, b, "other-subnet", "a", snapshot)
+
+
+def test_a_wrong_prefix_length(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, b, ip="192.168.1.10/28", peer_ip="192.168.2.20/24")
+    cause(a, b, "other-subnet", "a", snapshot)
+
+
+def test_an_end_without_an_address(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, b, ip="192.168.1.10/24", peer_ip=[])
+    cause(a, "192.168.1.20", "nobody", "a", snapshot)
+
+
+def test_a_host_where_a_router_was_meant(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, b, c = lab.host("a"), lab.host("b"), lab.host("c")
+    lab.link(a, c, ip="10.0.0.1/24", peer_ip="10.0.0.2/24")
+    lab.link(c, b, ip="10.0.1.1/24", peer_ip="10.0.1.2/24")
+    lab.up()
+    sh(a, "ip route add 10.0.1.0/24 via 10.0.0.2")
+    sh(b, "ip route add 10.0.0.0/24 via 10.0.1.1")
+    cause(a, b, "not-a-router", "c", snapshot)
+
+
+def test_an_address_that_two_hosts_have(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    switch, a, b, c = lab.bridge("sw1"), lab.host("a"), lab.host("b"), lab.host("c")
+    for number, node in enumerate((a, b, c), 1):
+        lab.link(node, switch, ip=f"192.168.1.{number}0/24")
+    lab.up()
+    sh(c, "ip address add 192.168.1.20/24 dev eth0")
+    nft(c, "input", "ip daddr 192.168.1.20 drop")
+    sh(a, f"ip neighbour replace 192.168.1.20 lladdr {c.ports[0].mac} dev eth0")
+    cause(a, b, "duplicate-address", "c", snapshot)
+
+
+@pytest.mark.parametrize("options", [{}, {"protocol": "tcp", "port": 80}], ids=["icmp", "tcp"])
+def test_a_source_address_that_the_node_does_not_have(
+    lab: Lab, options: dict[str, Any], snapshot: SnapshotAssertion
+) -> None:
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, b, ip="192.168.1.10/24", peer_ip="192.168.1.20/24")
+    cause((a, "192.168.1.11"), b, "wrong-source", "a", snapshot, **options)
+
+
+def routed(lab: Lab) -> tuple[Host, Host, Host, Host]:
+    a, b, r1, r2 = lab.host("a"), lab.host("b"), lab.router("r1"), lab.router("r2")
+    for number, (near, far) in enumerate([(a, r1), (r1, r2), (r2, b)]):
+        lab.link(near, far, ip=f"10.0.{number}.1/24", peer_ip=f"10.0.{number}.2/24")
+    return a, r1, r2, b
+
+
+def test_a_loop_that_the_main_tables_do_not_show(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, _, r2, b = routed(lab)
+    lab.up()
+    sh(r2, "ip route add 10.0.2.2 via 10.0.1.1 table 100")
+    sh(r2, "ip rule add to 10.0.2.2 lookup 100")
+    cause(a, b, "ttl-exceeded", "r2", snapshot)
+
+
+def test_a_path_with_a_firewall(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, r1, r2, b = routed(lab)
+    assert_path(a, b, [r1, r2, b])
+    nft(r2, "forward", "ip saddr 10.0.0.0/24 drop")
+    with pytest.raises(CheckFailed) as failure:
+        assert_path(a, b, [r1, r2, b], within=WITHIN)
+    assert normal(str(failure.value)) == snapshot
+
+
+def test_the_policy_of_a_chain(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, _, r2, b = routed(lab)
+    lab.up()
+    r2.run(["nft", "add table ip f"])
+    r2.run(["nft", "add chain ip f forward { type filter hook forward priority 0; policy drop; }"])
+    cause(a, b, "filtered", "r2", snapshot)
+
+
+def test_a_served_tcp_check_with_a_firewall(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, r1, _, b = routed(lab)
+    lab.up()
+    nft(r1, "forward", "ip protocol tcp tcp flags & (syn | ack) == syn | ack drop")
+    cause(a, b, "filtered", "r1", snapshot, protocol="tcp", serve=True, port=8080)
+
+
+def test_a_served_udp_check_with_a_firewall(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, r1, _, b = routed(lab)
+    lab.up()
+    nft(r1, "forward", "udp dport 8080 drop")
+    cause(a, b, "filtered", "r1", snapshot, protocol="udp", serve=True, port=8080)
