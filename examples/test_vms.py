@@ -119,8 +119,10 @@ def test_a_guest_gives_memory_back_when_asked(guests):
 def test_a_paused_guest_answers_nothing(guests):
     web, a = guests.node("web"), guests.node("a")
     web.pause()
-    assert_unreachable(a, web)
-    web.resume()
+    try:
+        assert_unreachable(a, web)
+    finally:
+        web.resume()
     assert_reachable(a, web, within="30 s")
 
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
+from ..core.errors import InfraError
 from ..core.node import Node, NodePort
 from .answer import Answer, Carried
 from .autopsy import View, planned_wires
@@ -107,6 +108,8 @@ class Follow:
         except _Settled as settled:
             last = self._watches.get(id(self._ends.destination))
             return replace(settled.outcome, arrived_from=last.source if last is not None else "")
+        except InfraError as error:  # a node that cannot be looked at, such as a guest that is paused
+            return Outcome("unproven", why=str(error))
         raise AssertionError("following a probe always ends with an outcome")
 
     def _run(self) -> None:

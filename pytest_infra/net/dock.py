@@ -66,8 +66,12 @@ class Dock(Host):
         name = f"tap{number}"
         fd, index = self.namespace.within(_open_tap, name)
         request = messages.set_link(index, up=True, mtu=port.mtu, master=self._bridges[port])
-        with self.namespace.netlink() as netlink:
-            netlink.request([(request, f"make the tap of {port}")])
+        try:
+            with self.namespace.netlink() as netlink:
+                netlink.request([(request, f"make the tap of {port}")])
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
 
     def _bridge(self, port: Port, number: int) -> int:

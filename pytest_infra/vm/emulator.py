@@ -58,30 +58,32 @@ class Emulator(Resource):
     def _start(self, undo: ExitStack) -> None:
         self._errors = os.memfd_create("qemu-errors", os.MFD_CLOEXEC)
         undo.callback(os.close, self._errors)
-        read_end, write_end = os.pipe2(os.O_CLOEXEC)
-        (monitor, qmp), (self.agent, agent) = socket.socketpair(), socket.socketpair()
-        with qmp, agent:
-            undo.callback(monitor.close)
-            undo.callback(self.agent.close)
-            try:
-                fds = (qmp.fileno(), agent.fileno(), *((self._io,) if self._io >= 0 else ()))
-                command = argv(self.machine, qmp=fds[0], agent=fds[1], io=self._io, incoming=self._incoming,
-                               devices=self._devices)  # fmt: skip
-                files: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": write_end, "stderr": self._errors}
-                self.process = self._popen(
-                    command, **files, pass_fds=(*fds, *self._fds), cwd="/", start_new_session=True
-                )
-            finally:
-                os.close(write_end)
-                self._console.read_from(read_end)
-        undo.callback(self._kill)
-        self.qmp = Qmp(monitor)
+        monitor, qmp = socket.socketpair()
+        with qmp:
+            self.qmp = Qmp(monitor)
+            undo.callback(self.qmp.close)
+            self.agent, agent = socket.socketpair()
+            with agent:
+                undo.callback(self.agent.close)
+                self._launch(undo, qmp.fileno(), agent.fileno())
         try:
             version = self.qmp.begin()
         except (QmpError, OSError):
             self.process.wait(_END_S)
             raise StartFailed(f"QEMU could not be started: {self.errors or 'it said nothing'}") from None
         self.version = version["major"], version["minor"]
+
+    def _launch(self, undo: ExitStack, qmp: int, agent: int) -> None:
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        fds = [qmp, agent, *([self._io] if self._io >= 0 else []), *self._fds]
+        words = argv(self.machine, qmp=qmp, agent=agent, io=self._io, incoming=self._incoming, devices=self._devices)
+        files: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": write_end, "stderr": self._errors}
+        try:
+            self._console.read_from(read_end)
+            self.process = self._popen(words, **files, pass_fds=fds, cwd="/", start_new_session=True)
+        finally:
+            os.close(write_end)
+        undo.callback(self._kill)
 
     def _kill(self) -> None:
         with suppress(ProcessLookupError):

@@ -6,6 +6,7 @@ import os
 import platform
 from dataclasses import dataclass
 
+from ..core.errors import InfraError
 from ..core.requirement import Absent, Command, Present, find_program
 
 __all__ = ["BUSYBOX", "DEPMOD", "QEMU", "VDE", "StaticCommand", "cache_directory"]
@@ -23,8 +24,11 @@ class StaticCommand(Command):
         if not found:
             return found
         path = find_program(self.program or self.name) or ""
-        with open(path, "rb") as file:
-            dynamic = b"/ld-" in file.read(_MOST_HEADER_BYTES)
+        try:
+            with open(path, "rb") as file:
+                dynamic = b"/ld-" in file.read(_MOST_HEADER_BYTES)
+        except OSError as error:
+            return Absent(f"{path} cannot be read: {error.strerror}")
         if dynamic:
             return Absent(f"{path} is not statically linked", f"apt-get install {self.packages['apt']}")
         return found
@@ -45,5 +49,8 @@ def cache_directory(*names: str) -> str:
     """A folder below the user's cache folder (XDG Base Directory Specification), made if needed."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     path = os.path.join(home, "pytest-infra", *names)
-    os.makedirs(path, exist_ok=True)
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise InfraError(f"the folder {path} for what is kept cannot be made: {error.strerror}") from error
     return path

@@ -349,7 +349,7 @@ class VirtualMachine(Controls, Resource):
         yield Artifact("console.txt", self.guest.console.text)
         if hasattr(self.guest, "emulator") and self.guest.emulator.started and self.guest.emulator.errors:
             yield Artifact("qemu.txt", self.guest.emulator.errors)
-        if self._up and not self.guest.channel.gone.is_set():
+        if self._up and not self.guest.paused and not self.guest.channel.gone.is_set():
             network = self.outside.network(self.enter)
             for name in ("interfaces", "addresses", "routes", "neighbours"):
                 yield Artifact(f"guest-{name}.json", as_json(getattr(network, name)()))

@@ -38,6 +38,7 @@ from pytest_infra.core.guard import Guard
 from pytest_infra.core.lease import Lease
 from pytest_infra.core.resource import Resource
 from pytest_infra.lab import Lab
+from pytest_infra.lab.base import LabBase
 from pytest_infra.net.borrowed import BorrowedHost
 from pytest_infra.net.bridge import LinuxBridge
 from pytest_infra.net.capture import Capture as PortCapture
@@ -316,6 +317,7 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     Host: [in_lab(lambda lab: lab.host())],
     Router: [in_lab(lambda lab: lab.router())],
     IsolatedHost: [in_lab(lambda lab: lab.host(isolate=[*ISOLATIONS])), in_lab(lambda lab: lab.host(isolate=["uts"]))],
+    LabBase: [in_lab(lambda lab: lab.link(lab.host(), lab.host()))],
     Lab: [in_lab(whole_lab), in_lab(used_lab)],
     OvsInstance: [
         plainly(lambda infra: OvsInstance("test", entrance(infra))),

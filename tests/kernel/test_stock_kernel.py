@@ -11,7 +11,7 @@ import pytest
 
 from pytest_infra import BadInput, CommandFailed, Unavailable, assert_reachable, assert_unreachable
 
-pytestmark = [pytest.mark.infra, pytest.mark.stock_kernel, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.infra, pytest.mark.timeout(900)]
 
 
 def demand(node, *argv):
