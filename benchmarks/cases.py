@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from autopsy import autopsy
 from containers import containers
 from labs import Ours, first_ping_s, make
 from measure import Row, progress, rest, seconds
@@ -336,6 +337,7 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "many-hosts": many_hosts,
     "sustained": sustained,
     "recording": recording,
+    "autopsy": lambda settings: autopsy(settings.runs),
     "command": commands,
     "first-ping": first_pings,
     "ovs": ovs,

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from pytest_infra import CheckFailed, StartFailed, Tmpfs, assert_reachable, ready
+from pytest_infra import (
+    CheckFailed,
+    StartFailed,
+    Tmpfs,
+    assert_accounted,
+    assert_oom_killed,
+    assert_reachable,
+    measure_usage,
+    ready,
+)
 
 pytestmark = pytest.mark.infra_requires("docker")
 
@@ -54,21 +63,49 @@ def haproxy(infra_image):
 def test_nginx_behind_haproxy(lab, nginx, haproxy):
     switch, client = lab.bridge(), lab.host("client")
     scratch = {"/var/lib/nginx": Tmpfs(), "/var/log/nginx": Tmpfs(), "/run": Tmpfs()}
+    servers = []
     for name, ip in (("one", "192.168.1.11/24"), ("two", "192.168.1.12/24")):
-        server = lab.container(nginx, name=name, memory="64 MiB", pids=32, volumes=scratch, wait=ready.http(80))
-        lab.link(server, switch, ip=ip)
+        limits = {"memory": "64 MiB", "pids": 32, "cpus": 0.5}
+        servers.append(lab.container(nginx, name=name, volumes=scratch, wait=ready.http(80), **limits))
+        lab.link(servers[-1], switch, ip=ip)
     front = lab.container(haproxy, name="front", wait=ready.http(80))
     lab.link(front, switch, ip="192.168.1.10/24")
     lab.link(client, switch, ip="192.168.1.20/24")
     assert_reachable(client, front, protocol="tcp", port=80)
+    before = [measure_usage(server) for server in servers]
     answers = {client.run(["curl", "-sf", "http://192.168.1.10/"]).stdout for _ in range(4)}
     assert answers == {"hello from one\n", "hello from two\n"}
+    for server, earlier in zip(servers, before, strict=True):
+        used = measure_usage(server, since=earlier)
+        assert used.memory_max_bytes == 64 << 20
+        assert used.memory_peak_bytes < 64 << 20
+        assert 0 < used.cpu_s < 0.1, "a request is no work"
+        assert used.oom_kills == 0
 
 
 def test_a_worker_that_needs_too_much_memory(lab, busybox):
     lab.container(busybox, ["tail", "/dev/zero"], name="worker", memory="16 MiB", wait=ready.exited(0))
     with pytest.raises(StartFailed, match=r"(?s)out of memory.*raise memory="):
         lab.up()
+
+
+def test_a_job_in_a_container_that_is_killed_for_its_memory(infra_container, busybox):
+    """The container goes on: only the job that went too far has ended."""
+    node = infra_container(busybox, ["sleep", "1000"], memory="16 MiB")
+    assert not node.run(["tail", "/dev/zero"], check=False).ok
+    assert_oom_killed(node)
+    assert node.state.running
+    with pytest.raises(CheckFailed, match="no process was killed for want of memory"):
+        assert_oom_killed(infra_container(busybox, ["sleep", "1000"], memory="16 MiB"), within="50 ms")
+
+
+def test_a_container_pays_for_each_process(infra_container, busybox):
+    node = infra_container(busybox, ["sleep", "1000"])
+    jobs = " & ".join(["sleep 0.2"] * 20)
+    node.run(["sh", "-c", f"{jobs} & wait"])
+    assert_accounted(node, pids_peak=20 + 1 + 1)  # the jobs, their shell, and the container's first process
+    with pytest.raises(CheckFailed, match="peak processes 22"):
+        assert_accounted(node, pids_peak=20)
 
 
 def test_a_closed_port_of_a_container_is_named(lab, busybox):

@@ -110,12 +110,18 @@ def _read(address):
 
 
 @pytest.mark.infra_requires("redis-server")
-def test_a_fresh_redis_for_each_test(lab):
+@pytest.mark.parametrize("test", ["one", "another"])
+def test_a_fresh_redis_for_each_test(lab, test):
+    """What a test writes to its data base and to the disk is gone with its host: the next one finds none of it."""
     host, client = lab.host("redis", rootfs="/"), lab.host("client")
     lab.link(host, client, ip="192.168.1.10/24")
     host.spawn(["redis-server", "--bind", "192.168.1.10", "--protected-mode", "no", "--dir", "/var/tmp"])
     assert_reachable(client, host, protocol="tcp", port=6379, within="5 s")
-    assert client.run(["redis-cli", "-h", "192.168.1.10", "dbsize"]).stdout.strip().endswith("0")
+    redis = ["redis-cli", "-h", "192.168.1.10"]
+    assert client.run([*redis, "dbsize"]).stdout.strip().endswith("0")
+    client.run([*redis, "set", "who", test])
+    client.run([*redis, "save"])
+    assert host.changes()["/var/tmp/dump.rdb"] == "written"
 
 
 def _cost_s(packets=2000):

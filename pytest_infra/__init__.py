@@ -48,6 +48,11 @@ if TYPE_CHECKING:
         assert_not_throttled,
         assert_oom_killed,
     )
+    from .checks.forwarding import (
+        assert_forwarded,
+        assert_no_drops,
+        measure_forwarding,
+    )
     from .checks.limits import (
         assert_limited,
     )
@@ -95,6 +100,7 @@ if TYPE_CHECKING:
         until,
     )
     from .faults import (
+        clock_moved,
         fill_disk,
         frozen,
         kill,
@@ -145,11 +151,13 @@ __all__ = [
     "assert_dropped",
     "assert_flow_affinity",
     "assert_flow_order",
+    "assert_forwarded",
     "assert_installs",
     "assert_limited",
     "assert_link_shares",
     "assert_metered",
     "assert_migrates",
+    "assert_no_drops",
     "assert_not_throttled",
     "assert_oom_killed",
     "assert_path",
@@ -161,9 +169,11 @@ __all__ = [
     "assert_spread",
     "assert_survives",
     "assert_unreachable",
+    "clock_moved",
     "fill_disk",
     "frozen",
     "kill",
+    "measure_forwarding",
     "measure_shares",
     "measure_usage",
     "memory_pressure",
@@ -204,6 +214,11 @@ _MODULES = {
         "assert_not_throttled",
         "assert_oom_killed",
     ),
+    "checks.forwarding": (
+        "assert_forwarded",
+        "assert_no_drops",
+        "measure_forwarding",
+    ),
     "checks.limits": ("assert_limited",),
     "checks.meter": (
         "assert_metered",
@@ -234,6 +249,7 @@ _MODULES = {
     ),
     "core.wait": ("until",),
     "faults": (
+        "clock_moved",
         "fill_disk",
         "frozen",
         "kill",

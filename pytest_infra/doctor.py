@@ -14,6 +14,7 @@ from .core.errors import BadInput, Unavailable
 from .core.programs import PROGRAMS
 from .core.requirement import LINUX, PRIVILEGE, Absent, Present, Requirement, find_program
 from .core.resource import Resource
+from .dpdk.requirement import Bypass
 
 __all__ = [
     "capabilities",
@@ -98,11 +99,13 @@ def demand(name: str, known: Mapping[str, Sequence[Requirement]]) -> None:
 
 
 def table(known: Mapping[str, Sequence[Requirement]]) -> tuple[list[tuple[str, str, str]], list[Requirement]]:
-    """The rows (name, state, text) and the requirements that are not met."""
+    """The rows (name, state, text) and the requirements that are not met; what nothing here needs is only absent."""
     rows, missing = [], []
     for name, items in known.items():
         found = probe(items)
-        if isinstance(found, Absent):
+        if isinstance(found, Absent) and isinstance(items[0], Bypass):
+            rows.append((name, "absent", f"{found.why}; {found.remedy}"))
+        elif isinstance(found, Absent):
             missing += [item for item in items if not probe([item])]
             rows.append((name, "missing", f"{found.why}; {found.remedy}" if found.remedy else found.why))
         else:
@@ -121,7 +124,8 @@ def summary() -> str:
     if answers.get("ovs"):
         datapath = "kernel and userspace datapath" if answers.pop("ovs-kernel", None) else "userspace datapath"
         parts.append(f"Open vSwitch {_ovs_version()} ({datapath})".replace("  ", " "))
-    return "infra: " + ", ".join([*parts, *(f"no {name}" for name, answer in answers.items() if not answer)])
+    lacking = [name for name, answer in answers.items() if not answer and not isinstance(known[name][0], Bypass)]
+    return "infra: " + ", ".join([*parts, *(f"no {name}" for name in lacking)])
 
 
 def _ovs_version() -> str:

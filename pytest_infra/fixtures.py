@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from .container.image import Images
     from .core.node import Node
     from .lab import Lab
+    from .lab.dpdk_node import DpdkNode
     from .net.host import Host
     from .net.ovs import OvsBridge
     from .session import Infra
+    from .vm.vm import VirtualMachine
 
 __all__ = [
     "BEFORE_END",
@@ -33,8 +35,10 @@ __all__ = [
     "infra",
     "infra_cgroup",
     "infra_container",
+    "infra_dpdk",
     "infra_host",
     "infra_image",
+    "infra_vm",
     "lab",
     "lab_factory",
     "netns",
@@ -150,6 +154,30 @@ def infra_container(lab: Lab) -> Callable[..., Container]:
         container = lab.container(*args, **options)
         lab.up()
         return container
+
+    return start
+
+
+@pytest.fixture
+def infra_dpdk(lab: Lab) -> Callable[..., DpdkNode]:
+    """``infra_dpdk(app="testpmd", ports=[a, b], vdev="af_packet", …)``: a DPDK process in the test's lab, as a node.
+
+    The arguments are those of ``lab.dpdk``.
+    """
+    return lab.dpdk
+
+
+@pytest.fixture
+def infra_vm(lab: Lab) -> Callable[..., VirtualMachine]:
+    """``infra_vm(name, ...)``: a virtual machine in the test's lab, up and ready when it is returned.
+
+    The arguments are those of ``lab.vm``.
+    """
+
+    def start(*args: Any, **options: Any) -> VirtualMachine:
+        machine = lab.vm(*args, **options)
+        lab.up()
+        return machine
 
     return start
 

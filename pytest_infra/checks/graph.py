@@ -49,8 +49,8 @@ class Wire:
 
 
 def is_switch(node: Any) -> bool:
-    """Whether it only forwards frames: it has ports, and nothing can run in it."""
-    return not hasattr(node, "run")
+    """Whether it only forwards frames: it has ports, and nothing can run in it, or it says so."""
+    return bool(getattr(node, "forwards_frames", not hasattr(node, "run")))
 
 
 def wires_from(port: NodePort) -> list[Wire]:
@@ -65,7 +65,16 @@ def wires_from(port: NodePort) -> list[Wire]:
             found.append(Wire(way))
         elif id(node) not in seen:
             seen.add(id(node))
-            queue.extend((*way, out, out.peer) for out in node.ports if out is not way[-1])
+            outs = [out for one in _as_one(node) for out in one.ports if out is not way[-1]]
+            queue.extend((*way, out, out.peer) for out in outs)
+    return found
+
+
+def _as_one(switch: Any) -> list[Any]:
+    """A switch and those that it is joined with without a link in between."""
+    found = [switch]
+    for one in found:
+        found += [other for other in getattr(one, "joined", ()) if other not in found]
     return found
 
 
@@ -91,8 +100,7 @@ def nodes_of(start: Node) -> Iterator[Node]:
         node = queue.popleft()
         if not is_switch(node):
             yield node
-        for port in node.ports:
-            other = port.peer.node
+        for other in (*(port.peer.node for port in node.ports), *getattr(node, "joined", ())):
             if id(other) not in seen:
                 seen.add(id(other))
                 queue.append(other)

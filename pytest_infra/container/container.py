@@ -98,6 +98,8 @@ class Container(Networked, Content, Resource):
         self._lab = lab
         self._network = network
         self._sandbox = sandbox
+        self.hostname = sandbox.hostname = options.hostname or name
+        """What it calls itself (uname(2))."""
         self._ready = tuple(ready)
         self._within_s = within_s
         self._held: dict[str, int] = {}
@@ -129,8 +131,9 @@ class Container(Networked, Content, Resource):
         outside = self.docker_network
         network = self._sandbox.network(engine) if outside is None else {"network_mode": outside}
         config = self.options.config()
-        if not str(network["network_mode"]).startswith(("host", "container:")):  # their name is not its own
-            config["hostname"] = self.options.hostname or self.name
+        shared = ("host",) if engine.podman else ("host", "container:")  # the name there is another one's
+        if not str(network["network_mode"]).startswith(shared):
+            config["hostname"] = self.hostname
         runtime = network.get("runtime")
         host_config = {**self.options.host_config(self._scope(engine)), **network}
         return str(
@@ -217,7 +220,7 @@ class Container(Networked, Content, Resource):
                 ("log", "\n".join(lines) or "it wrote nothing"),
                 ("next", hint(state) or f"look at the whole log: {self.name}.logs()"),
             ]
-        elif "No such image" in why:
+        elif "no such image" in why.lower():
             rows.append(("next", "make it with infra_image, or pull it: infra_image.pull(NAME)"))
         return StartFailed(explain(f"container {self.name} (declared at {self.declared_at}) {what}", rows))
 
@@ -386,5 +389,7 @@ class Container(Networked, Content, Resource):
         """Its log, and what the engine says of it."""
         import json
 
+        if not self.id:  # it could not be made; to ask for its log would make the lab try again
+            return
         yield Artifact(f"{self.name}-log.txt", self.logs())
         yield Artifact(f"{self.name}-inspect.json", json.dumps(self._inspect(), indent=2))

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..core.errors import BadInput
 from .engine import Engine, EngineError
-from .image import Image, changes, repository
+from .image import Image, changes, local_name
 
 __all__ = ["Content"]
 
@@ -79,10 +79,11 @@ class Content:
             config: as ``infra_image.from_tree`` takes it.
         """
         self._demand()
-        tag = self.id[:12]
         lines = [*changes(config), *(f"LABEL {label}={value}" for label, value in self.engine.labels.items())]
-        self.engine.ask("commit", self.id, f"pytest-infra/{repository(name)}", tag, changes=lines)
-        return Image(self.engine, f"pytest-infra/{repository(name)}:{tag}")
+        image = Image(self.engine, local_name(name, self.id[:12]))
+        repository, _, tag = image.tag.rpartition(":")
+        self.engine.ask("commit", self.id, repository, tag, changes=lines)
+        return image
 
     def published(self, port: int | str) -> int:
         """The port at which a published port of the container can be reached on the engine's own addresses.

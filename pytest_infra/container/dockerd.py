@@ -21,7 +21,7 @@ from ..core.wait import until
 from ..core.worker import Worker
 from .requirement import answers, dockerd
 
-__all__ = ["JOINS", "MACHINE_PROC", "RUNTIME", "SOCKET", "Dockerd", "remove_groups"]
+__all__ = ["JOINS", "MACHINE_PROC", "RUNTIME", "SOCKET", "Dockerd", "private_network", "remove_groups"]
 
 SOCKET, JOINS, MACHINE_PROC, RUNTIME = "/run/docker.sock", "/run/infra-joins", "/run/infra-proc", "infra"
 """Within the daemon's file system: its socket; a file per container that joins a network namespace, holding that
@@ -61,7 +61,7 @@ class Dockerd(Resource):
         data = f"/var/tmp/pytest-infra-docker-{os.getpid()}-{os.urandom(4).hex()}"  # noqa: S108 - made below, or fails
         lease.add("directory", path=data)
         os.mkdir(data, 0o711)
-        network = _make_network()
+        network = private_network()
         undo.callback(os.close, network)
         self.guard = undo.enter_context(Guard("infra-dockerd", private=("/run",), machine_proc=MACHINE_PROC))
         self._prepare()
@@ -96,7 +96,7 @@ class Dockerd(Resource):
         return {"pid": self.guard.pid}
 
 
-def _make_network() -> int:
+def private_network() -> int:
     """A network namespace with its loopback up, in which the daemon runs."""
     maker = Worker("infra-docker-network")
     try:

@@ -53,6 +53,8 @@ class Engine(Resource):
         self.labels = {SESSION_LABEL: session}
         self.private = False
         """Whether it is a private one."""
+        self.podman = False
+        """Whether it is Podman, which speaks Docker's language with an accent."""
         self.proc = "/proc"
         """The folder in which the engine's process ids are found."""
         self._root = ""
@@ -74,7 +76,9 @@ class Engine(Resource):
             if os.environ.get("DOCKER_HOST"):
                 raise Unavailable("docker", f"no engine answers at DOCKER_HOST={addresses[0]}", "start it, or unset it")
             self._start_private(undo)
-        self.version = str(self.ask("version")["Version"])
+        found = self.ask("version")
+        self.version = str(found["Version"])
+        self.podman = any("Podman" in part["Name"] for part in found.get("Components") or ())
 
     def _start_private(self, undo: ExitStack) -> None:
         dockerd().demand()
@@ -252,8 +256,9 @@ class Engine(Resource):
         remove_session(self.address, f"{name}={value}")
 
     def describe(self) -> Facts:
-        """Where it is, and its version."""
-        return {"address": self.address, "version": self.version, "private": self.private}
+        """Where it is, what it is, and its version."""
+        kind = "Podman" if self.podman else "Docker"
+        return {"address": self.address, "kind": kind, "version": self.version, "private": self.private}
 
 
 def _leave(channel: socket.socket) -> None:

@@ -26,6 +26,7 @@ _FRAME = struct.Struct(">BxxxL")  # stream, length (Docker Engine API, "Attach t
 _STDERR = 2
 _NOT_RUN = 126
 _IDLE_S, _IDLE_AT_MOST_S = 0.1, 1.0
+_LAST_WORDS_S = 1.0  # what a command has written may still be on its way through the engine when it has ended
 _NOT_FOUND = ("no such file or directory", "executable file not found", "not found in $PATH")
 
 
@@ -97,15 +98,16 @@ class Exec:
         idle_s = _IDLE_S
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
+        ended = False
         try:
             with suppress(OSError, EngineError):
                 while True:
-                    if poll.poll(idle_s * 1000):
+                    if poll.poll((_LAST_WORDS_S if ended else idle_s) * 1000):
                         if not self._take_frame():
                             break
-                    elif self._ended_with():
+                    elif ended:
                         break
-                    else:
+                    elif not (ended := bool(self._ended_with())):
                         idle_s = min(idle_s * 2, _IDLE_AT_MOST_S)
             with suppress(EngineError, WaitTimeout):
                 self.returncode = until(self._ended_with, within_s=5, what="the exit status")[0]

@@ -18,10 +18,11 @@ from ..core.lock import exclusive
 from .archive import Tree, fingerprint, names_in, pack, program_tree, tree_of
 from .engine import Engine, EngineError
 
-__all__ = ["CONTENT_LABEL", "Image", "Images", "Layer", "changes", "repository"]
+__all__ = ["CONTENT_LABEL", "Image", "Images", "Layer", "changes", "local_name"]
 
 CONTENT_LABEL = "pytest-infra.content"
 """The label of an image that was made here; its value tells its content."""
+_PREFIX = "localhost/pytest-infra/"
 _KEPT_S = 30 * 24 * 3600.0
 
 
@@ -77,12 +78,12 @@ class Image:
 
         Args:
             registry: ``HOST:PORT``; one on the engine's own loopback (``127.0.0.1:5000``) needs no TLS.
-            name: the repository and tag there; its own by default.
+            name: the repository and tag there; its own, without the host, by default.
 
         Raises:
             EngineError: the registry or the engine refused it.
         """
-        repository, _, tag = (name or self.tag).rpartition(":")
+        repository, _, tag = (name or self.tag.removeprefix("localhost/")).rpartition(":")
         self.engine.ask("tag", self.tag, f"{registry}/{repository}", tag)
         _check_stream(self.engine.ask("push", f"{registry}/{repository}", tag, stream=True, decode=True))
         return f"{registry}/{repository}:{tag}"
@@ -217,16 +218,16 @@ class Images:
         settings = changes(config)
 
         def make(tag: str, labels: Mapping[str, str]) -> None:
-            repository, _, version = tag.rpartition(":")
             lines = [*settings, *(f"LABEL {label}={value}" for label, value in labels.items())]
-            self._engine().ask("import_image_from_data", archive(), repository=repository, tag=version, changes=lines)
+            # Podman 4 wants the tag in the name: it has no eye for tag=
+            self._engine().ask("import_image_from_data", archive(), repository=tag, changes=lines)
 
         return self._obtain(name, key, make)
 
     def _obtain(self, name: str, key: str, make: Callable[[str, Mapping[str, str]], None], keep: bool = False) -> Image:
         """The image of this content: from the engine, from the cache, or made now; by one process at a time."""
         engine = self._engine()
-        image = Image(engine, f"pytest-infra/{repository(name)}:{key[:16]}")
+        image = Image(engine, local_name(name, key[:16]))
         if _is_there(image):
             return image
         with exclusive(f"image-{key[:32]}"):
@@ -275,9 +276,13 @@ def _is_there(image: Image) -> bool:
         return False
 
 
-def repository(name: str) -> str:
-    """A name that can be a part of an image's (Docker: lower case, digits and single separators)."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "image"
+def local_name(name: str, tag: str) -> str:
+    """The name on an engine of an image made here: of people's words, what Docker allows (lower case, digits, dashes).
+
+    It begins with a host, as Podman looks for names without one in a registry.
+    """
+    words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "image"
+    return f"{_PREFIX}{words}:{tag}"
 
 
 def _check_stream(messages: Any) -> None:

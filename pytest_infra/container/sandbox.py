@@ -42,6 +42,8 @@ class Sandbox(Resource):
         self._host = host
         self._lab = lab
         self._wanted = wanted
+        self.hostname = host.name
+        """Docker gives it to whoever joins the network of the sleeping container."""
         self.id = ""
         """The sleeping container; empty where the engine is a private one."""
 
@@ -51,7 +53,7 @@ class Sandbox(Resource):
             return
         image = Images(lambda: engine).scratch(["busybox"])
         host_config = engine.ask("create_host_config", network_mode="none", sysctls=_IPV6)
-        options = {"labels": engine.labels, "host_config": host_config}
+        options = {"labels": engine.labels, "host_config": host_config, "hostname": self.hostname}
         self.id = engine.ask("create_container", str(image), ["busybox", "sleep", "2147483647"], **options)["Id"]
         undo.callback(self._remove, engine)
         engine.ask("start", self.id)

@@ -73,16 +73,21 @@ def _signal_name(code: int) -> str:
     return ""
 
 
+_NOT_RUN = "its command cannot be run: see that the program is in the image, and executable there"
+_ENDED = {
+    0: "its command has done its work and ended; a service must stay in the foreground",
+    126: _NOT_RUN,
+    127: _NOT_RUN,
+    128 + signal.SIGKILL: "it got SIGKILL: from somebody, or for want of memory, which not every engine tells",
+}
+
+
 def hint(state: State) -> str:
     """What to look at first when a container is not what it should be; empty where nothing stands out."""
     if state.oom_killed:
         return "its memory limit is too small for it: raise memory=, or look for what it needs so much for"
     if state.status in ("exited", "dead", "restarting"):
-        if state.exit_code in (126, 127):
-            return "its command cannot be run: see that the program is in the image, and executable there"
-        if state.exit_code == 0:
-            return "its command has done its work and ended; a service must stay in the foreground"
-        return "its command ended by itself: its log says why"
+        return _ENDED.get(state.exit_code, "its command ended by itself: its log says why")
     if state.health == "unhealthy":
         return f"its health command fails: {state.health_log or 'it wrote nothing'}"
     return ""

@@ -7,6 +7,7 @@ from .requirement import Command
 __all__ = ["PROGRAMS"]
 
 _NAMES = [
+    "busybox",
     "curl",
     "dnsmasq",
     "docker-registry",
@@ -14,17 +15,25 @@ _NAMES = [
     "haproxy",
     "ip",
     "iperf3",
+    "iptables",
     "keepalived",
     "nft",
     "nginx",
     "ping",
+    "podman",
     "redis-server",
     "socat",
     "tcpdump",
     "wget",
 ]
 _PACKAGE = {"ip": "iproute2", "nft": "nftables", "ping": "iputils"}
-_DEBIAN = {"dnsmasq": "dnsmasq-base", "nginx": "nginx-light", "ping": "iputils-ping"}
+_DEBIAN = {
+    "busybox": "busybox-static",
+    "dnsmasq": "dnsmasq-base",
+    "nginx": "nginx-light",
+    "ping": "iputils-ping",
+    "podman": "podman netavark aardvark-dns",  # which make its bridge
+}
 _FEDORA = {"ip": "iproute"}
 
 

@@ -43,6 +43,7 @@ KINDS: Mapping[str, str] = {
     "docker": "pytest_infra.container.clean:remove_session",
     "docker-groups": "pytest_infra.container.dockerd:remove_groups",
     "file": "pytest_infra.core.sweep:remove_file",
+    "hugepages": "pytest_infra.dpdk.hugepages:give_back",
 }
 """What a ledger may hold: each kind of thing, and the function that undoes one, as ``module:function``.
 

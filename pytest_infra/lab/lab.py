@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .captures import LabCaptures
 from .containers import LabContainers
+from .dpdk import LabDpdk
 from .groups import LabGroups
 from .network import LabNetwork
 from .vms import LabVms
@@ -11,7 +12,7 @@ from .vms import LabVms
 __all__ = ["Lab"]
 
 
-class Lab(LabNetwork, LabContainers, LabVms, LabGroups, LabCaptures):
+class Lab(LabNetwork, LabContainers, LabVms, LabGroups, LabCaptures, LabDpdk):
     """Nodes, switches and the links between them.
 
     What is declared is recorded at once and made at the first observation: a check, a command, a property that

@@ -78,6 +78,8 @@ class Host(Resource):
         self.planned_routes: dict[IPNetwork, Hop] = {}
         self.control_group: ControlGroup | None = None
         """The control group that commands join which are started from now on; see `cgroup.Group.adopt`."""
+        self.prefix: tuple[str, ...] = ()
+        """The program, with its arguments, that starts each command from now on, such as ``("nice",)``."""
         self.namespace = NetNamespace(name, entrance, self.sysctl_defaults)
         self._lab = lab
 
@@ -179,7 +181,7 @@ class Host(Resource):
 
         def popen(argv: Sequence[str], **options: Any) -> Any:
             self._lab.journal.ran(self.name, argv)
-            return guard.popen(argv, (self.namespace.fd,), **options)
+            return guard.popen([*self.prefix, *argv], (self.namespace.fd,), **options)
 
         return self._confined(popen)
 

@@ -145,7 +145,8 @@ class IsolatedHost(Host):
 
         def popen(argv: Sequence[str], **options: Any) -> Any:
             self._lab.journal.ran(self.name, argv)
-            command = [NSENTER.path(), *ways, "--", *argv] if ways else argv
+            enter = [NSENTER.path(), *ways, "--"] if ways else []
+            command = [*enter, *self.prefix, *argv]
             return start(command, **options)
 
         def in_namespaces(argv: Sequence[str], **options: Any) -> Any:

@@ -68,6 +68,8 @@ def segments_of(links: Iterable[Link]) -> list[Segment]:
         for port in link.ports:
             if isinstance(port.node, Switch):
                 groups.join(id(link), id(port.node))
+                for other in port.node.joined:
+                    groups.join(id(port.node), id(other))
     found: dict[int, Segment] = {}
     for link in links:
         segment = found.setdefault(groups.find(id(link)), Segment())

@@ -107,7 +107,8 @@ def _bridge_vlans(message: Any) -> PortVlans:
         allowed.update(span)
         untagged.update(span if flags & _UNTAGGED else ())
         access = vid if flags & _PVID else access
-    words = f"in the {_vlans(allowed)}, untagged frames {f'go to VLAN {access}' if access else 'are dropped'}"
+    untagged_words = f"puts untagged frames into VLAN {access}" if access else "drops untagged frames"
+    words = f"a member of {_vlans(allowed)} that {untagged_words}"
     return PortVlans(access, frozenset(allowed), frozenset(untagged), words=words)
 
 
@@ -130,7 +131,7 @@ def _ovs_vlans(tag: Sequence[int], trunks: Sequence[int], mode: Any) -> PortVlan
         words = f"an access port of VLAN {native}"
         return PortVlans(native, frozenset([native]), frozenset([native]), takes_tagged=False, words=words)
     allowed = frozenset([*trunks, *([native] if mode.startswith("native") else [])]) if trunks else None
-    words = f"a trunk of {'all VLANs' if allowed is None else f'the {_vlans(allowed)}'}"
+    words = f"a trunk of {'all VLANs' if allowed is None else _vlans(allowed)}"
     if not mode.startswith("native"):
         return PortVlans(0 if allowed is None or 0 in allowed else None, allowed, frozenset(), words=words)
     untagged = frozenset([native]) if mode == "native-untagged" else frozenset()
@@ -139,4 +140,5 @@ def _ovs_vlans(tag: Sequence[int], trunks: Sequence[int], mode: Any) -> PortVlan
 
 def _vlans(numbers: Any) -> str:
     ordered = sorted(numbers)
-    return f"VLAN{'' if len(ordered) == 1 else 's'} {', '.join(map(str, ordered)) or 'none'}"
+    named = ", ".join(map(str, ordered)) or "none"
+    return f"VLAN {named}" if len(ordered) == 1 else f"the VLANs {named}"

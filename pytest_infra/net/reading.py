@@ -11,15 +11,13 @@ __all__ = ["read_addresses", "read_interfaces", "read_neighbours", "read_routes"
 
 def read_interfaces(netlink: NetlinkSocket, fresh: bool = True) -> dict[str, Interface]:
     """The interfaces by name; `fresh` brings their carrier states up to date first."""
-    found = replies.parse_interfaces(netlink.dump(messages.dump_links(), "list the interfaces"))
-    if not fresh:
-        return found
-    netlink.request([(messages.get_link(item.index), f"read {item.name}") for item in found.values()])
+    if fresh:
+        netlink.request([(messages.get_link(index), f"read {name}") for index, name in _names(netlink).items()])
     return replies.parse_interfaces(netlink.dump(messages.dump_links(), "list the interfaces"))
 
 
 def _names(netlink: NetlinkSocket) -> dict[int, str]:
-    return {item.index: item.name for item in read_interfaces(netlink, fresh=False).values()}
+    return replies.parse_names(netlink.dump(messages.dump_links(), "list the interfaces"))
 
 
 def read_addresses(netlink: NetlinkSocket) -> list[Address]:

@@ -26,6 +26,11 @@ class Switch(Resource):
     kind = "switch"
     namespace: NetNamespace
 
+    @property
+    def joined(self) -> Sequence[Switch]:
+        """Switches to which it passes frames without a link of the lab in between."""
+        return ()
+
     def __init__(self, name: str, *, observe: Callable[[], None], declared_at: str = "") -> None:
         self.name = name
         self.observe = observe

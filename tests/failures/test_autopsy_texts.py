@@ -15,6 +15,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from pytest_infra.checks import assert_path, assert_reachable, measure_reach
 from pytest_infra.core.errors import CheckFailed
+from pytest_infra.core.process import run
 from pytest_infra.lab import Lab
 from pytest_infra.net.host import Host
 from pytest_infra.net.ovs import OvsBridge
@@ -127,6 +128,28 @@ def test_vlans_that_fit(trunked: Trunked) -> None:
     ports(trunked.sw1, p1="tag=10", p2="trunks=10,20")
     ports(trunked.sw2, p1="tag=10")
     assert_reachable(trunked.a, trunked.b)
+
+
+BRIDGED: dict[str, list[str]] = {
+    "different vlans of a bridge": ["vlan del dev sw1-p2 vid 1", "vlan add dev sw1-p2 vid 20 pvid untagged"],
+    "untagged frames are dropped": ["vlan del dev sw1-p1 vid 1", "vlan add dev sw1-p1 vid 20"],
+    "tagged at the host of a bridge": ["vlan add dev sw1-p2 vid 1"],
+}
+
+
+@pytest.mark.parametrize("name", BRIDGED)
+def test_on_a_bridge_that_filters_vlans(lab: Lab, name: str, snapshot: SnapshotAssertion) -> None:
+    switch, a, b = lab.bridge("sw1"), lab.host("a"), lab.host("b")
+    lab.link(a, switch, ip="192.168.1.10/24")
+    lab.link(b, switch, ip="192.168.1.20/24")
+    assert_reachable(a, b)
+    filtering = "ip link set sw1 type bridge vlan_filtering 1 vlan_default_pvid 1"
+    if switch.namespace.call(run, filtering.split(), check=False).returncode:
+        pytest.skip("this kernel's bridges do not filter VLANs (CONFIG_BRIDGE_VLAN_FILTERING)")
+    assert_reachable(a, b)
+    for command in BRIDGED[name]:
+        switch.namespace.call(run, ["bridge", *command.split()])
+    cause(a, b, "vlan", "sw1", snapshot)
 
 
 def test_two_subnets_on_one_switch(lab: Lab, snapshot: SnapshotAssertion) -> None:

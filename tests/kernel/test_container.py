@@ -264,7 +264,7 @@ def test_published_ports_on_dockers_bridge(lab: Any, infra_container: Any, busyb
     outside = lab.docker_host()
     number = web.published(80)
     assert outside.call(get, number) == b"hello\n"
-    assert "docker0" in outside.interfaces
+    assert {"docker0", "podman0"} & set(outside.interfaces)
     with pytest.raises(BadInput, match=r"is on Docker's network 'host'"):
         lab.link(outside, lab.host())
     with pytest.raises(BadInput, match=r"port 81 of c1 is not published; published are 80/tcp"):
@@ -275,14 +275,14 @@ def test_dockers_other_networks(infra_container: Any, busybox: Any, lab: Any) ->
     alone = infra_container(busybox, ["sleep", "1000"], network="none")
     assert list(alone.interfaces) == ["lo"]
     shared = infra_container(busybox, ["sleep", "1000"], network="host")
-    assert "docker0" in shared.run(["ip", "link"]).stdout
+    assert set(shared.interfaces) == set(lab.docker_host().interfaces)
     with pytest.raises(BadInput, match=r"is on Docker's network 'none'; a link needs one on the lab's"):
         lab.link(alone, lab.host())
 
 
 def test_the_log_does_not_grow_beyond_its_limit(infra_container: Any, busybox: Any) -> None:
     node = infra_container(busybox, ["sh", "-c", "yes | head -c 3000000"], log_limit="200 kB", wait=ready.exited())
-    assert 2_000 <= len(node.logs()) <= 200_000
+    assert 0 < len(node.logs()) <= 200_000
 
 
 @pytest.mark.parametrize(
@@ -306,8 +306,15 @@ def test_bad_options_are_refused(lab: Any, busybox: Any, options: dict[str, Any]
 
 def test_an_image_that_is_not_there(lab: Any) -> None:
     lab.container("nosuch:1", name="x")
-    with pytest.raises(StartFailed, match=r"(?s)container x \(declared at .*No such image.*infra_image.pull"):
+    with pytest.raises(StartFailed, match=r"(?si)container x \(declared at .*no such image.*infra_image.pull"):
         lab.up()
+
+
+def test_a_container_that_cannot_be_made_has_no_evidence(lab: Any) -> None:
+    node = lab.container("nosuch:1", name="x")
+    with pytest.raises(StartFailed):
+        lab.up()
+    assert list(node.diagnose()) == []
 
 
 def test_nothing_is_left_of_a_lab(lab_factory: Any, infra: Any, busybox: Any, nothing_left: Any) -> None:

@@ -37,8 +37,11 @@ from pytest_infra.core.errors import InfraError, WaitTimeout
 from pytest_infra.core.guard import Guard
 from pytest_infra.core.lease import Lease
 from pytest_infra.core.resource import Resource
+from pytest_infra.dpdk.hugepages import HugePages
+from pytest_infra.dpdk.process import DpdkProcess
 from pytest_infra.lab import Lab
 from pytest_infra.lab.base import LabBase
+from pytest_infra.lab.dpdk_node import DpdkNode
 from pytest_infra.net.borrowed import BorrowedHost
 from pytest_infra.net.bridge import LinuxBridge
 from pytest_infra.net.capture import Capture as PortCapture
@@ -324,6 +327,9 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
         plainly(lambda infra: OvsInstance("test", entrance(infra), "dpdk")),
     ],
     OvsBridge: [in_lab(two_on(lambda lab: lab.ovs(private=True)))],
+    DpdkNode: [in_lab(lambda lab: lab.dpdk(ports=2, vdev="null", start=False))],
+    DpdkProcess: [],  # started in the lab above
+    HugePages: [plainly(lambda infra: HugePages("4 MiB", infra.lease))],
     OvsPool: [plainly(lambda infra: OvsPool(entrance(infra)))],
     Infra: [plainly(lambda infra: Infra())],
     BorrowedHost: [in_lab(lambda lab: lab.docker_host())],

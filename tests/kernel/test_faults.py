@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pytest_infra import fill_disk, frozen, kill, memory_pressure, workload
+from pytest_infra import clock_moved, fill_disk, frozen, kill, memory_pressure, workload
 from pytest_infra.cgroup.group import Group
 from pytest_infra.core.errors import BadInput, CommandFailed, StartFailed
 from pytest_infra.lab import Lab
@@ -94,3 +96,49 @@ def test_a_hosts_processes_can_be_frozen_and_killed(lab: Lab) -> None:
 def test_a_host_in_no_group_cannot(lab: Lab) -> None:
     with pytest.raises(BadInput, match=r"web is in no control group of ours; .* lab.cgroup\('name', web\)"):
         kill(lab.host("web"))
+
+
+CLOCKS = [sys.executable, "-c", "import time; print(time.time(), time.monotonic())"]
+
+
+def clocks(node: object) -> tuple[float, float]:
+    """How far the wall clock and the monotonic clock of a node are ahead, in seconds."""
+    wall, monotonic = node.run(CLOCKS).stdout.split()  # type: ignore[attr-defined]
+    return float(wall) - time.time(), float(monotonic) - time.monotonic()
+
+
+@pytest.mark.parametrize("options", [{}, {"isolate": ["pid", "mount"]}, {"clock_offset": "3 h"}], ids=str)
+def test_a_monotonic_clock_is_ahead_while_the_fault_lasts(lab: Lab, options: dict[str, object]) -> None:
+    host = lab.host(**options)  # type: ignore[arg-type]
+    before = clocks(host)[1]
+    with clock_moved(host, "2 h"):
+        wall, ahead = clocks(host)
+        assert (abs(wall) < 60, abs(ahead - 7200) < 60) == (True, True)
+        assert host.run(["sh", "-c", "exit 3"], check=False).returncode == 3
+        child = host.spawn(["sleep", "1000"])
+        child.stop()
+        assert not child.running
+    assert abs(clocks(host)[1] - before) < 60
+
+
+@pytest.mark.infra_requires("faketime")
+@pytest.mark.parametrize(("by", "expected"), [("2 h", 7200), ("-2 h", -7200), (-7200, -7200)])
+def test_a_wall_clock_is_wrong_while_the_fault_lasts(lab: Lab, by: str | float, expected: int) -> None:
+    host = lab.host()
+    with clock_moved(host, by, clock="wall"):
+        wall, monotonic = clocks(host)
+        assert (abs(wall - expected) < 60, abs(monotonic) < 60) == (True, True)
+    assert abs(clocks(host)[0]) < 60
+
+
+def test_a_clock_that_cannot_be_moved(lab: Lab) -> None:
+    host = lab.host("web")
+    for call, words in (
+        (lambda: clock_moved(host, "2 h", clock="sun"), r"no clock 'sun'; there are monotonic, wall"),
+        (lambda: clock_moved(host, "10 ms"), r"by a second or more; got 10 ms"),
+        (lambda: clock_moved(host, "-2 h"), r"not a number from 0 up"),
+        (lambda: clock_moved(lab.bridge("sw1"), 2), r"the clock of 'sw1' cannot be moved: a host or router is wanted"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            lab.inject(call())
+    assert host.prefix == ()

@@ -32,7 +32,7 @@ def test_from_a_folder(infra_image: Any, infra_container: Any, tmp_path: Path) -
     (tmp_path / "data").write_text("mine")
     config: dict[str, Any] = {"name": "Some Name", "entrypoint": ["/bin/busybox", "cat"], "cmd": ["/data"]}
     image = infra_image.from_directory(tmp_path, **config)
-    assert str(image).startswith("pytest-infra/some-name:")
+    assert str(image).startswith("localhost/pytest-infra/some-name:")
     assert output(infra_container, image) == "mine"
     assert infra_image.from_directory(tmp_path, **config).id == image.id
     (tmp_path / "data").write_text("changed")

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 from . import (
     find_addresses,
+    find_dpdk,
     find_duplicates,
     find_filters,
     find_forwarding,
@@ -43,6 +44,7 @@ HOP_FINDERS: Final = (
     find_routes.GATEWAY,
     find_routes.LOOP,
     find_interfaces.SWITCH_PORTS,
+    find_dpdk.PROCESS,
     find_switching.BLOCKED,
     find_switching.VLANS,
     find_interfaces.FAR_INTERFACE,
@@ -64,7 +66,7 @@ END_FINDERS: Final = (
     find_services.ECHO_IGNORED,
     find_services.REJECTED,
 )
-LAST_FINDERS: Final = (find_losses.UDP_SILENCE, find_losses.LOSS, find_losses.INTERMITTENT)
+LAST_FINDERS: Final = (find_losses.UDP_SILENCE, find_dpdk.PROCESS_LOSSES, find_losses.LOSS, find_losses.INTERMITTENT)
 _TIME_LIMIT_S = 3.0  # it takes some 20 ms; a machine at 20 times its load needs the rest
 
 

@@ -1,0 +1,219 @@
+"""DPDK processes as nodes: what they are told, how they fail, what they give back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_infra import BadInput, Infra, Lab, StartFailed, Unavailable, assert_forwarded, assert_reachable
+from pytest_infra.core.lock import exclusive
+from pytest_infra.core.wait import until
+from pytest_infra.dpdk import Memif, Null, Pcap, Ring
+from pytest_infra.dpdk.hugepages import CLAIMS, HugePages, give_back
+from pytest_infra.dpdk.requirement import HUGEPAGES, nr_hugepages
+from pytest_infra.dpdk.telemetry import TelemetryError
+
+pytestmark = [pytest.mark.infra, pytest.mark.infra_requires("dpdk")]
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Infra]:
+    with Infra() as started:
+        yield started
+
+
+@pytest.fixture
+def lab(session: Infra) -> Iterator[Lab]:
+    with session.lab() as started:
+        yield started
+
+
+def pages() -> int:
+    return int(Path(nr_hugepages(2048)).read_text())
+
+
+BAD = {
+    "no virtual device 'vhost'; there are af_packet, af_xdp, tap, memif, ring, null, pcap": {"vdev": "vhost"},
+    "ports=33 cannot be used: 0 to 32": {"ports": 33},
+    "ports= is a list of nodes or devices, or a number": {"ports": "af_packet"},
+    "None is not a node of the lab": {"ports": [None]},
+    "no program 'no-such-app'": {"app": "no-such-app"},
+    "testpmd has no setting speed; there are forward, buffers, burst, start": {"speed": 1},
+    "only testpmd has these settings": {"app": "true", "burst": 1},
+    "memory='1 MiB' cannot be used": {"memory": "1 MiB"},
+    "there is no core 4096 here; this process may use 0": {"cores": [0, 4096]},
+    "the main thread's core and one for each worker": {"cores": [0]},
+    "cores=0 cannot be used: 1 to 64": {"cores": 0},
+    r"eal= cannot hold '--no-huge', .*; use hugepages=": {"eal": ["--no-huge"]},
+    "eal= is a list of arguments": {"eal": "--log-level=8"},
+    "arguments= is a list of strings": {"arguments": [1]},
+    "hugepages='2 TiB' cannot be used": {"hugepages": "2 TiB"},
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_bad_input_makes_nothing(lab: Lab, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        lab.dpdk(**BAD[words])  # type: ignore[arg-type]
+    assert not lab.switches
+
+
+def test_more_ports_than_links(lab: Lab) -> None:
+    lab.dpdk("d", ports=3)
+    lab.link(lab.host("a"), lab.switches["d"])
+    words = r"more ports than links: 3 ports need a link \(af_packet, af_packet, af_packet\), and 1 end here"
+    with pytest.raises(BadInput, match=words):
+        lab.up()
+
+
+def test_a_memif_wire_has_two_ends(lab: Lab) -> None:
+    for name in ("d1", "d2"):
+        lab.dpdk(name, ports=[Memif("w")])
+    with pytest.raises(BadInput, match="a memif wire has two ends, and 'w' would be at d1, d2, d3"):
+        lab.dpdk("d3", ports=[Memif("w")])
+
+
+def test_capture_files_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"no capture file '.*in.pcap'"):
+        Pcap(rx_file=str(tmp_path / "in.pcap"))
+    with pytest.raises(BadInput, match="no folder for the capture file"):
+        Pcap(tx_file=str(tmp_path / "none" / "out.pcap"))
+
+
+def test_an_eal_that_refuses_is_quoted(lab: Lab) -> None:
+    lab.dpdk("d", ports=2, vdev=Null(), eal=["--vfio-intr=wrong"])
+    with pytest.raises(StartFailed, match=r"testpmd in d has ended with status \d+(?s:.*)vfio-intr"):
+        lab.up()
+
+
+def test_a_driver_that_refuses_is_quoted(lab: Lab) -> None:
+    lab.dpdk("d", ports=2, vdev=Null(), arguments=["--no-such-option"])
+    with pytest.raises(StartFailed, match=r"unrecognized option '--no-such-option'"):
+        lab.up()
+
+
+def test_a_process_that_dies_leaves_its_last_words(lab: Lab) -> None:
+    d = lab.dpdk("d", ports=2, vdev=Null())
+    assert d.statistics().received > 0
+    assert d.process.child is not None
+    os.kill(d.process.child.pid, signal.SIGSEGV)
+    until(lambda: not d.running, within_s=5, what="it has ended")
+    with pytest.raises(TelemetryError, match=r"testpmd in d was killed by SIGSEGV\n  testpmd  "):
+        d.statistics()
+    assert [fault.kind for fault in d.faults()] == ["dpdk-ended"]
+    assert "core dump goes to" in d.faults()[0].next
+    assert any("SIGSEGV" in item.content for item in d.diagnose() if isinstance(item.content, str))
+
+
+def test_what_it_says_of_itself(lab: Lab) -> None:
+    d = lab.dpdk("d", ports=[Null(), Ring()], buffers=4096, start=False)
+    eal = d.telemetry.eal()
+    assert eal.version.startswith("DPDK ")
+    assert "--no-huge" in eal.arguments
+    assert 0 < eal.heap_free_bytes < eal.heap_bytes == 128 << 20
+    assert ("mb_pool_0", 4096) in [(pool.name, pool.size) for pool in d.telemetry.mempools()]
+    assert [port.device for port in d.statistics().ports] == ["net_null0", "net_ring1"]
+    assert "port 1: ring, link up" in d.show()
+    assert d.run(["ip", "-brief", "link"]).stdout.startswith("lo")
+    assert [fault.kind for fault in d.faults()] == ["dpdk-stopped"]
+    with pytest.raises(BadInput, match="d has no port 7; it has 0, 1"):
+        d.demand("meter", port=7)
+
+
+def test_packets_from_a_file_into_a_file(lab: Lab, tmp_path: Path) -> None:
+    from scapy.layers.inet import IP, UDP
+    from scapy.layers.l2 import Ether
+    from scapy.utils import rdpcap, wrpcap
+
+    there, back = tmp_path / "in.pcap", tmp_path / "out.pcap"
+    frames = [Ether(dst="02:00:00:00:00:01") / IP(dst="198.18.0.1") / UDP(sport=n, dport=9) / b"x" for n in range(1, 6)]
+    wrpcap(str(there), frames)
+    d = lab.dpdk("d", ports=[Pcap(rx_file=str(there)), Pcap(tx_file=str(back))])
+    assert_forwarded(d, at_least=5, into=1, within="5 s")
+    d.stop_forwarding()
+    d.console("port stop all")
+    d.console("port close all")
+    assert [bytes(frame) for frame in rdpcap(str(back))] == [bytes(frame) for frame in frames]
+
+
+def test_a_worker_that_is_moved_is_seen(lab: Lab) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    d = lab.dpdk("d", ports=2, vdev=Null(), cores=[cpus[0], cpus[-1]])
+    assert d.faults() == []
+    assert d.process.child is not None
+    for task in os.listdir(f"/proc/{d.process.child.pid}/task"):
+        os.sched_setaffinity(int(task), {cpus[0]})
+    found = [fault.cause for fault in d.faults()]
+    expected = [f"testpmd in d polls on the wrong cores: worker 1 may run on {cpus[0]}, and was given core {cpus[-1]}"]
+    assert found == (expected if len(cpus) > 1 else [])
+
+
+def test_cores_are_shared_only_where_they_must_be_and_it_is_said(lab: Lab) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    with exclusive(f"core-{cpus[-1]}"):
+        d = lab.dpdk("d", ports=2, vdev=Null(), cores=[cpus[0], cpus[-1]], start=False)
+        assert f"shares core {cpus[-1]}: held by process {os.getpid()}" in d.show()
+
+
+@pytest.mark.infra_requires("hugepages")
+def test_hugepages_are_given_back(session: Infra) -> None:
+    before = pages()
+    with session.lab() as lab:
+        d = lab.dpdk("d", ports=2, vdev=Null(), hugepages="128 MiB", buffers=2048, start=False)
+        assert "--huge-dir=/run/hugepages" in d.telemetry.eal().arguments
+        assert pages() == before + 64
+        assert "/run/hugepages" not in Path("/proc/mounts").read_text()
+    assert pages() == before
+    assert not os.path.exists(CLAIMS)
+
+
+@pytest.mark.infra_requires("hugepages")
+def test_hugepages_that_cannot_be_had(session: Infra) -> None:
+    before = pages()
+    huge = HugePages("900 GiB", session.lease)
+    with pytest.raises(Unavailable, match=r"900 GiB were asked for, and the kernel found \d+ of 460800 pages too few"):
+        huge.start()
+    assert pages() == before
+
+
+@pytest.mark.infra_requires("hugepages")
+def test_hugepages_of_a_killed_session_come_back() -> None:
+    before = pages()
+    text = """if True:
+        import os, signal
+        from pytest_infra import Infra
+        from pytest_infra.dpdk.hugepages import HugePages
+        infra = Infra().start()
+        HugePages("8 MiB", infra.lease).start()
+        print("made", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "made\n"
+    until(lambda: pages() == before, within_s=20, what="the pages are back", last_words=lambda: str(pages()))
+
+
+def test_claims_are_named_safely() -> None:
+    for claim in ("../x", "before", ""):
+        with pytest.raises(BadInput, match="no claim of huge pages"):
+            give_back(claim)
+    if HUGEPAGES.probe():
+        give_back("1-never-there")
+
+
+def test_a_link_that_is_cut_is_seen_by_the_process(lab: Lab) -> None:
+    a, b = lab.host("a"), lab.host("b")
+    d = lab.dpdk("d", ports=[a, b])
+    assert_reachable(a, b)
+    lab.links[1].down()
+    faults = until(d.faults, within_s=5, what="the process sees it")
+    assert (faults[0].kind, faults[0].port) == ("dpdk-link-down", 1)
+    lab.link(lab.host("c"), d)
+    with pytest.raises(BadInput, match="dpdk d runs already: declare its links before"):
+        lab.up()
