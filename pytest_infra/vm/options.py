@@ -68,10 +68,6 @@ def vm_options(
         raise BadInput(f"rootfs {rootfs!r} cannot be used; allowed is 'host', the machine's files (or initrd=, disk=)")
     if isinstance(cpus, bool) or not isinstance(cpus, int) or not 1 <= cpus <= _MOST_CPUS:
         raise BadInput(f"cpus {cpus!r} cannot be used; allowed are 1 to {_MOST_CPUS}")
-    if accel not in _ACCELS:
-        raise BadInput(f"accel {accel!r} is not known; there are {', '.join(_ACCELS)}")
-    if model not in MODELS:
-        raise BadInput(f"no network card {model!r}; there are {', '.join(MODELS)}")
     return VmOptions(
         kernel=_kernel(kernel, modules),
         initrd=_file(initrd, "initrd"),
@@ -80,13 +76,19 @@ def vm_options(
         memory_bytes=_memory(memory),
         cpus=cpus,
         nics=_cards(nics),
-        accel=accel,
-        model=model,
+        accel=_one_of(accel, _ACCELS, "accel"),
+        model=_one_of(model, tuple(MODELS), "model"),
         vhost=vhost,
         modules=tuple(modules),
         ready_s=duration_s(ready_within),
         append=append,
     )
+
+
+def _one_of(value: str, allowed: Sequence[str], what: str) -> str:
+    if value not in allowed:
+        raise BadInput(f"{what} {value!r} is not known; there are {', '.join(allowed)}")
+    return value
 
 
 def _kernel(wanted: str | os.PathLike[str] | None, modules: Sequence[str]) -> Kernel:
