@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
+from ..core.emulation import EMULATED
 from ..core.errors import InfraError
 from ..core.linux import die_with_parent
 from ..core.selfrun import module_argv
@@ -20,12 +21,10 @@ from .hosted import HostedGuest
 from .kernel import find_kernel
 from .worker import start_python
 
-__all__ = ["ARTIFACTS", "EMULATED", "interpreter_argv", "main"]
+__all__ = ["ARTIFACTS", "interpreter_argv", "main"]
 
 ARTIFACTS = "PYTEST_INFRA_GUEST_ARTIFACTS"
 """The variable with the folder that guests can write evidence to."""
-EMULATED = "PYTEST_INFRA_EMULATED"
-"""The variable that is set in a guest whose processor is emulated."""
 _CHUNK_BYTES = 1 << 16
 _FAILED = 70  # EX_SOFTWARE of sysexits.h
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_infra.core.errors import BadInput, Unavailable
+from pytest_infra.checks.shares import measure_shares
+from pytest_infra.core.emulation import EMULATED, demand_real_time
+from pytest_infra.core.errors import BadInput, Inconclusive, Unavailable
 from pytest_infra.plugin.kernels import KernelSchedulers, _with
 from pytest_infra.vm import kernel as kernel_module
 from pytest_infra.vm.console import Console
@@ -282,3 +284,19 @@ def test_each_kernel_has_a_scheduler_of_its_own():
 
 def test_a_kernel_without_a_list_of_modules_loads_none():
     assert Kernel("x", "/x", "").modules.load_order(["virtio"]) == []
+
+
+def test_time_is_not_judged_in_an_emulated_guest(monkeypatch):
+    class Node:
+        name, emulated = "vm1", True
+
+    demand_real_time("a rate", object())
+    with pytest.raises(
+        Inconclusive, match=r"a rate cannot be judged: vm1 is emulated \(no KVM\); run it on the machine"
+    ):
+        demand_real_time("a rate", Node())
+    monkeypatch.setenv(EMULATED, "1")
+    with pytest.raises(Inconclusive, match="the tests run in an emulated guest"):
+        demand_real_time("a rate")
+    with pytest.raises(Inconclusive, match="CPU shares cannot be judged"):
+        measure_shares({"a": 1, "b": 2})
