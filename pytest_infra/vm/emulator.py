@@ -32,11 +32,10 @@ class Emulator(Resource):
         incoming: where the guest's state comes from; empty for a fresh start.
         devices: further arguments.
         io: the descriptor of a socket for the guest's second port; -1 for none.
+        fds: further descriptors that the process is given.
     """
 
     requires = (QEMU,)
-    _fds: tuple[int, ...] = ()
-    """Further descriptors that the process is given."""
 
     def __init__(
         self,
@@ -47,6 +46,7 @@ class Emulator(Resource):
         incoming: str = "",
         devices: Sequence[str] = (),
         io: int = -1,
+        fds: tuple[int, ...] = (),
     ) -> None:
         self.machine = machine
         self.version: tuple[int, int] = (0, 0)
@@ -54,6 +54,7 @@ class Emulator(Resource):
         self._popen = popen
         self._console = console
         self._incoming, self._devices, self._io = incoming, devices, io
+        self._fds = fds
 
     def _start(self, undo: ExitStack) -> None:
         self._errors = os.memfd_create("qemu-errors", os.MFD_CLOEXEC)

@@ -37,10 +37,19 @@ class Guest(Resource):
         ready_s: how long it may take to become ready, seconds.
         snapshot: whether it may be restored from a snapshot, and makes one where there is none.
         io: the descriptor of a socket for the guest's second port; -1 for none.
+        fds: further descriptors that QEMU is given, for files without a name.
     """
 
     def __init__(
-        self, name: str, machine: Machine, popen: Popen, *, ready_s: float, snapshot: bool = True, io: int = -1
+        self,
+        name: str,
+        machine: Machine,
+        popen: Popen,
+        *,
+        ready_s: float,
+        snapshot: bool = True,
+        io: int = -1,
+        fds: tuple[int, ...] = (),
     ) -> None:
         self.name = name
         self.machine = machine
@@ -53,7 +62,7 @@ class Guest(Resource):
         self.ready_after_s = 0.0
         self._ready_s = ready_s
         self._snapshot = snapshot
-        self._io = io
+        self._io, self._fds = io, fds
 
     def _start(self, undo: ExitStack) -> None:
         began = time.monotonic()
@@ -74,7 +83,7 @@ class Guest(Resource):
         self.ready_after_s = time.monotonic() - began
 
     def _launch(self, undo: ExitStack, incoming: str) -> None:
-        emulator = Emulator(self.machine, self.popen, self.console, incoming=incoming, io=self._io)
+        emulator = Emulator(self.machine, self.popen, self.console, incoming=incoming, io=self._io, fds=self._fds)
         self.emulator = undo.enter_context(emulator)
         self.channel = Channel(emulator.agent, self.name, self.obituary)
         undo.callback(self.channel.close)
@@ -137,6 +146,8 @@ class Guest(Resource):
         if errors and not self.console.written_bytes:
             return f"QEMU says: {errors}", "correct what it complains about"
         mebibytes = self.machine.memory_bytes >> 20
+        if needed := self._too_little():
+            return needed, "give it more with memory="
         if _MEMORY.search(text):
             return f"its memory of {mebibytes} MiB is too little", "give it more with memory="
         if panic := _PANIC.search(text):
@@ -147,6 +158,20 @@ class Guest(Resource):
                 "try another kernel, accel='tcg', or more with memory=",
             )
         return "it hangs, or waits for something", "look at its console; ready_within= gives it more time"
+
+    def _too_little(self) -> str:
+        """What it needs at least, where it has less: the initramfs is there twice while it is unpacked."""
+        try:
+            kernel, initramfs = (os.stat(path).st_size >> 20 for path in (self.machine.kernel, self.machine.initrd))
+        except OSError:
+            return ""
+        mebibytes = self.machine.memory_bytes >> 20
+        if mebibytes >= kernel + 2 * initramfs:
+            return ""
+        return (
+            f"its memory of {mebibytes} MiB is too little for a kernel of {kernel} MiB and an initramfs of "
+            f"{initramfs} MiB, which is unpacked beside itself"
+        )
 
     @property
     def kind(self) -> str:
@@ -166,7 +191,9 @@ class Guest(Resource):
         if self.emulator.running:
             return "its agent has ended; the console's last lines: " + " | ".join(self.console.last_lines(3))
         self.console.await_end()
-        return "QEMU has ended; " + " | ".join([self.emulator.errors, *self.console.last_lines(4)]).strip(" |")
+        status = self.emulator.process.poll()
+        how = f"killed by signal {-status}" if status is not None and status < 0 else f"with status {status}"
+        return f"QEMU has ended, {how}; " + " | ".join([self.emulator.errors, *self.console.last_lines(4)]).strip(" |")
 
     def demand(self) -> None:
         """Raise the error of a guest that has gone where it has."""

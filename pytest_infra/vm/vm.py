@@ -85,6 +85,7 @@ class VirtualMachine(Controls, Resource):
         self.guest: Guest
         self._lab = lab
         self._up = False
+        self._files: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         return f"<VirtualMachine {self.name} with {self.options.kernel.name}>"
@@ -107,7 +108,9 @@ class VirtualMachine(Controls, Resource):
         )
         fresh = not options.initrd
         self._kept = undo
-        self.guest = Guest(self.name, machine, self._start_qemu, ready_s=options.ready_s, snapshot=fresh)
+        self.guest = Guest(
+            self.name, machine, self._start_qemu, ready_s=options.ready_s, snapshot=fresh, fds=self._files
+        )
         undo.enter_context(self.guest)
         undo.callback(self._end)
         self._up = True
@@ -129,7 +132,8 @@ class VirtualMachine(Controls, Resource):
             for path in (ours, own):
                 with open(path, "rb") as source:
                     target.write(source.read())
-        return f"/proc/{os.getpid()}/fd/{both}"
+        self._files = (both,)
+        return f"/proc/self/fd/{both}"
 
     def _start_qemu(self, argv: Sequence[str], **options: Any) -> Any:
         return self._lab.guard().popen(argv, (self.outside.namespace.fd,), **options)
