@@ -111,6 +111,13 @@ def check_kernel(kernel: Kernel, needed: Sequence[str] = ()) -> None:
         )
 
 
+def _plugins() -> list[str]:
+    """The modules of the pytest plugins that are installed: they take longer to import than most tests to run."""
+    from importlib.metadata import entry_points
+
+    return sorted({point.module for point in entry_points(group="pytest11")} - {"xdist.looponfail"})
+
+
 @lru_cache(maxsize=8)
 def initramfs(kernel: Kernel, *, warm: bool = False, tools: bool = True) -> str:
     """The path of the initramfs for a kernel; it is kept in the user's cache.
@@ -124,7 +131,7 @@ def initramfs(kernel: Kernel, *, warm: bool = False, tools: bool = True) -> str:
         Unavailable: the kernel lacks what a guest needs, or busybox is not installed.
     """
     check_kernel(kernel)
-    imports = (*_IMPORTS, *(_WARM if warm else ()))
+    imports = (*_IMPORTS, *((*_WARM, *_plugins()) if warm else ()))
     files = python_files(imports)
     busybox = BUSYBOX.path()
     start = _INIT.format(step=STEP, python=_python_command(imports))

@@ -12,7 +12,6 @@ from .agent import Agent, open_port
 
 __all__ = ["IO_PORT", "start_python"]
 
-_IMPORTED_PLUGINS = ("pytest_infra", "xdist")
 IO_PORT = "pytest-infra.io"
 
 
@@ -61,7 +60,7 @@ def _become(argv: Sequence[str], path: Sequence[str], cwd: str, env: Mapping[str
     sys.argv, sys.path[:] = list(argv), list(path)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for as long as the process lives
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - as above
-    for name in _IMPORTED_PLUGINS:  # pytest would warn that it cannot rewrite their assertions any more
-        if module := sys.modules.get(name):
+    for name, module in sys.modules.items():  # pytest would warn that it cannot rewrite their assertions any more
+        if "." not in name and name not in sys.stdlib_module_names:
             module.__doc__ = f"{module.__doc__ or ''}\nPYTEST_DONT_REWRITE"
     sys.modules["__main__"] = types.ModuleType("__main__")

@@ -30,6 +30,8 @@ def normal(text: str) -> str:
     text = re.sub(r"\b\d+ bytes on its", "<n> bytes on its", text)
     text = re.sub(r"\d+\.\d+\.\d+[-\w.+]*", "<kernel>", text)
     text = re.sub(r"(?m)^ {13}(?!the console's last lines).*\n?", "", text)
+    text = re.sub(r"(kernel|initramfs) of \d+ MiB", r"\1 of <n> MiB", text)
+    text = re.sub(r"(killed by signal 9);.*", r"\1; <console>", text)
     return re.sub(r"exitcode=0x\w+", "exitcode=<n>", text)
 
 
