@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autopsy import autopsy
-from containers import containers
+from containers import containers, redis
 from labs import Ours, first_ping_s, make
 from measure import Row, progress, rest, seconds
+from namespaces import namespaces
 from packets import packet_rates
 
 from pytest_infra import Infra
@@ -343,5 +344,7 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "ovs": ovs,
     "import": imports,
     "containers": lambda settings: containers(settings.runs),
+    "namespaces": lambda settings: namespaces(settings.runs),
+    "redis": lambda settings: redis(settings.runs),
     "packets": lambda settings: packet_rates(min(settings.runs, 5)),
 }

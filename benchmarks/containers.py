@@ -1,35 +1,75 @@
-"""Containers: start to ready against ``docker run``, joining a link, an image that is there, an overlay root."""
+"""Containers: start to ready beside ``docker run`` and other plugins, links, images, overlay roots, control groups."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
-from measure import Row, progress, seconds
+from measure import Row, progress, rest, seconds
 
-from pytest_infra import ready
+from pytest_infra import assert_reachable, ready
 from pytest_infra.session import Infra
 
-SERVER = ["httpd", "-f", "-p", "80"]
+HERE = Path(__file__).parent
+SERVER = ["sh", "-c", "echo ready; exec httpd -f -p 80"]
+REDIS = ["redis-server", "--save", "", "--protected-mode", "no"]
 
 
-def _start(infra: Infra, image: Any, links: int) -> float:
+class Others:
+    """A process that starts containers with another plugin, from a virtual environment of its own."""
+
+    def __init__(self, kind: str, address: str, image: str) -> None:
+        python = HERE / ".containers/bin/python"
+        if not python.exists():
+            progress("installing testcontainers and pytest-docker into a virtual environment of their own")
+            subprocess.run([sys.executable, "-m", "venv", python.parents[1]], check=True)
+            packages = ["testcontainers", "pytest-docker"]
+            subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+        self._process = subprocess.Popen(
+            [python, HERE / "other_containers.py", kind, image, *SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "DOCKER_HOST": address},
+        )
+
+    def start_s(self) -> float:
+        """Start one container."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(file=self._process.stdin, flush=True)
+        return float(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def _start(infra: Infra, image: Any) -> tuple[float, float]:
+    """Start a container; then join it to a link. The seconds of each."""
     with infra.lab() as lab:
-        node, peer = lab.container(image, SERVER, wait=ready.port(80)), lab.host()
-        for _ in range(links):
-            lab.link(node, peer)
-        return seconds(lab.up)
+        node, peer = lab.container(image, SERVER, wait=ready.log("ready")), lab.host()
+        start_s = seconds(lab.up)
+        lab.link(node, peer)
+        return start_s, seconds(lab.up)
 
 
 def _docker_run(address: str, image: Any) -> float:
+    """``docker run``, which waits for nothing."""
     docker = [shutil.which("docker") or "docker", "--host", address]
+    began = time.perf_counter()
     run = [*docker, "run", "--detach", "--network=none", str(image), *SERVER]
-    done: list[str] = []
-    took = seconds(lambda: done.append(subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()))
-    subprocess.run([*docker, "rm", "--force", done[0]], capture_output=True, check=True)
-    return took
+    done = subprocess.run(run, capture_output=True, check=True)
+    took_s = time.perf_counter() - began
+    subprocess.run([*docker, "rm", "--force", done.stdout.decode().strip()], capture_output=True, check=True)
+    return took_s
 
 
 def _host(infra: Infra, **options: Any) -> float:
@@ -38,38 +78,90 @@ def _host(infra: Infra, **options: Any) -> float:
         return seconds(lambda: host.run(["true"], cwd="/"))
 
 
+def _group(infra: Infra) -> tuple[float, float]:
+    """Make a control group with three limits, and remove it. The seconds of each."""
+    group = infra.cgroup(cpu_max=0.5, memory_max="64 MiB", pids_max=20)
+    return seconds(group.start), seconds(group.stop)
+
+
 def _ms(values: list[float]) -> list[float]:
     return [value * 1e3 for value in values]
 
 
 def containers(runs: int) -> list[Row]:
-    """Everything about containers, interleaved."""
-    found: dict[str, list[float]] = {name: [] for name in ("engine", "again", "run", "alone", "one", "eight")}
-    roots: dict[str, list[float]] = {"mount": [], "overlay": []}
-    with Infra() as infra:
-        found["engine"].append(seconds(infra.engine))
+    """Everything about containers, in turns."""
+    found: dict[str, list[float]] = {}
+    with Infra() as infra, ExitStack() as undo:
+        engine_s = seconds(infra.engine)
         image = infra.images.scratch(["busybox"])
+        address = infra.engine().address
+        others: dict[str, Others] = {}
+        for kind, wanted in (("testcontainers", "python3"), ("pytest-docker", "docker-compose")):
+            if shutil.which(wanted):
+                others[kind] = Others(kind, address, str(image))
+                undo.callback(others[kind].close)
         for number in range(runs):
             progress(f"  containers, {number + 1} of {runs}")
-            found["again"].append(seconds(lambda: infra.images.scratch(["busybox"])))
+            once = {"image": seconds(lambda: infra.images.scratch(["busybox"]))}
             if shutil.which("docker"):
-                found["run"].append(_docker_run(infra.engine().address, image))
-            for name, links in (("alone", 0), ("one", 1), ("eight", 8)):
-                found[name].append(_start(infra, image, links))
-            roots["mount"].append(_host(infra, isolate=["mount"]))
-            roots["overlay"].append(_host(infra, rootfs="/"))
-    median = {name: statistics.median(values) * 1e3 for name, values in {**found, **roots}.items() if values}
-    of_run = median["alone"] <= 1.2 * median["run"] if "run" in median else None
-    per_link = (median["eight"] - median["alone"]) / 8
-    rows = [
-        Row("a private engine, ready", "ms", _ms(found["engine"])),
-        Row("an image that is there", "ms", _ms(found["again"]), "50 ms", median["again"] <= 50),
-        Row("docker run --detach --network=none", "ms", _ms(found["run"])) if found["run"] else None,
-        Row("lab.container, ready", "ms", _ms(found["alone"]), "1.2 x docker run", of_run),
-        Row("lab.container with a link, ready", "ms", _ms(found["one"])),
-        Row("each further link of 8", "ms", [per_link], "10 ms", per_link <= 10),
-        Row("host with a mount namespace, first command", "ms", _ms(roots["mount"])),
-        Row("host with an overlay root, first command", "ms", _ms(roots["overlay"]), "5 ms more",
-            median["overlay"] <= median["mount"] + 5),
-    ]  # fmt: skip
-    return [row for row in rows if row is not None]
+                once["run"] = _docker_run(address, image)
+            once["ours"], once["link"] = _start(infra, image)
+            once |= {kind: other.start_s() for kind, other in others.items()}
+            once["mount"], once["overlay"] = _host(infra, isolate=["mount"]), _host(infra, rootfs="/")
+            once["made"], once["gone"] = _group(infra)
+            for name, took_s in once.items():
+                found.setdefault(name, []).append(took_s)
+    return [Row("a private engine, ready", "ms", [engine_s * 1e3]), *_rows(found)]
+
+
+def _rows(found: dict[str, list[float]]) -> list[Row]:
+    median = {name: statistics.median(values) * 1e3 for name, values in found.items()}
+    of_run = median["ours"] <= 1.2 * median["run"] if "run" in median else None
+    whats = {
+        "image": ("an image that is there", "50 ms", median["image"] <= 50),
+        "run": ("docker run --detach --network=none, which returns before it is ready", "", None),
+        "ours": ("lab.container, ready", "1.2 x docker run", of_run),
+        "link": ("a link joined to it", "10 ms", median["link"] <= 10),
+        "testcontainers": ("testcontainers, ready", "", None),
+        "pytest-docker": ("pytest-docker, which returns before it is ready", "", None),
+        "mount": ("host with a mount namespace, first command", "", None),
+        "overlay": ("host with an overlay root, first command", "5 ms more", median["overlay"] <= median["mount"] + 5),
+        "made": ("a control group with three limits, made", "2 ms", median["made"] <= 2),
+        "gone": ("a control group, removed", "", None),
+    }
+    return [
+        Row(what, "ms", _ms(found[name]), limit, met) for name, (what, limit, met) in whats.items() if name in found
+    ]
+
+
+def redis(runs: int) -> list[Row]:
+    """A Redis of its own for each test, in a host with an overlay root: what the host adds to the start of Redis."""
+    found: dict[str, list[float]] = {"alone": [], "made": [], "whole": [], "gone": []}
+    with Infra() as infra:
+        for number in range(runs):
+            progress(f"  redis, {number + 1} of {runs}")
+            rest()
+            with infra.lab() as lab:  # the same in a host that is there already: Redis's own start
+                host = lab.host()
+                lab.up()
+                found["alone"].append(seconds(lambda host=host: _serve(host)))
+            rest()
+            lab = infra.lab().start()
+            host = lab.host(rootfs="/")
+            made_s = seconds(lab.up)
+            found["made"].append(made_s)
+            found["whole"].append(made_s + seconds(lambda host=host: _serve(host)))
+            found["gone"].append(seconds(lab.stop))
+    cost = statistics.median(found["made"]) + statistics.median(found["gone"])
+    return [
+        Row("Redis's own start, until it is reached", "ms", _ms(found["alone"])),
+        Row("a fresh host with an overlay root, made", "ms", _ms(found["made"])),
+        Row("that host with Redis, until it is reached", "ms", _ms(found["whole"])),
+        Row("that host with Redis, gone", "ms", _ms(found["gone"])),
+        Row("made and gone together", "ms", [cost * 1e3], "100 ms", cost <= 0.1),
+    ]
+
+
+def _serve(host: Any) -> None:
+    host.spawn(REDIS)
+    assert_reachable(host, "127.0.0.1", protocol="tcp", port=6379, within="10 s")

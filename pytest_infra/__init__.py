@@ -41,6 +41,11 @@ if TYPE_CHECKING:
         assert_classified,
         assert_dropped,
     )
+    from .checks.converge import (
+        assert_all_reachable,
+        assert_converged,
+        assert_reconverged,
+    )
     from .checks.drop_curve import (
         assert_drop_curve,
     )
@@ -56,13 +61,9 @@ if TYPE_CHECKING:
     from .checks.limits import (
         assert_limited,
     )
-    from .checks.meter import (
-        assert_metered,
-        assert_policed,
-    )
-    from .checks.migration import (
-        assert_migrates,
-    )
+    from .checks.meter import assert_metered
+    from .checks.migration import assert_migrates
+    from .checks.police import assert_policed, offer
     from .checks.schedule import (
         assert_link_shares,
         assert_priority,
@@ -112,6 +113,9 @@ if TYPE_CHECKING:
     from .net.ovs_dpdk import (
         Policer,
     )
+    from .net.ovs_openflow import (
+        Bucket,
+    )
     from .session import (
         Infra,
     )
@@ -124,6 +128,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BadInput",
     "Bind",
+    "Bucket",
     "CheckFailed",
     "CleanupFailed",
     "CommandFailed",
@@ -146,7 +151,9 @@ __all__ = [
     "__version__",
     "assert_accounted",
     "assert_agrees",
+    "assert_all_reachable",
     "assert_classified",
+    "assert_converged",
     "assert_drop_curve",
     "assert_dropped",
     "assert_flow_affinity",
@@ -164,6 +171,7 @@ __all__ = [
     "assert_policed",
     "assert_priority",
     "assert_reachable",
+    "assert_reconverged",
     "assert_shaped",
     "assert_shares",
     "assert_spread",
@@ -177,6 +185,7 @@ __all__ = [
     "measure_shares",
     "measure_usage",
     "memory_pressure",
+    "offer",
     "ping",
     "ready",
     "traceroute",
@@ -209,6 +218,7 @@ _MODULES = {
         "assert_classified",
         "assert_dropped",
     ),
+    "checks.converge": ("assert_all_reachable", "assert_converged", "assert_reconverged"),
     "checks.drop_curve": ("assert_drop_curve",),
     "checks.events": (
         "assert_not_throttled",
@@ -220,11 +230,9 @@ _MODULES = {
         "measure_forwarding",
     ),
     "checks.limits": ("assert_limited",),
-    "checks.meter": (
-        "assert_metered",
-        "assert_policed",
-    ),
+    "checks.meter": ("assert_metered",),
     "checks.migration": ("assert_migrates",),
+    "checks.police": ("assert_policed", "offer"),
     "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
     "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),
@@ -257,6 +265,7 @@ _MODULES = {
     ),
     "lab": ("Lab",),
     "net.ovs_dpdk": ("Policer",),
+    "net.ovs_openflow": ("Bucket",),
     "session": ("Infra",),
     "vm.nic": ("SocketNic", "UserNic", "VdeNic"),
 }

@@ -49,8 +49,8 @@ SESSION = pytest.StashKey["Infra"]()
 """Where a run keeps its session, for the plugin."""
 RECORD = pytest.StashKey[bool]()
 """Whether the latest frames of every lab are kept."""
-BEFORE_END = pytest.StashKey[Callable[[pytest.Item, "Lab"], None]]()
-"""Called with a test and its lab before that ends."""
+BEFORE_END = pytest.StashKey[list[Callable[["Lab", BaseException | None], None]]]()
+"""Called with a lab, and the error that it ends with, before it ends."""
 
 
 class GroupFactory(Protocol):
@@ -99,7 +99,11 @@ def infra(pytestconfig: pytest.Config) -> Iterator[Infra]:
     demand_run(pytestconfig)
     from .session import Infra
 
-    with Infra(record=pytestconfig.stash.get(RECORD, False)) as session:
+    def before_end(lab: Lab, error: BaseException | None) -> None:
+        for tell in pytestconfig.stash[BEFORE_END]:
+            tell(lab, error)
+
+    with Infra(record=pytestconfig.stash.get(RECORD, False), before_end=before_end) as session:
         pytestconfig.stash[SESSION] = session
         yield session
     del pytestconfig.stash[SESSION]
@@ -117,7 +121,6 @@ def lab(infra: Infra, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """An empty lab of the test's own; it ends with the test."""
     with infra.lab(re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")) as lab:
         yield lab
-        request.config.stash[BEFORE_END](request.node, lab)
 
 
 @pytest.fixture

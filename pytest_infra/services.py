@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .core.errors import Unavailable
 from .core.lease import Lease
@@ -37,5 +37,7 @@ class LabServices:
     """Gives the container engine, started."""
     recorder: Recorder | None = None
     """Has the latest frames of every lab; None where nobody asked for it."""
+    before_end: Callable[[Any, BaseException | None], object] = lambda _lab, _error: None
+    """Called with a lab, and the error that it ends with, before it ends in order."""
     labs: set[Resource] = field(default_factory=set)
     """Those that are up."""

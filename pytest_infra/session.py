@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["Infra"]
 
 
+def _nothing(_lab: Lab, _error: BaseException | None) -> None:
+    """What is done before a lab ends where nobody asked for anything."""
+
+
 class Infra(Resource):
     """The session: makes labs, and ends what they share. It needs no pytest.
 
@@ -37,12 +42,16 @@ class Infra(Resource):
 
     Args:
         record: whether the latest frames of every lab are kept for its evidence.
+        before_end: called with a lab, and the error that it ends with, before it ends in order.
     """
 
     requires = (PRIVILEGE,)
 
-    def __init__(self, *, record: bool = False) -> None:
+    def __init__(
+        self, *, record: bool = False, before_end: Callable[[Lab, BaseException | None], object] = _nothing
+    ) -> None:
         self._labs = 0
+        self._before_end = before_end
         self._record = record
 
     def _start(self, undo: ExitStack) -> None:
@@ -52,7 +61,9 @@ class Infra(Resource):
         self._engine: Engine | None = None
         undo.callback(self._end_engine)
         ovs_pool = undo.enter_context(self._ovs_pool(entrance))
-        self._services = LabServices(entrance, ovs_pool, self.lease, self.engine, self._recorder(undo))
+        self._services = LabServices(
+            entrance, ovs_pool, self.lease, self.engine, self._recorder(undo), self._before_end
+        )
         undo.callback(self._end_labs)
 
     def _end_labs(self) -> None:

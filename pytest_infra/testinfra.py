@@ -1,4 +1,8 @@
-"""The bridge to pytest-testinfra: a testinfra ``Host`` for any node, and the backend ``infra://NODE@LAB``.
+"""The bridge to pytest-testinfra: a testinfra ``Host`` for any node, and the backend ``infra``.
+
+``pytest --hosts=infra://LAB/NODE`` reaches a node of a lab that is up, and so does
+``testinfra.get_host("LAB/NODE", connection="infra")``. testinfra itself drops what follows a slash in a URL, so that
+``testinfra.get_host`` takes ``infra://NODE@LAB``.
 
 Files, processes, sockets, interfaces, users, packages and mount points are those that the node has. A plain host of a
 lab shares the machine's files and users, and has a network of its own: /sys shows that one.
@@ -6,6 +10,8 @@ lab shares the machine's files and users, and has a network of its own: /sys sho
 
 from __future__ import annotations
 
+import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -76,10 +82,17 @@ def _inside(node: Any, argv: Sequence[str]) -> Sequence[str]:
 
 
 def _in_shell(name: str) -> _Runner:
-    """Runs commands in a node of a lab of any session of this user, as ``pytest-infra shell`` does."""
-    node, at, lab = name.partition("@")
+    """Runs commands in a node of a lab of any session of this user, as ``pytest-infra shell`` does.
+
+    Args:
+        name: ``NODE@LAB`` or ``LAB/NODE``.
+    """
+    node, at, lab = name.partition("@") if "@" in name else name.partition("/")[::-1]
     if not (node and at and lab):
-        raise BadInput(f"infra://{name} names no node; write infra://NODE@LAB (testinfra drops what follows a '/')")
+        raise BadInput(
+            f"infra://{name} names no node; write infra://NODE@LAB (testinfra drops what follows a '/' in a URL), or "
+            "LAB/NODE with the connection 'infra'"
+        )
 
     def run(argv: Sequence[str], timeout_s: float) -> Completed:
         command = [sys.executable, "-m", "pytest_infra", "shell", lab, node, "--", *argv]
@@ -112,12 +125,18 @@ def _backend_class() -> Any:
     return NodeBackend
 
 
-def register() -> None:
-    """Make ``infra://NODE@LAB`` known to testinfra, where that is installed."""
+def register(options: argparse.Namespace | None = None) -> None:
+    """Make the backend ``infra`` known to testinfra, where that is installed.
+
+    Args:
+        options: pytest's; an ``infra://LAB/NODE`` in ``--hosts`` is spelt as testinfra can read it.
+    """
     if TESTINFRA.probe():
         import testinfra.backend
 
         testinfra.backend.BACKENDS.setdefault("infra", f"{__name__}.NodeBackend")
+    if options is not None and getattr(options, "hosts", None):
+        options.hosts = re.sub(r"\binfra://([^/@,?]+)/([^/@,?]+)", r"infra://\2@\1", options.hosts)
 
 
 def __getattr__(name: str) -> Any:

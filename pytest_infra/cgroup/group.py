@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import process
 from ..core.errors import BadInput, StartFailed, Unavailable
 from ..core.guard import Guard
+from ..core.keep import Holdings
 from ..core.node import Confined
 from ..core.process import Completed, Process
 from ..core.resource import Artifact, Facts, Resource
@@ -68,6 +69,8 @@ class Group(Resource):
         self._guard: Guard | None = None
         self._nested: list[Group] = []
         self._filter = -1
+        self._spawned: list[Process] = []
+        self._kept = False
 
     def __repr__(self) -> str:
         return f"<Group {self.name}>"
@@ -80,7 +83,7 @@ class Group(Resource):
         homes = self._homes()
         own_name = self.name if self.parent else f"pytest-infra-{os.getpid()}-{os.urandom(3).hex()}-{self.name}"
         made = {home: os.path.join(home, own_name) for home in homes.values()}
-        entry = self._lease.add("cgroup", folders=list(made.values()))
+        entry = self._entry = self._lease.add("cgroup", folders=list(made.values()))
         undo.callback(self._lease.done, entry)
         undo.callback(self._remove, list(made.values()))
         for home, folder in made.items():
@@ -186,7 +189,15 @@ class Group(Resource):
                 f"writing {setting.text!r} to {error.filename}: {error.strerror}"
             ) from error
 
+    def hand_over(self, holdings: Holdings) -> None:
+        """Its entry in the lease, and what runs in it."""
+        self._hand_over_parts(holdings)
+        holdings.entries.append(self._entry)
+        holdings.taken += [lambda: setattr(self, "_kept", True), *(child.let_go for child in self._spawned)]
+
     def _remove(self, folders: Sequence[str]) -> None:
+        if self._kept:
+            return
         until(lambda: _removed(folders), within_s=5.0, what=f"the removal of the control group {self.name}")
 
     def limit(self, **limits: Any) -> None:
@@ -263,6 +274,7 @@ class Group(Resource):
         process.check_argv(argv)
         child = Process(argv, where=self.name, popen=self._popen(), input=input, env=env, cwd=cwd)
         self._stack.callback(child.close)
+        self._spawned.append(child)
         return child
 
     def adopt(self, node: Confined) -> None:

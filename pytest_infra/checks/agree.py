@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..core.errors import BadInput, CheckFailed, Unavailable
+from ..core.errors import BadInput, Unavailable
 from ..core.report import Report, explain
 from ..packet.basics import basics
 from ..packet.classifier import DEFAULT, Classifier, Verdict
@@ -15,7 +15,7 @@ from ..packet.device import Device, Judge
 from ..packet.edge_packets import edges
 from ..packet.packet import Packet
 from ..packet.strategies import near, policies
-from .classify import evidence_rows
+from .second_look import SecondLook, second_look
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -60,6 +60,8 @@ class AgreeReport(Report):
     disagreement: Disagreement | None
     refused: int = 0
     """How many sets of rules the device could not express."""
+    look: SecondLook | None = None
+    """What happened when the packet was sent again; only with a disagreement."""
 
     @property
     def ok(self) -> bool:
@@ -89,7 +91,8 @@ class AgreeReport(Report):
             ("cause", found.cause()),
         ]
         verdict = f"{self.device} and {self.model} disagree: {found.differences[0]}"
-        return explain(verdict, [*rows, ("searched", f"found within {asked}"), *evidence_rows(found.packet, found.got)])
+        rows.append(("searched", f"found within {asked}"))
+        return explain(verdict, rows + (self.look.rows() if self.look else []))
 
 
 class _Found(Exception):
@@ -239,7 +242,7 @@ def assert_agrees(
         count = -(-(examples - search.packets) // batch)
         found = search.run(strategy, lambda some: search.ask(some, policy), count, seed)
         seed = None if seed is None else seed + 1
-    return _judged(AgreeReport(device.name, model.name, search.packets, 0, found))
+    return _judged(device, AgreeReport(device.name, model.name, search.packets, 0, found))
 
 
 def assert_installs(
@@ -278,11 +281,16 @@ def assert_installs(
     found = search.try_basics(device) if policies_from is None else None
     if found is None:
         found = search.try_random(device, drawn, examples, packets, seed)
-    return _judged(AgreeReport(device.name, Classifier.name, search.packets, search.policies, found, search.refused))
+    if found is not None and found.policy is not None:
+        device.install(found.policy)  # shrinking has tried others since
+    report = AgreeReport(device.name, Classifier.name, search.packets, search.policies, found, search.refused)
+    return _judged(device, report)
 
 
-def _judged(report: AgreeReport) -> AgreeReport:
+def _judged(device: Judge, report: AgreeReport) -> AgreeReport:
     __tracebackhide__ = True
-    if report.disagreement is not None:
-        raise CheckFailed(report.explain(), report.to_dict()) from None
+    if (found := report.disagreement) is not None:
+        look = second_look(device, found.packet, found.got)
+        report = replace(report, look=look)
+        report.demand(look.artifacts())
     return report

@@ -12,11 +12,9 @@ from ..packet.classifier import Verdict
 from ..packet.compare import packet_differences, why_not
 from ..packet.device import Judge
 from ..packet.packet import Packet
-from ..packet.wire import encode
+from .second_look import SecondLook, second_look
 
-__all__ = ["ClassifyReport", "assert_classified", "assert_dropped", "evidence_rows"]
-
-_PLENTY = 12  # lines of a trace
+__all__ = ["ClassifyReport", "assert_classified", "assert_dropped"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,8 @@ class ClassifyReport(Report):
     """What was wrong; empty where nothing was."""
     cause: str = ""
     """Why the rule that was meant did not decide, where the device's rules are known."""
+    look: SecondLook | None = None
+    """What happened when the packet was sent again; only where something was wrong."""
 
     @property
     def ok(self) -> bool:
@@ -54,14 +54,7 @@ class ClassifyReport(Report):
             ("differs", "\n".join(self.differences)),
             ("cause", self.cause),
         ]
-        return explain(verdict, rows + evidence_rows(self.packet, self.verdict))
-
-
-def evidence_rows(packet: Packet, verdict: Verdict) -> list[tuple[str, str]]:
-    """The device's own account of it, and the frame, so that it can be sent again."""
-    lines = verdict.evidence.strip().splitlines()
-    more = [f"… {len(lines) - _PLENTY} more lines"] if len(lines) > _PLENTY else []
-    return [("evidence", "\n".join(lines[:_PLENTY] + more)), ("frame", encode(packet).hex())]
+        return explain(verdict, rows + (self.look.rows() if self.look else []))
 
 
 def assert_classified(
@@ -148,8 +141,9 @@ def _judged(
     __tracebackhide__ = True
     installed = getattr(device, "installed", None)
     cause = why_not(installed, rule, packet) if found and rule is not None and installed is not None else ""
-    report = ClassifyReport(device.name, packet, verdict, wanted, tuple(found), cause)
-    report.demand()
+    look = second_look(device, packet, verdict) if found else None
+    report = ClassifyReport(device.name, packet, verdict, wanted, tuple(found), cause, look)
+    report.demand(look.artifacts() if look else ())
     return report
 
 

@@ -21,7 +21,7 @@ from .answer import Answer, Carried, local_refusal
 from .icmp import ECHO_REPLY, ECHO_REQUEST, ERRORS, echo_request, ip_header_bytes, parse_echo, parse_error
 from .inet import sockaddr
 
-__all__ = ["EchoProbe", "EchoResult", "EchoRun", "Settled", "echo", "open_echo"]
+__all__ = ["EchoProbe", "EchoResult", "EchoRun", "Settled", "echo", "icmp_socket", "open_echo"]
 
 _SO_TIMESTAMPNS = 35
 _SOL_RAW, _ICMP_FILTER = 255, 1
@@ -119,7 +119,7 @@ def open_echo(
     """
     version = 6 if ":" in destination else 4
     address = sockaddr(destination)
-    sock = _open(version)
+    sock = icmp_socket(version)
     try:
         if dont_fragment:
             _forbid_fragments(sock, version)
@@ -131,7 +131,7 @@ def open_echo(
     return EchoRun(sock, version, address, size, settled or _all_answered)
 
 
-def _open(version: int) -> socket.socket:
+def icmp_socket(version: int) -> socket.socket:
     """A raw socket that takes echo replies and ICMP errors, and nothing else."""
     wanted = (ECHO_REPLY[version], *ERRORS[version])
     if version == 4:

@@ -38,6 +38,7 @@ class ContainerLab(Protocol):
     """What a container needs of its lab."""
 
     name: str
+    journal: Any  # remembers commands (`net.diagnosis.Journal`)
 
     def up(self) -> None:
         """Settle what has been declared."""
@@ -305,7 +306,7 @@ class Container(Networked, Content, Resource):
             CommandFailed: another exit status than 0 (with `check`), no such program, or out of time.
         """
         popen = self._popen(argv, env, cwd, user)
-        options: dict[str, Any] = {"where": self.name, "popen": popen, "input": input, "kind": ContainerProcess}
+        options: dict[str, Any] = {"where": self.name, "popen": popen, "input": input, "kind": self._start_process}
         done = process.run(argv, check=False, timeout_s=timeout_s, **options)
         check_found(done)
         if check and not done.ok:
@@ -327,7 +328,10 @@ class Container(Networked, Content, Resource):
             BadInput: `argv` is a string, empty, or not made of strings.
         """
         popen = self._popen(argv, env, cwd, user)
-        return self._lab.adopt(ContainerProcess(argv, where=self.name, popen=popen, input=input))
+        return self._lab.adopt(self._start_process(process.check_argv(argv), where=self.name, popen=popen, input=input))
+
+    def _start_process(self, argv: Sequence[str], **options: Any) -> Any:
+        return self._lab.journal.process(argv, kind=ContainerProcess, **options)
 
     def _popen(
         self,

@@ -17,6 +17,7 @@ from typing import Any
 
 from . import linux
 from .errors import CleanupFailed, StartFailed
+from .keep import Holdings
 from .process import await_end
 from .requirement import PRIVILEGE
 from .resource import Resource
@@ -69,11 +70,13 @@ class Guard(Resource):
         self.private = tuple(private)
         self._machine_proc = machine_proc
         self._children: set[subprocess.Popen[bytes]] = set()
+        self._kept = False
 
     def _start(self, undo: ExitStack) -> None:
         self._spawner = Worker(f"{self.name}-spawner", self._enter)
         undo.callback(self._spawner.stop)
         waiting, lifeline = os.pipe2(os.O_CLOEXEC)
+        self._lifeline = lifeline
         try:
             _lifelines().add(lifeline)
             undo.callback(_cut, lifeline)
@@ -108,11 +111,24 @@ class Guard(Resource):
 
     def _kill(self) -> None:
         """Kill the first process: the kernel kills the others, and lets it be reaped when all of them have been."""
+        if self._kept:
+            return
         self._init.kill()
         for child in (*self._children, self._init):
             if not await_end(child.pid, _END_S):
                 raise CleanupFailed(f"{self.name}: process {child.pid} has been killed and does not end")
             child.wait()
+
+    def hand_over(self, holdings: Holdings) -> None:
+        """Whoever has the other end of its pipe keeps its processes."""
+        holdings.descriptors.append(self._lifeline)
+        holdings.taken.append(self._let_go)
+
+    def _let_go(self) -> None:
+        self._kept = True
+        for child in (*self._children, self._init):
+            if child.poll() is None:
+                child.returncode = 0  # nobody here waits for it: Popen would warn
 
     @property
     def pid(self) -> int:

@@ -38,12 +38,14 @@ class Lease(Resource):
 
     Args:
         base: the run directory; by default this user's (`core.rundir.run_directory`).
+        about: more that ``pytest-infra list`` is to know of the session; JSON types.
     """
 
     requires = (LINUX,)
 
-    def __init__(self, base: str | None = None) -> None:
+    def __init__(self, base: str | None = None, about: Mapping[str, object] | None = None) -> None:
         self._base = base
+        self._about = dict(about or {})
         self.folder = ""
         """The folder of this session, while the lease is up."""
         self.swept: list[Swept] = []
@@ -89,7 +91,7 @@ class Lease(Resource):
     def _write_session(self) -> None:
         import json
 
-        session = {"pid": self._pid, "argv": sys.orig_argv, "started": time.time()}
+        session = {"pid": self._pid, "argv": sys.orig_argv, "started": time.time(), **self._about}
         with open(os.path.join(self.folder, SESSION), "w", encoding="utf-8") as file:
             json.dump(session, file)
 

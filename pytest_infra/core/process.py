@@ -129,6 +129,10 @@ class Process:
         self.argv = check_argv(argv)
         self.where = where
         self._cwd = _folder(cwd)
+        self.began_at_s = time.time()
+        """When it was started, in seconds since 1970."""
+        self.took_s: float | None = None
+        """How long it ran, in seconds; None while nobody has seen its end."""
         self._began_s = time.monotonic()
         try:
             self._start(popen, input, _environment(env))
@@ -195,8 +199,12 @@ class Process:
             self._await_end(within_s)
         if (returncode := self._popen.poll()) is None:
             raise self._failed(None, f"still running after {within_s:g} s")
-        took_s = time.monotonic() - self._began_s
-        return Completed(self.argv, self.where, returncode, self.stdout, self.stderr, took_s)
+        return Completed(self.argv, self.where, returncode, self.stdout, self.stderr, self._note_end())
+
+    def _note_end(self) -> float:
+        if self.took_s is None:
+            self.took_s = time.monotonic() - self._began_s
+        return self.took_s
 
     def wait_for(self, text: str, within_s: float = 5.0) -> str:
         """Wait until `text` appears in its output (standard output or error), and return the line that has it.
@@ -235,10 +243,16 @@ class Process:
             self._signal_group(signal.SIGKILL)  # not reaped yet: the number of the group is still its own
         return self.wait()
 
+    def let_go(self) -> None:
+        """Have `close` leave it running: somebody else looks after it from now on."""
+        if self.running:
+            self._popen.returncode = 0  # nobody here waits for it: Popen would warn
+
     def close(self) -> None:
         """Kill it if it still runs, and give back its files; its output is gone afterwards. Again: does nothing."""
         self.send_signal(signal.SIGKILL)
         self._popen.wait()
+        self._note_end()
         self._files.close()
         self._out = self._err = -1
 
@@ -279,7 +293,7 @@ def run(
     input: str | bytes | None = None,
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
-    kind: type[Process] = Process,
+    kind: Callable[..., Process] = Process,
 ) -> Completed:
     """Run a command to its end.
 
@@ -292,7 +306,7 @@ def run(
         input: given to it as standard input; nothing by default.
         env: variables added to the environment.
         cwd: the folder to run in; the present one by default.
-        kind: the class of the process, for one that is no child of this one.
+        kind: makes the process: another class, for one that is no child of this one, or somebody who watches.
 
     Raises:
         BadInput: `argv` is a string, empty, or not made of strings, or another argument cannot be used.

@@ -21,12 +21,15 @@ _NAMES = [
     "nginx",
     "ping",
     "podman",
+    "radvd",
     "redis-server",
     "socat",
     "tcpdump",
+    "wg",
     "wget",
+    "wireguard-go",
 ]
-_PACKAGE = {"ip": "iproute2", "nft": "nftables", "ping": "iputils"}
+_PACKAGE = {"ip": "iproute2", "nft": "nftables", "ping": "iputils", "wg": "wireguard-tools"}
 _DEBIAN = {
     "busybox": "busybox-static",
     "dnsmasq": "dnsmasq-base",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import ClassVar
 
 from .errors import CheckFailed
+from .evidence import Artifact, attach
 
-__all__ = ["REPORT_VERSION", "Report", "as_json", "explain", "to_json"]
+__all__ = ["REPORT_VERSION", "Report", "as_json", "explain", "observers", "to_json"]
 
 REPORT_VERSION = 1
 """Raised whenever a report's fields change their meaning."""
@@ -52,11 +54,21 @@ def as_json(value: object) -> str:
     return json.dumps(to_json(value), indent=1, ensure_ascii=False) + "\n"
 
 
+@lru_cache(maxsize=1)
+def observers() -> list[Callable[[Report], None]]:
+    """Who is told of each report as it is made: what shows a test's measurements, whether it judged them or not."""
+    return []
+
+
 @dataclass(frozen=True)
 class Report:
     """What was measured. A child is a frozen dataclass and says what its numbers mean in `explain`."""
 
     kind: ClassVar[str] = "report"
+
+    def __post_init__(self) -> None:
+        for observe in observers():
+            observe(self)
 
     @property
     def ok(self) -> bool:
@@ -73,8 +85,10 @@ class Report:
         assert isinstance(content, dict)
         return {"kind": self.kind, "version": REPORT_VERSION, "ok": self.ok, **content}
 
-    def demand(self) -> None:
-        """Raise `CheckFailed` with the explanation unless the report is `ok`."""
+    def demand(self, artifacts: Iterable[Artifact] = ()) -> None:
+        """Raise `CheckFailed` with the explanation, and these artifacts, unless the report is `ok`."""
         __tracebackhide__ = True
         if not self.ok:
-            raise CheckFailed(self.explain(), self.to_dict())
+            failure = CheckFailed(self.explain(), self.to_dict())
+            attach(failure, artifacts)
+            raise failure from None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from .errors import InfraError, StartFailed, reason
 from .evidence import Artifact, attach, says_something
+from .keep import CannotKeep, Holdings
 from .requirement import Requirement
 from .worker import whole
 
@@ -18,6 +19,20 @@ Facts = dict[str, object]
 """What a resource says of itself: JSON types only."""
 
 R = TypeVar("R", bound="Resource")
+
+
+class _Undo(ExitStack):
+    """A stack that remembers which resources were entered on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resources: list[Resource] = []
+
+    def enter_context(self, cm: Any) -> Any:
+        entered = super().enter_context(cm)
+        if isinstance(cm, Resource):
+            self.resources.append(cm)
+        return entered
 
 
 class Resource:
@@ -31,7 +46,7 @@ class Resource:
     requires: ClassVar[tuple[Requirement, ...]] = ()
     """What the machine must have: gives the skip's reason, the doctor's row and the table in the docs."""
 
-    _undo: ExitStack | None = None
+    _undo: _Undo | None = None
     _process = 0
 
     def _start(self, undo: ExitStack) -> None:
@@ -44,6 +59,24 @@ class Resource:
     def diagnose(self) -> Iterator[Artifact]:
         """Evidence, read-only, taken while the resource is still up, or half up where its start has failed."""
         return iter(())
+
+    def hand_over(self, holdings: Holdings) -> None:
+        """Say what another process must hold so that this stays when it is stopped here (see `core.keep`).
+
+        A resource can be kept where it says so, by overriding this.
+
+        Raises:
+            CannotKeep: it cannot outlive this process.
+        """
+        del holdings
+        what = f"{getattr(self, 'kind', type(self).__name__)} {getattr(self, 'name', '')}".rstrip()
+        raise CannotKeep(f"{what} cannot outlive the process that made it")
+
+    def _hand_over_parts(self, holdings: Holdings) -> None:
+        """Hand over every resource that was entered on this one's stack."""
+        for part in self._undo.resources if self._undo is not None else ():
+            if part.started:
+                part.hand_over(holdings)
 
     @property
     def started(self) -> bool:
@@ -70,7 +103,7 @@ class Resource:
         return self
 
     def __begin(self) -> None:
-        undo = ExitStack()
+        undo = _Undo()
         try:
             self._start(undo)
         except BaseException as error:

@@ -31,7 +31,7 @@ def clock_moved(node: Any, by: str | float, *, clock: str = "monotonic") -> Iter
 
     Args:
         node: a host or router.
-        by: how far: ``"2 h"``, seconds; for the wall clock also backwards, ``"-30 d"``. Whole seconds.
+        by: how far: ``"2 h"``, seconds; for the wall clock also backwards, ``"-720 h"``. Whole seconds.
         clock: which one.
 
     Raises:

@@ -79,6 +79,7 @@ class LabBase(Resource):
         self._new: list[Early] = []
         self._new_links: list[Link] = []
         self._new_late: list[Late] = []
+        self._bonds = 0
         self._guard: Guard | None = None
         self.journal = Journal(services.recorder)
         self._failure = ""
@@ -204,7 +205,7 @@ class LabBase(Resource):
     def _make(self, resource: Early) -> None:
         try:
             self._stack.enter_context(resource)
-            if isinstance(resource, (Host, Switch)):
+            if isinstance(resource, Host) or (isinstance(resource, Switch) and resource.host is None):
                 self.journal.record(resource.namespace, self._stack)
         except (BadInput, Unavailable):
             raise

@@ -6,13 +6,14 @@ from .captures import LabCaptures
 from .containers import LabContainers
 from .dpdk import LabDpdk
 from .groups import LabGroups
-from .network import LabNetwork
+from .keeping import LabKeeping
+from .topologies import LabTopologies
 from .vms import LabVms
 
 __all__ = ["Lab"]
 
 
-class Lab(LabNetwork, LabContainers, LabVms, LabGroups, LabCaptures, LabDpdk):
+class Lab(LabTopologies, LabContainers, LabVms, LabGroups, LabCaptures, LabDpdk, LabKeeping):
     """Nodes, switches and the links between them.
 
     What is declared is recorded at once and made at the first observation: a check, a command, a property that

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, overload
 
 from ..core.caller import caller_line
+from ..core.errors import BadInput
 from ..core.units import duration_s
 from ..net.bridge import LinuxBridge
 from ..net.host import Host
@@ -15,8 +16,9 @@ from ..net.link import Link
 from ..net.rootfs import RootedHost, check_layers
 from ..net.router import Router
 from ..net.switch import Switch
+from ..net.vlan import check_vlans
 from ..net.wiring import LinkOptions, wire
-from .base import LabBase
+from .routing import LabRouting
 
 if TYPE_CHECKING:
     from ..net.ovs import OvsBridge
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["LabNetwork"]
 
 
-class LabNetwork(LabBase):
+class LabNetwork(LabRouting):
     """The part of a lab that declares hosts, routers, switches and links."""
 
     def host(
@@ -64,24 +66,51 @@ class LabNetwork(LabBase):
             return self._add_node(IsolatedHost(chosen, **options))
         return self._add_node(Host(chosen, **self._of_hosts(routes)))
 
-    def router(self, name: str | None = None, *, routes: bool = True) -> Router:
+    def router(
+        self,
+        name: str | None = None,
+        *,
+        routes: bool | None = None,
+        daemons: Sequence[str] | None = None,
+        config: str | os.PathLike[str] = "",
+    ) -> Router:
         """Declare a router: a host that forwards between its links. The lab works out the routes of all.
 
-        Raises:
-            BadInput: the name cannot be used or is taken.
-        """
-        return self._add_node(Router(self._name(name, "r"), **self._of_hosts(routes)))
+        Args:
+            name: at most 15 characters; ``r1``, ``r2``, … by default.
+            routes: whether the lab works out its routes; by default unless it has routing daemons.
+            daemons: FRR's routing daemons that run there, ``["ospfd", "bgpd"]``; zebra is always among them.
+            config: FRR's integrated configuration (vtysh(1)), as text or as a path.
 
-    def bridge(self, name: str | None = None) -> LinuxBridge:
+        Raises:
+            BadInput: the name cannot be used or is taken, an unknown daemon, or a configuration without daemons.
+        """
+        if daemons is None:
+            if config:
+                raise BadInput("a router's config is for its routing daemons: name them, daemons=['ospfd']")
+            return self._add_node(Router(self._name(name, "r"), **self._of_hosts(routes is not False)))
+        return self._add_frr_router(name, daemons, config, self._of_hosts(bool(routes)))
+
+    def bridge(self, name: str | None = None, *, host: Host | None = None, spanning_tree: bool = False) -> LinuxBridge:
         """Declare a switch that is a Linux bridge.
 
+        Args:
+            name: at most 15 characters; ``sw1``, ``sw2``, … by default.
+            host: the host in whose network namespace it is, as on a machine with guests; by default in one of its own.
+            spanning_tree: whether it speaks the spanning tree protocol (IEEE 802.1D): a port forwards after 4 s then.
+
         Raises:
-            BadInput: the name cannot be used or is taken.
+            BadInput: the name cannot be used or is taken, or the host is not of this lab.
         """
+        if host is not None:
+            self._check_mine(host)
         bridge = LinuxBridge(
             self._switch_name(name),
             mac=self._macs.take(),
             entrance=self._services.entrance,
+            host=host,
+            spanning_tree=spanning_tree,
+            lab=self,
             observe=self.up,
             declared_at=caller_line(),
         )
@@ -89,16 +118,40 @@ class LabNetwork(LabBase):
 
     @overload
     def ovs(
-        self, name: str | None = ..., *, datapath: str = ..., private: bool = ..., dpdk: Literal[False] = ...
+        self,
+        name: str | None = ...,
+        *,
+        datapath: str = ...,
+        private: bool = ...,
+        dpdk: Literal[False] = ...,
+        host: Host | None = ...,
+        spanning_tree: Literal["stp", "rstp"] | None = ...,
+        controller: str | None = ...,
     ) -> OvsBridge: ...
 
     @overload
     def ovs(
-        self, name: str | None = ..., *, datapath: str = ..., private: bool = ..., dpdk: Literal[True] | str
+        self,
+        name: str | None = ...,
+        *,
+        datapath: str = ...,
+        private: bool = ...,
+        dpdk: Literal[True] | str,
+        host: None = ...,
+        spanning_tree: Literal["stp", "rstp"] | None = ...,
+        controller: str | None = ...,
     ) -> OvsDpdkBridge: ...
 
     def ovs(
-        self, name: str | None = None, *, datapath: str = "netdev", private: bool = False, dpdk: bool | str = False
+        self,
+        name: str | None = None,
+        *,
+        datapath: str = "netdev",
+        private: bool = False,
+        dpdk: bool | str = False,
+        host: Host | None = None,
+        spanning_tree: Literal["stp", "rstp"] | None = None,
+        controller: str | None = None,
     ) -> OvsBridge:
         """Declare a switch that is an Open vSwitch bridge.
 
@@ -108,14 +161,24 @@ class LabNetwork(LabBase):
             private: an instance of its own, for a test that kills daemons; else the lab's switches share one,
                 which no other lab uses at the same time.
             dpdk: whether its ports are DPDK devices, with poll mode threads: ``True``, or the virtual device that they
-                are, ``"af_packet"`` or ``"af_xdp"``. Only with the datapath ``netdev``.
+                are, ``"af_packet"`` or ``"af_xdp"``. Only with the datapath ``netdev``, and without `host`.
+            host: the host in whose network namespace its daemons run, as on a machine with guests.
+            spanning_tree: ``"stp"`` (IEEE 802.1D-1998) or ``"rstp"`` (802.1D-2004), with the shortest times allowed.
+            controller: the OpenFlow controller, ``"tcp:192.0.2.1:6653"``, as the switch's host reaches it; the switch
+                then forwards nothing by itself.
 
         Raises:
-            BadInput: the name cannot be used or is taken, or an unknown datapath or device.
+            BadInput: the name cannot be used or is taken, an unknown datapath, device or spanning tree, no controller.
         """
         from ..net.ovs_dpdk_bridge import make_ovs_bridge
+        from ..net.ovs_features import BridgeSettings
 
+        if host is not None:
+            self._check_mine(host)
+            if dpdk:
+                raise BadInput("a switch with DPDK ports runs in a namespace of its own; leave out host= or dpdk=")
         options = {"pool": self._services.ovs_pool, "lab": self, "observe": self.up, "declared_at": caller_line()}
+        options |= {"host": host, "settings": BridgeSettings(spanning_tree, controller)}
         chosen = self._switch_name(name)
         return self._add_switch(make_ovs_bridge(chosen, dpdk, datapath=datapath, private=private, **options))
 
@@ -131,6 +194,9 @@ class LabNetwork(LabBase):
         peer_mac: str | None = None,
         name: str | None = None,
         peer_name: str | None = None,
+        vlan: int | None = None,
+        trunk: Sequence[int] | Literal["all"] | None = None,
+        native: int | None = None,
     ) -> Link:
         """Declare a wire between two nodes, or a node and a switch, or two switches.
 
@@ -147,13 +213,16 @@ class LabNetwork(LabBase):
             peer_mac: the other end's.
             name: the interface's name; ``eth0``, ``eth1``, … by default, on a switch ``SWITCH-p1``, …
             peer_name: the other end's.
+            vlan: the VLAN of its switch ports, whose frames have no tag on the wire (access port, IEEE 802.1Q).
+            trunk: the VLANs whose frames have a tag on the wire, or ``"all"``.
+            native: the VLAN of a trunk whose frames have no tag on the wire.
 
         Raises:
             BadInput: an address, MAC address, MTU or name cannot be used or is taken, or an end is not of this lab.
         """
         for end in (a, b):
             self._check_mine(end)
-        options = LinkOptions(ip, peer_ip, mtu, mac, peer_mac, name, peer_name)
+        options = LinkOptions(ip, peer_ip, mtu, mac, peer_mac, name, peer_name, check_vlans(vlan, trunk, native))
         link = wire(a, b, options, macs=self._macs, plan=self._addresses, declared_at=caller_line())
         for port in link.ports:
             port.restore = self._restore

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, ClassVar
 
+from ..core.keep import CannotKeep, Holdings
 from .host import Host
 
 __all__ = ["BorrowedHost"]
@@ -28,6 +29,15 @@ class BorrowedHost(Host):
     def __init__(self, name: str, *, namespace: Callable[[], int], **options: Any) -> None:
         super().__init__(name, **options)
         self._open_namespace = namespace
+
+    def hand_over(self, holdings: Holdings) -> None:
+        """Refused: its namespace goes with the engine.
+
+        Raises:
+            CannotKeep: always.
+        """
+        del holdings
+        raise CannotKeep(f"{self.name} is the network of the container engine, which ends with the session")
 
     def _start(self, undo: ExitStack) -> None:
         super()._start(undo)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import BadInput, WaitTimeout
+from ..core.keep import Holdings
 from ..core.requirement import PRIVILEGE
 from ..core.resource import Facts, Resource
 from ..core.units import duration_s, size_bytes
@@ -61,6 +62,9 @@ class Capture(Resource):
 
     def __repr__(self) -> str:
         return f"<Capture at {self.port}{', ' + repr(self.filter) if self.filter else ''}: {len(self._frames)} frames>"
+
+    def hand_over(self, holdings: Holdings) -> None:
+        """Nothing: it ends, and what it has seen is in the evidence."""
 
     def _start(self, undo: ExitStack) -> None:
         slots = self._memory_bytes // self._slot_bytes

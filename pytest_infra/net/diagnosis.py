@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..core.errors import InfraError, reason
 from ..core.evidence import Artifact
 from ..core.node import Address, Interface, Neighbour, Route
 from ..core.process import Process, run
-from ..core.report import as_json
+from ..core.report import as_json, to_json
 from ..core.requirement import find_program
 from .counters import Counters, read_counters
 from .namespace import NetNamespace
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
     from .capture import Capture
     from .recorder import Recorder
 
-__all__ = ["Journal", "Owner", "count_all", "diagnose_network", "network_state"]
+__all__ = ["LAB_VERSION", "Journal", "Owner", "Ran", "count_all", "diagnose_network", "network_state", "quick_state"]
+
+P = TypeVar("P", bound=Process)
 
 _PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "nftables": ("nft", "-a", "list", "ruleset"),
@@ -33,6 +38,8 @@ _PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "queues": ("tc", "-s", "qdisc"),
 }
 """What is asked of other people's programs, where they are installed."""
+LAB_VERSION = 1
+"""Raised whenever the fields of ``lab.json`` or ``state.json`` change their meaning."""
 _PROGRAM_S = 5.0
 _RULES_OF_THE_KERNEL = 3
 _COMMANDS_KEPT = 1000
@@ -56,6 +63,12 @@ def count_all(owners: Iterable[Owner]) -> dict[str, Counters]:
     """The counters of each node or switch that is there."""
     spaces = {owner.name: getattr(owner, "namespace", None) for owner in owners}
     return {name: space.within(read_counters) for name, space in spaces.items() if space and space.fd >= 0}
+
+
+def quick_state(owners: Iterable[Owner]) -> dict[str, Any]:
+    """The state of each node or switch that is there, in JSON types; nothing is asked of other programs."""
+    spaces = {owner.name: getattr(owner, "namespace", None) for owner in owners}
+    return {name: to_json(network_state(space)) for name, space in spaces.items() if space and space.fd >= 0}
 
 
 def diagnose_network(namespace: NetNamespace) -> Iterator[Artifact]:
@@ -155,6 +168,25 @@ class Owner(Protocol):
         """What it tells of itself."""
 
 
+@dataclass
+class Ran:
+    """A command that was started in a node."""
+
+    where: str
+    line: str
+    """As a shell would take it."""
+    began_s: float
+    """Seconds since 1970."""
+    process: Process | None = None
+    """None where it could not be started."""
+
+    def facts(self) -> dict[str, Any]:
+        """In JSON types; ``status`` and ``took_s`` are null while it runs, or where it could not be started."""
+        status, took_s = (self.process.returncode, self.process.took_s) if self.process else (None, None)
+        started = {"where": self.where, "line": self.line, "began_s": self.began_s}
+        return {**started, "took_s": took_s, "status": status}
+
+
 class Journal:
     """What happened in a lab, for its evidence: commands, background processes, captures, recorded frames.
 
@@ -167,14 +199,19 @@ class Journal:
         """Why the evidence is taken: a comment in capture files, on the file and on the last frame."""
         self._recorder = recorder
         self._recorded: list[NetNamespace] = []
-        self.commands: deque[tuple[str, str]] = deque(maxlen=_COMMANDS_KEPT)
-        """The latest ones, as node and shell line."""
+        self.commands: deque[Ran] = deque(maxlen=_COMMANDS_KEPT)
+        """The latest ones."""
         self.processes: list[Process] = []
         self.captures: list[Capture] = []
 
-    def ran(self, where: str, argv: Sequence[str]) -> None:
-        """Remember that a command was started."""
-        self.commands.append((where, shlex.join(argv)))
+    def process(
+        self, argv: Sequence[str | os.PathLike[str]], *, where: str, kind: Callable[..., P], **options: Any
+    ) -> P:
+        """Start a process and remember it; `kind` makes it, with these options."""
+        ran = Ran(where, shlex.join([os.fspath(word) for word in argv]), time.time())
+        self.commands.append(ran)
+        ran.process = process = kind(argv, where=where, **options)
+        return process
 
     def record(self, namespace: NetNamespace, undo: ExitStack) -> None:
         """Have the latest frames of a namespace at hand, if that was asked for."""
@@ -207,8 +244,10 @@ class Journal:
         settings = {name: dict(getattr(node, "sysctl_defaults", {})) for name, node in nodes.items()}
         routes = {name: [_planned(*item) for item in _routes_of(node)] for name, node in nodes.items()}
         processes = [_process(process) for process in self.processes]
-        journal = {"commands": list(self.commands), "processes": processes}
-        yield Artifact("lab.json", as_json({**facts, "settings": settings, "routes": routes, **journal}))
+        journal = {"commands": [ran.facts() for ran in self.commands], "processes": processes}
+        yield Artifact(
+            "lab.json", as_json({"version": LAB_VERSION, **facts, "settings": settings, "routes": routes, **journal})
+        )
         owners = [*nodes.values(), *switches.values()]
         for owner in owners:
             names = set()

@@ -30,6 +30,8 @@ def entries(owners: Iterable[Enterable], pid: int, guard: Guard | None) -> dict[
     shared = {kind: f"/proc/{guard.pid}/ns/{kind}" for kind in ("pid", "mnt")} if guard else {}
     nodes = {}
     for owner in owners:
+        inside = getattr(owner, "daemons_pid", 0)  # a switch whose daemons have a guard of their own
+        around = {kind: f"/proc/{inside}/ns/{kind}" for kind in ("pid", "mnt")} if inside else shared
         own = {kind: f"/proc/{pid}/fd/{fd}" for kind, fd in owner.namespaces().items() if fd >= 0}
-        nodes[owner.name] = {"namespaces": {**shared, **own}}
+        nodes[owner.name] = {"namespaces": {**around, **own}}
     return {"nodes": nodes}

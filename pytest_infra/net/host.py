@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from ..core import process
 from ..core.guard import Guard
+from ..core.keep import Holdings
 from ..core.node import Address, ControlGroup, Interface, IPNetwork, Neighbour, Route
 from ..core.process import Completed, Process
 from ..core.resource import Artifact, Facts, Resource
@@ -89,6 +91,10 @@ class Host(Resource):
     def _start(self, undo: ExitStack) -> None:
         undo.enter_context(self.namespace)
 
+    def hand_over(self, holdings: Holdings) -> None:
+        """Its namespace; what runs in it is the guard's."""
+        self._hand_over_parts(holdings)
+
     def observe(self) -> None:
         """Settle what the lab has declared."""
         self._lab.up()
@@ -118,9 +124,9 @@ class Host(Resource):
             CommandFailed: another exit status than 0 (with `check`), no such program, or out of time.
         """
         process.check_argv(argv)
-        return process.run(
-            argv, check=check, timeout_s=timeout_s, where=self.name, popen=self._popen(), input=input, env=env, cwd=cwd
-        )
+        start = partial(self._lab.journal.process, kind=Process)
+        options: dict[str, Any] = {"where": self.name, "popen": self._popen(), "input": input, "env": env, "cwd": cwd}
+        return process.run(argv, check=check, timeout_s=timeout_s, kind=start, **options)
 
     def spawn(
         self,
@@ -137,7 +143,11 @@ class Host(Resource):
             CommandFailed: no such program.
         """
         process.check_argv(argv)
-        return self._lab.adopt(Process(argv, where=self.name, popen=self._popen(), input=input, env=env, cwd=cwd))
+        return self._spawn(argv, self._popen(), input=input, env=env, cwd=cwd)
+
+    def _spawn(self, argv: Sequence[str | os.PathLike[str]], popen: process.Popen, **options: Any) -> Process:
+        lab, words = self._lab, process.check_argv(argv)
+        return lab.adopt(lab.journal.process(words, where=self.name, kind=Process, popen=popen, **options))
 
     def activate(
         self, argv: Sequence[str | os.PathLike[str]], sockets: Mapping[str, socket], **options: Any
@@ -156,7 +166,7 @@ class Host(Resource):
         """
         process.check_argv(argv)
         popen = activating(self._popen(), sockets)
-        return self._lab.adopt(Process(argv, where=self.name, popen=popen, **options))
+        return self._spawn(argv, popen, **options)
 
     @property
     def processes(self) -> list[Process]:
@@ -180,7 +190,6 @@ class Host(Resource):
         guard = self._lab.guard()
 
         def popen(argv: Sequence[str], **options: Any) -> Any:
-            self._lab.journal.ran(self.name, argv)
             return guard.popen([*self.prefix, *argv], (self.namespace.fd,), **options)
 
         return self._confined(popen)

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..core import linux, pause, process
 from ..core.errors import BadInput, StartFailed
+from ..core.keep import Holdings
 from ..core.requirement import Command
 from ..core.worker import Worker
 from .host import Host
@@ -76,7 +77,8 @@ class IsolatedHost(Host):
             argv = [sys.executable, "-I", "-S", pause.__file__, str(theirs.fileno()), ",".join(kinds), ",".join(_HELD)]
             argv += self._setup
             holder = self._lab.guard().popen(argv, (self.namespace.fd,), pass_fds=(theirs.fileno(),), stdin=-3, cwd="/")
-        undo.callback(_end, holder)
+        self._pause, self._kept = mine, False
+        undo.callback(self._end, holder)
         mine.settimeout(_ANSWER_S)
         undo.callback(self._fds.clear)
         self._receive(undo, mine, holder.pid)
@@ -85,6 +87,17 @@ class IsolatedHost(Host):
         self.namespace.on_enter = self._enter_call
         self._spawner = Worker(f"infra-{self.name}-spawner", self._enter_command)
         undo.callback(self._spawner.stop)
+
+    def hand_over(self, holdings: Holdings) -> None:
+        """Its namespaces, and the other end of the pipe of the process that made them."""
+        super().hand_over(holdings)
+        holdings.descriptors += [*self._fds.values(), self._pause.fileno()]
+        holdings.taken.append(lambda: setattr(self, "_kept", True))
+
+    def _end(self, holder: Any) -> None:
+        if not self._kept:
+            os.killpg(holder.pid, signal.SIGKILL)
+            holder.wait()
 
     def _receive(self, undo: ExitStack, channel: socket.socket, pid: int) -> None:
         """Answer what the holder asks, until it has sent its namespaces and where it sees itself in /proc."""
@@ -144,7 +157,6 @@ class IsolatedHost(Host):
             ways.append("--preserve-credentials")  # the id that is mapped is one's own already
 
         def popen(argv: Sequence[str], **options: Any) -> Any:
-            self._lab.journal.ran(self.name, argv)
             enter = [NSENTER.path(), *ways, "--"] if ways else []
             command = [*enter, *self.prefix, *argv]
             return start(command, **options)
@@ -171,8 +183,3 @@ def _write_maps(pid: int) -> None:
                 setgroups.write("deny")
         with open(f"/proc/{pid}/{kind}_map", "w", encoding="ascii") as id_map:
             id_map.write(line)
-
-
-def _end(holder: Any) -> None:
-    os.killpg(holder.pid, signal.SIGKILL)
-    holder.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 from ..core.node import IPAddress, IPInterface, IPNetwork
@@ -36,7 +37,8 @@ _MAIN_TABLE = 254
 _SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 _FAMILY = {4: 2, 6: 10}
 
-_Mark = int | str
+_Mark = int | str | bytes
+_IFLA_IFNAME = 3
 _INDEX_AT = 20  # where struct ifinfomsg and struct ifaddrmsg have the interface's index, behind the header
 
 # Encoding costs more than what the kernel does with the request, and lab after lab asks for the same with other
@@ -45,7 +47,9 @@ _encoded_once = lru_cache(maxsize=1024)
 
 
 def _packed(value: _Mark) -> bytes:
-    """An index, descriptor or MAC address as it stands in a message."""
+    """An index, descriptor, MAC address or some bytes as they stand in a message."""
+    if isinstance(value, bytes):
+        return value
     return struct.pack("=I", value) if isinstance(value, int) else bytes.fromhex(value.replace(":", ""))
 
 
@@ -61,6 +65,11 @@ def _filled(template: tuple[bytes, tuple[int, ...]], *values: _Mark) -> bytes:
 def _places(data: bytes, *marks: _Mark) -> tuple[bytes, tuple[int, ...]]:
     """An encoded message, and where the marks stand in it."""
     return data, tuple(data.index(_packed(mark)) for mark in marks)
+
+
+def _named(name: str) -> bytes:
+    """An interface's name as it stands in a message, with what is in front of it."""
+    return struct.pack("=HH", 5 + len(name), _IFLA_IFNAME) + name.encode()
 
 
 def _link_message() -> Any:
@@ -89,13 +98,14 @@ def add_veth(
     master: int = 0,
 ) -> bytes:
     """A veth pair (veth(4)): this end up, its peer made directly in the namespace behind `peer_fd`."""
-    template = _veth(name, peer_name, mtu, bool(master))
-    values = (index, peer_index, peer_fd, mac, peer_mac)
+    template = _veth(len(name), len(peer_name), mtu, bool(master))
+    values = (_named(name), _named(peer_name), index, peer_index, peer_fd, mac, peer_mac)
     return _filled(template, *values, master) if master else _filled(template, *values)
 
 
 @_encoded_once
-def _veth(name: str, peer_name: str, mtu: int, with_master: bool) -> tuple[bytes, tuple[int, ...]]:
+def _veth(length: int, peer_length: int, mtu: int, with_master: bool) -> tuple[bytes, tuple[int, ...]]:
+    name, peer_name = "n" * length, "p" * peer_length
     index, peer_index, peer_fd, master = (0x5EED0001, 0x5EED0002, 0x5EED0003, 0x5EED0004)
     mac, peer_mac = "5e:ed:5e:ed:00:05", "5e:ed:5e:ed:00:06"
     message = _link_message()
@@ -107,7 +117,7 @@ def _veth(name: str, peer_name: str, mtu: int, with_master: bool) -> tuple[bytes
     message["attrs"] = [["IFLA_IFNAME", name], ["IFLA_ADDRESS", mac], ["IFLA_MTU", mtu], ["IFLA_LINKINFO", kind]]
     if with_master:
         message["attrs"].append(["IFLA_MASTER", master])
-    marks = (index, peer_index, peer_fd, mac, peer_mac)
+    marks = (_named(name), _named(peer_name), index, peer_index, peer_fd, mac, peer_mac)
     return _places(_encode(message, 16, _CREATE | _EXCL), *marks, *((master,) if with_master else ()))
 
 
@@ -197,15 +207,32 @@ def add_address(index: int, ip: IPInterface) -> bytes:
     The flag IFA_F_NODAD is left out on purpose: with it nothing would tell when the address can be used, see
     `pending_ipv6`; it is the setting ``accept_dad`` that turns duplicate address detection off.
     """
-    return _filled((_add_address(ip), (_INDEX_AT,)), index)
+    with_broadcast = ip.version == 4 and ip.network.prefixlen < 31
+    packed = ip.ip.packed
+    values: tuple[_Mark, ...] = (
+        index,
+        packed,
+        packed,
+        *([ip.network.broadcast_address.packed] if with_broadcast else []),
+    )
+    return _filled(_add_address(ip.version, ip.network.prefixlen, with_broadcast), *values)
 
 
 @_encoded_once
-def _add_address(ip: IPInterface) -> bytes:
-    message = _address_message(ip)
-    if ip.version == 4 and ip.network.prefixlen < 31:
-        message["attrs"].append(["IFA_BROADCAST", str(ip.network.broadcast_address)])
-    return _encode(message, 20, _CREATE | _REPLACE)
+def _add_address(version: int, length: int, with_broadcast: bool) -> tuple[bytes, tuple[int, ...]]:
+    marks = [_placeholder(version, number) for number in (1, 2, 3)]
+    message = _address_message(ip_interface((marks[0], length)))
+    message["index"] = index = 0x5EED0001
+    message["attrs"][1] = ["IFA_LOCAL", str(marks[1])]
+    if with_broadcast:
+        message["attrs"].append(["IFA_BROADCAST", str(marks[2])])
+    used = marks[: 3 if with_broadcast else 2]
+    return _places(_encode(message, 20, _CREATE | _REPLACE), index, *(mark.packed for mark in used))
+
+
+def _placeholder(version: int, number: int) -> IPAddress:
+    """An address that stands for another one in a template, and that no test uses."""
+    return ip_address(f"94.237.94.{number}" if version == 4 else f"5eed:5eed:5eed::5eed:{number}")
 
 
 def delete_address(index: int, ip: IPInterface) -> bytes:
@@ -232,7 +259,19 @@ def _route_message(destination: IPNetwork, gateway: IPAddress, index: int) -> An
 
 def add_route(destination: IPNetwork, gateway: IPAddress, index: int) -> bytes:
     """A static route of the main table by way of a gateway; replaces one to the same destination."""
-    return _encode(_route_message(destination, gateway, index), 24, _CREATE | _REPLACE)
+    length = destination.prefixlen
+    values: tuple[_Mark, ...] = (index, gateway.packed, *([destination.network_address.packed] if length else []))
+    return _filled(_add_route(destination.version, length), *values)
+
+
+@_encoded_once
+def _add_route(version: int, length: int) -> tuple[bytes, tuple[int, ...]]:
+    index, gateway, target = 0x5EED0001, _placeholder(version, 1), _placeholder(version, 2)
+    message = _route_message(ip_network((target, length), strict=False), gateway, index)
+    if length:
+        message["attrs"][2] = ["RTA_DST", str(target)]
+    marks: tuple[_Mark, ...] = (index, gateway.packed, *([target.packed] if length else []))
+    return _places(_encode(message, 24, _CREATE | _REPLACE), *marks)
 
 
 def delete_route(destination: IPNetwork, gateway: IPAddress, index: int) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from ..core import linux
 from ..core.errors import StartFailed
+from ..core.keep import Holdings
 from ..core.requirement import PRIVILEGE
 from ..core.resource import Resource
 from ..core.worker import Worker
@@ -152,6 +153,11 @@ class NetNamespace(Resource):
             self._worker = None
         os.close(self.fd)
         self.fd = -1
+
+    def hand_over(self, holdings: Holdings) -> None:
+        """Whoever has its descriptor keeps it."""
+        if self.fd >= 0:
+            holdings.descriptors.append(self.fd)
 
     def next_index(self) -> int:
         """An index for a new interface here, chosen by us so that nothing needs to be read back."""

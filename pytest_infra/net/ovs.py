@@ -6,21 +6,27 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..core.errors import BadInput, InfraError, StartFailed
+from ..core.keep import Holdings
 from ..core.process import Completed, check_argv
 from ..core.requirement import PRIVILEGE, Requirement
 from ..core.resource import Artifact, Facts
 from .offload import set_transmit_checksum
+from .ovs_features import BridgeSettings, OvsFeatures
 from .ovs_flows import FdbEntry, Flow, parse_fdb, parse_flows
 from .ovs_instance import DATAPATHS, OvsInstance
+from .ovs_openflow import OvsOpenFlow
 from .ovs_pool import OvsPool
 from .ovs_requirements import OVS
-from .ovs_rows import add_ports, make_bridge
-from .ovs_rpc import Operation, transact
+from .ovs_rows import add_ports, make_bridge, vlan_columns
+from .ovs_rpc import Operation, members, transact
 from .port import Port
 from .switch import Switch
+
+if TYPE_CHECKING:
+    from .host import Host
 
 __all__ = ["OvsBridge"]
 
@@ -31,7 +37,7 @@ _CHANGES = ("add", "bundle", "clear", "create", "del", "destroy", "insert", "mod
 _OF_ONE_BRIDGE = ("fdb/", "mdb/", "bridge/", "stp/", "rstp/", "bond/", "lacp/", "cfm/", "bfd/")
 
 
-class OvsBridge(Switch):
+class OvsBridge(OvsOpenFlow, OvsFeatures, Switch):
     """An Open vSwitch bridge. Without flows and controller it switches by MAC address (the action NORMAL).
 
     Args:
@@ -40,6 +46,8 @@ class OvsBridge(Switch):
         lab: the lab it belongs to: all bridges of a lab with the same datapath are in one instance.
         datapath: ``"netdev"`` for the userspace datapath, ``"system"`` for the kernel's.
         private: an instance of its own, which ends with the lab: for tests that kill or reconfigure the daemons.
+        host: the host in whose network namespace its instance runs; None for one of its own.
+        settings: spanning tree and controller.
         observe: settles what the lab has declared.
         declared_at: the line of the test that made it.
 
@@ -59,6 +67,8 @@ class OvsBridge(Switch):
         lab: object,
         datapath: str = "netdev",
         private: bool = False,
+        host: Host | None = None,
+        settings: BridgeSettings | None = None,
         observe: Callable[[], None],
         declared_at: str = "",
     ) -> None:
@@ -67,16 +77,25 @@ class OvsBridge(Switch):
             raise BadInput(f"switch {name}: no datapath {datapath!r}: allowed are {' and '.join(map(repr, DATAPATHS))}")
         self.datapath = datapath
         self.private = private
+        self.host = host
+        self.settings = settings or BridgeSettings()
         self._pool = pool
         self._lab = lab
         self._change = 0
 
+    @property
+    def daemons_pid(self) -> int:
+        """A process that sees the daemons' sockets and /proc; 0 before they are there."""
+        return self.instance.guard.pid if self.started and self.instance.started else 0
+
     def siblings(self) -> Iterable[Switch]:
         """The lab's bridges in the same instance, this one among them."""
+        switches = getattr(self._lab, "switches", {self.name: self}).values()
+        if self.host is not None:
+            return self._in_same_host(switches)
         if self.private:
             return (self,)
-        switches = getattr(self._lab, "switches", {self.name: self}).values()
-        mine = [one for one in switches if isinstance(one, OvsBridge) and not one.private]
+        mine = [one for one in switches if isinstance(one, OvsBridge) and not (one.private or one.host)]
         return [one for one in mine if one.instance_kind == self.instance_kind]
 
     @property
@@ -85,14 +104,29 @@ class OvsBridge(Switch):
         return self.datapath
 
     def _start(self, undo: ExitStack) -> None:
-        if self.private:
+        if self.host is not None:
+            self.instance = self._instance_in(self.host, undo)
+        elif self.private:
             self.instance = undo.enter_context(OvsInstance(self.name, self._pool.entrance, self.instance_kind))
         else:
             self.instance = self._pool.acquire(self._lab, self.instance_kind)
             undo.callback(self._pool.release, self.instance)
         self.namespace = self.instance.namespace
-        rows = make_bridge(self.name, self.instance.datapath_type)
+        rows = make_bridge(self.name, self.instance.datapath_type, **self.settings.rows())
         self._change, _ = self.instance.send(rows)  # Open vSwitch makes it while the lab makes links
+
+    def _instance_in(self, host: Host, undo: ExitStack) -> OvsInstance:
+        """The instance that runs in a host: one for all its bridges."""
+        for one in self.siblings():
+            if one is not self and one.started and isinstance(one, OvsBridge):
+                return one.instance
+        return undo.enter_context(OvsInstance(host.name, self._pool.entrance, self.datapath, host.namespace))
+
+    def hand_over(self, holdings: Holdings) -> None:
+        """The instance; one of the pool's is not the pool's any more."""
+        self.instance.hand_over(holdings)
+        if not self.private and self.host is None:
+            holdings.taken.append(lambda: self._pool.give_away(self.instance))
 
     def attach(self, ports: Sequence[Port]) -> None:
         """Add ports to the bridge, all in one transaction, and wait until they are there.
@@ -105,7 +139,14 @@ class OvsBridge(Switch):
                 far = port.peer
                 set_transmit_checksum(partial(self._pool.entrance.within, far.node.namespace.fd), far.name, False)
         columns = {port.name: self.interface_columns(port) for port in ports}
-        self._change, _ = self.instance.send(add_ports(self.name, numbers, columns))
+        bonds: dict[str, list[str]] = {}
+        settings = {port.name: vlan_columns(port.vlans) for port in ports}
+        for port in ports:
+            if port.bond is not None:
+                bond = port.bond.name_at(self.name)
+                bonds.setdefault(bond, []).append(port.name)
+                settings[bond] = {**vlan_columns(port.vlans), **port.bond.columns()}
+        self._change, _ = self.instance.send(add_ports(self.name, numbers, columns, settings, bonds))
         self._follow([self.name, *numbers])
 
     def interface_columns(self, port: Port) -> Mapping[str, object]:
@@ -132,10 +173,20 @@ class OvsBridge(Switch):
         lines = self.instance.log("ovs-vswitchd").splitlines()
         return [line for line in lines if re.search(rf"\|(WARN|ERR|EMER)\||\b{re.escape(name)}\b", line)][-8:]
 
+    def _numbers(self) -> dict[str, int]:
+        return {row["name"]: row["ofport"] for row in self._interface_rows() if isinstance(row["ofport"], int)}
+
     def _interface_rows(self) -> list[dict[str, Any]]:
-        columns = ["name", "ofport", "error"]
-        read: Operation = {"op": "select", "table": "Interface", "where": [], "columns": columns}
-        rows: list[dict[str, Any]] = transact(self.instance.database, read)[0]["rows"]
+        """The interfaces of this bridge: others of the same instance have the same OpenFlow numbers."""
+        wanted = {"Bridge": ["name", "ports"], "Port": ["_uuid", "interfaces"]}
+        wanted["Interface"] = ["_uuid", "name", "ofport", "error"]
+        read: list[Operation] = [
+            {"op": "select", "table": table, "where": [], "columns": columns} for table, columns in wanted.items()
+        ]
+        bridges, ports, interfaces = (result["rows"] for result in transact(self.instance.database, *read))
+        mine = {one for row in bridges if row["name"] == self.name for one in members(row["ports"])}
+        its = {one for row in ports if row["_uuid"][1] in mine for one in members(row["interfaces"])}
+        rows = [row for row in interfaces if row["_uuid"][1] in its]
         return [{**row, "error": row["error"] if isinstance(row["error"], str) else ""} for row in rows]
 
     def _settle(self) -> None:

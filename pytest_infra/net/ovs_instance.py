@@ -17,6 +17,7 @@ from typing import Any
 from ..core import process
 from ..core.errors import BadInput, InfraError, StartFailed
 from ..core.guard import Guard
+from ..core.keep import Holdings
 from ..core.process import Completed, Process
 from ..core.requirement import PRIVILEGE, Absent
 from ..core.resource import Artifact, Facts, Resource
@@ -69,11 +70,14 @@ class OvsInstance(Resource):
         name: for messages and thread names.
         entrance: makes its network namespace.
         datapath: ``"netdev"`` (userspace), ``"system"`` (the kernel's) or ``"dpdk"`` (userspace, with DPDK).
+        namespace: where it runs, which stays; by default in a network namespace of its own.
     """
 
     requires = (PRIVILEGE, *OVS)
 
-    def __init__(self, name: str, entrance: Entrance, datapath: str = "netdev") -> None:
+    def __init__(
+        self, name: str, entrance: Entrance, datapath: str = "netdev", namespace: NetNamespace | None = None
+    ) -> None:
         if datapath not in (*DATAPATHS, DPDK):
             raise BadInput(f"no datapath {datapath!r}: allowed are {' and '.join(map(repr, DATAPATHS))}")
         self.name = name
@@ -85,7 +89,8 @@ class OvsInstance(Resource):
         """What bridges lack on this machine, and the remedy."""
         self.changed = ""
         """What a test did that cannot be taken back; such an instance is not used again."""
-        self.namespace = NetNamespace(name, entrance, SWITCH_SYSCTL)
+        self._own_namespace = namespace is None
+        self.namespace = NetNamespace(name, entrance, SWITCH_SYSCTL) if namespace is None else namespace
         self.control: RpcClient | None = None
         """The control socket of ovs-vswitchd (ovs-appctl(8))."""
         self._daemons: dict[str, Process] = {}
@@ -99,7 +104,8 @@ class OvsInstance(Resource):
         elif isinstance(missing := TUN.probe(), Absent):
             self.datapath_type = "dummy"  # the same forwarding code, which makes no TAP devices
             self.limit = f"a bridge has no local interface ({missing.why}; {missing.remedy})"
-        undo.enter_context(self.namespace)
+        if self._own_namespace:
+            undo.enter_context(self.namespace)
         self._netlink = self.namespace.netlink()  # kept: `reset` may run while the entrance is busy with a lab
         undo.callback(self._netlink.close)
         self.guard = undo.enter_context(Guard(self.name, private=("/run",)))
@@ -113,6 +119,11 @@ class OvsInstance(Resource):
         argv = [self._vswitchd(), f"unix:{_RUN}/db.sock", *self._options()]
         undo.callback(self._close_control)
         self._daemon(undo, "ovs-vswitchd", argv, self._connect_control)
+
+    def hand_over(self, holdings: Holdings) -> None:
+        """Its namespace and its guard, and the daemons in it."""
+        self._hand_over_parts(holdings)
+        holdings.taken += [child.let_go for child in self._daemons.values()]
 
     def _vswitchd(self) -> str:
         """The program; the tools know its sockets by its name, which DPDK's gets from a link."""

@@ -113,6 +113,12 @@ class OvsPool(Resource):
             seat.cleaning = True
             self._in_background(f"{instance.name}-cleaner", self._clean, seat)
 
+    def give_away(self, instance: OvsInstance) -> None:
+        """Let go of an instance that somebody else holds from now on; no other lab gets it."""
+        with self._change:
+            self._seats = [seat for seat in self._seats if seat.instance is not instance]
+        instance.stop()
+
     def _take(self, owner: object, datapath: str) -> _Seat | None:
         """A free instance, waited for if one is about to be; None where one has to be started."""
         deadline = time.monotonic() + self._patience_s

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..core.errors import BadInput, InfraError
 
-__all__ = ["Operation", "OvsError", "RpcClient", "appctl", "mapping", "set_of", "transact", "uuid"]
+__all__ = ["Operation", "OvsError", "RpcClient", "appctl", "mapping", "members", "set_of", "transact", "uuid"]
 
 Operation = Mapping[str, Any]
 """An operation of an OVSDB transaction (RFC 7047, section 5.2)."""
@@ -182,3 +182,8 @@ def mapping(values: Mapping[str, str]) -> list[object]:
 def uuid(name: str) -> list[object]:
     """A reference to a row that the same transaction inserts under `name` (RFC 7047, section 5.1)."""
     return ["named-uuid", name]
+
+
+def members(value: Sequence[Any]) -> list[str]:
+    """The rows that a column refers to, as OVSDB writes one or several of them (RFC 7047, section 5.1)."""
+    return [item[1] for item in value[1]] if value[0] == "set" else [value[1]]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_interface, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 from itertools import islice
 from math import inf
 from typing import Any
@@ -16,10 +16,12 @@ from ..core.node import IPAddress, IPInterface, IPNetwork
 from .link import Link
 from .port import SMALLEST_MTU_IPV6, Port
 from .switch import Switch
+from .vlan import UNTAGGED
 
 __all__ = ["AddressPlan", "Hop", "Segment", "check_overlaps", "plan_routes", "segments_of"]
 
 _EASY_SUBNETS = 256  # half of the pool where they are /24
+_MOST_SINGLE_ROUTES = 32  # of a router, before those that go the same way are merged
 
 
 @dataclass(eq=False)
@@ -47,34 +49,48 @@ class _Groups:
     """Union-find: which things belong together."""
 
     def __init__(self) -> None:
-        self._parent: dict[int, int] = {}
+        self._parent: dict[Hashable, Hashable] = {}
 
-    def find(self, key: int) -> int:
+    def find(self, key: Hashable) -> Hashable:
         parent = self._parent.setdefault(key, key)
         while parent != self._parent[parent]:
             self._parent[parent] = parent = self._parent[self._parent[parent]]
         self._parent[key] = parent
         return parent
 
-    def join(self, a: int, b: int) -> None:
+    def join(self, a: Hashable, b: Hashable) -> None:
         self._parent[self.find(a)] = self.find(b)
 
 
 def segments_of(links: Iterable[Link]) -> list[Segment]:
-    """The segments that the links make, in the order of their first link."""
+    """The segments that the links make, in the order of their first link; each VLAN is one of its own.
+
+    Hosts send frames without a tag. What a trunk carries is joined VLAN by VLAN.
+    """
     groups = _Groups()
     links = list(links)
+    named = [port.vlans.named() for link in links for port in link.ports if port.vlans is not None]
+    tags = sorted({UNTAGGED}.union(*named))
     for link in links:
         for port in link.ports:
             if isinstance(port.node, Switch):
-                groups.join(id(link), id(port.node))
+                _join(groups, link, port, tags)
                 for other in port.node.joined:
-                    groups.join(id(port.node), id(other))
-    found: dict[int, Segment] = {}
+                    for tag in tags:
+                        groups.join((id(port.node), tag), (id(other), tag))
+    found: dict[Hashable, Segment] = {}
     for link in links:
-        segment = found.setdefault(groups.find(id(link)), Segment())
+        segment = found.setdefault(groups.find((id(link), UNTAGGED)), Segment())
         segment.ports += [port for port in link.ports if not isinstance(port.node, Switch)]
     return list(found.values())
+
+
+def _join(groups: _Groups, link: Link, port: Port, tags: Iterable[int]) -> None:
+    """Join what is on the wire with the VLANs inside the switch."""
+    for tag in tags:
+        inside = tag if port.vlans is None else port.vlans.inside(tag)
+        if inside is not None:
+            groups.join((id(link), tag), (id(port.node), inside))
 
 
 class AddressPlan:
@@ -190,7 +206,8 @@ def check_overlaps(segments: Sequence[Segment]) -> None:
 def plan_routes(segments: Sequence[Segment]) -> dict[Any, dict[IPNetwork, Hop]]:
     """The routes of every host and router to the subnets it has no port on, by way of the fewest routers.
 
-    A host all of whose routes go by one gateway gets a default route instead.
+    A host all of whose routes go by one gateway gets a default route instead. Where a router has many routes, those
+    whose subnets are all of a larger one, and go by the same gateway, are one.
     """
     ways, next_to = _ways(segments), _next_to(segments)
     if not ways:
@@ -199,7 +216,34 @@ def plan_routes(segments: Sequence[Segment]) -> dict[Any, dict[IPNetwork, Hop]]:
     for node, mine in ways.items():
         if not node.forwards:
             tables[node] = _host_table(node, mine, next_to, reach)
-    return {node: table for node, table in tables.items() if node.auto_routes and table}
+    return {
+        node: _merged(table) if len(table) > _MOST_SINGLE_ROUTES else table
+        for node, table in tables.items()
+        if node.auto_routes and table
+    }
+
+
+def _merged(table: dict[IPNetwork, Hop]) -> dict[IPNetwork, Hop]:
+    """The same routes, where both halves of a subnet that go by one hop are one route, again and again."""
+    found = {(net.version, net.prefixlen, int(net.network_address)): hop for net, hop in table.items()}
+    for key in sorted(found, key=lambda key: -key[1]):
+        while key in found:
+            version, length, first = key
+            size = 1 << ((32 if version == 4 else 128) - length)
+            other = (version, length, first ^ size)
+            if not length or found.get(other) != found[key]:
+                break
+            whole = (version, length - 1, first & ~size)
+            if whole in found:
+                break
+            found[whole] = found.pop(key)
+            del found[other]
+            key = whole  # noqa: PLW2901 - the whole may be half of a larger one
+    return {_network(*key): hop for key, hop in found.items()}
+
+
+def _network(version: int, length: int, first: int) -> IPNetwork:
+    return IPv4Network((first, length)) if version == 4 else IPv6Network((first, length))
 
 
 def _ways(segments: Iterable[Segment]) -> dict[Any, list[tuple[Any, Hop]]]:
@@ -232,24 +276,37 @@ def _spread(
     ways: dict[Any, list[tuple[Any, Hop]]], next_to: dict[IPNetwork, dict[Any, None]]
 ) -> tuple[dict[Any, dict[IPNetwork, Hop]], dict[Any, dict[IPNetwork, int]]]:
     """The routers' routes, breadth first from each subnet, and how many routers away from it each of them is."""
-    behind: dict[tuple[Any, int], list[tuple[Any, Hop]]] = {}
+    routers = {node: number for number, node in enumerate(dict.fromkeys(_routers(ways, next_to)))}
+    behind: dict[int, list[list[tuple[int, Hop]]]] = {version: [[] for _ in routers] for version in (4, 6)}
     for node, mine in ways.items():
         for router, hop in mine if node.forwards else ():
-            behind.setdefault((router, hop.gateway.version), []).append((node, hop))
-    tables: dict[Any, dict[IPNetwork, Hop]] = {}
-    reach: dict[Any, dict[IPNetwork, int]] = {}
+            behind[hop.gateway.version][routers[router]].append((routers[node], hop))
+    tables: list[dict[IPNetwork, Hop]] = [{} for _ in routers]
+    reach: list[dict[IPNetwork, int]] = [{} for _ in routers]
     for network, nodes in next_to.items():
-        queue = deque(node for node in nodes if node.forwards)
-        for node in queue:
-            reach.setdefault(node, {})[network] = 0
+        edges = behind[network.version]
+        queue = deque(routers[node] for node in nodes if node.forwards)
+        away = dict.fromkeys(queue, 0)
         while queue:
             router = queue.popleft()
-            for node, hop in behind.get((router, network.version), ()):
-                if network not in reach.setdefault(node, {}):
-                    reach[node][network] = reach[router][network] + 1
-                    tables.setdefault(node, {})[network] = hop
+            further = away[router] + 1
+            for node, hop in edges[router]:
+                if node not in away:
+                    away[node] = further
+                    tables[node][network] = hop
                     queue.append(node)
-    return tables, reach
+        for node, distance in away.items():
+            reach[node][network] = distance
+    names = list(routers)
+    return {names[i]: table for i, table in enumerate(tables) if table}, dict(zip(names, reach, strict=True))
+
+
+def _routers(ways: dict[Any, list[tuple[Any, Hop]]], next_to: dict[IPNetwork, dict[Any, None]]) -> Iterator[Any]:
+    for mine in ways.values():
+        yield from (router for router, _ in mine)
+    for node in (*ways, *(node for nodes in next_to.values() for node in nodes)):
+        if node.forwards:
+            yield node
 
 
 def _host_table(

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 from ..core.node import Interface, IPInterface
 from . import messages, replies
 from .namespace import NetNamespace
+from .vlan import VlanMembership
 
 if TYPE_CHECKING:
+    from .bond import Bond
     from .link import Link
 
 __all__ = ["SMALLEST_MTU_IPV6", "Port", "PortOwner"]
@@ -39,6 +41,7 @@ class Port:
         mtu: in bytes.
         addresses: those asked for; None to have them chosen.
         declared_at: the line of the test that made it.
+        vlans: which VLANs it carries, where it is a switch's and some were named.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Port:
         mtu: int,
         addresses: tuple[IPInterface, ...] | None,
         declared_at: str,
+        vlans: VlanMembership | None = None,
     ) -> None:
         self.node = node
         self.name = name
@@ -58,6 +62,9 @@ class Port:
         self.planned = addresses
         """The addresses; None while they are still to be chosen."""
         self.declared_at = declared_at
+        self.vlans = vlans
+        self.bond: Bond | None = None
+        """The bond that it is a member of, on a switch."""
         self.index = 0
         self.link: Link
         self.restore: Callable[[Port], None]

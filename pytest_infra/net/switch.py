@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
+from ..core.keep import Holdings
 from ..core.node import Interface
 from ..core.resource import Artifact, Facts, Resource
 from .diagnosis import diagnose_network
 from .namespace import NetNamespace
 from .port import Port
 from .reading import read_interfaces
+
+if TYPE_CHECKING:
+    from .host import Host
 
 __all__ = ["Switch"]
 
@@ -25,6 +30,8 @@ class Switch(Resource):
 
     kind = "switch"
     namespace: NetNamespace
+    host: Host | None = None
+    """The host whose network namespace the switch is in; None for one of its own."""
 
     @property
     def joined(self) -> Sequence[Switch]:
@@ -40,6 +47,10 @@ class Switch(Resource):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
 
+    def hand_over(self, holdings: Holdings) -> None:
+        """Its namespace, and whatever runs it."""
+        self._hand_over_parts(holdings)
+
     @property
     def interfaces(self) -> dict[str, Interface]:
         """The interfaces of the switch's namespace now, its ports among them, by name."""
@@ -54,6 +65,11 @@ class Switch(Resource):
     def siblings(self) -> Iterable[Switch]:
         """The switches of the lab whose ports are in the same namespace as this one's, this one among them."""
         return (self,)
+
+    def _in_same_host(self, switches: Iterable[Switch]) -> Iterable[Switch]:
+        if self.host is None:
+            return (self,)
+        return [one for one in switches if one.host is self.host]
 
     def master_index(self) -> int:
         """The interface index of the bridge that new ports are made ports of at once; 0 where `attach` does it."""
@@ -73,4 +89,5 @@ class Switch(Resource):
 
     def describe(self) -> Facts:
         """The switch and its ports."""
-        return {"name": self.name, "kind": self.kind, "ports": [port.name for port in self.ports]}
+        facts: Facts = {"name": self.name, "kind": self.kind, "ports": [port.name for port in self.ports]}
+        return facts if self.host is None else {**facts, "host": self.host.name}

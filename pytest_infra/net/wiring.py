@@ -13,8 +13,9 @@ from .link import Link
 from .plan import AddressPlan
 from .port import SMALLEST_MTU_IPV6, Port
 from .switch import Switch
+from .vlan import VlanMembership
 
-__all__ = ["LinkOptions", "wire"]
+__all__ = ["LinkOptions", "switch_port_name", "wire"]
 
 _SMALLEST_MTU, _LARGEST_MTU = 68, 65535
 
@@ -30,6 +31,8 @@ class LinkOptions:
     peer_mac: str | None
     name: str | None
     peer_name: str | None
+    vlans: VlanMembership | None = None
+    """Which VLANs the link's switch ports carry."""
 
 
 def wire(a: Any, b: Any, options: LinkOptions, *, macs: MacPool, plan: AddressPlan, declared_at: str) -> Link:
@@ -43,8 +46,11 @@ def wire(a: Any, b: Any, options: LinkOptions, *, macs: MacPool, plan: AddressPl
     flipped = isinstance(a, Switch) and not isinstance(b, Switch)
     mine, other = (b, a) if flipped else (a, b)
     mtu = _mtu(options.mtu)
-    first = _port(mine, options.name, options.mac, options.ip, mtu, macs, declared_at)
-    second = _port(other, options.peer_name, options.peer_mac, options.peer_ip, mtu, macs, declared_at)
+    vlans = options.vlans
+    if vlans is not None and not isinstance(mine, Switch) and not isinstance(other, Switch):
+        raise BadInput(f"a VLAN is a switch port's, and the link {mine.name} -- {other.name} has none; make a switch")
+    first = _port(mine, options.name, options.mac, options.ip, mtu, macs, declared_at, vlans)
+    second = _port(other, options.peer_name, options.peer_mac, options.peer_ip, mtu, macs, declared_at, vlans)
     ports = [first, second]
     both = [ip for port in ports for ip in port.planned or ()]
     if len({ip.ip for ip in both}) < len(both):
@@ -66,6 +72,7 @@ def _port(
     mtu: int,
     macs: MacPool,
     declared_at: str,
+    vlans: VlanMembership | None,
 ) -> Port:
     addresses = _addresses(node, ip, mtu)
     return Port(
@@ -75,6 +82,7 @@ def _port(
         mtu=mtu,
         addresses=addresses,
         declared_at=declared_at,
+        vlans=vlans if isinstance(node, Switch) else None,
     )
 
 
@@ -89,9 +97,20 @@ def _interface_name(node: Any, name: str | None) -> str:
         if name == "lo" or (is_switch and name in [one.name for one in together]):
             raise BadInput(f"interface {name!r} of {node.name} is taken: it is there from the start")
         return name
+    if is_switch:
+        return switch_port_name(node)
     taken = {port.name for port in node.ports}
-    number = len(taken) + is_switch
-    while (chosen := port_name(node.name, number) if is_switch else f"eth{number}") in taken:
+    number = len(taken)
+    while (chosen := f"eth{number}") in taken:
+        number += 1
+    return chosen
+
+
+def switch_port_name(switch: Switch) -> str:
+    """The name of a switch's next port."""
+    taken = {port.name for port in switch.ports}
+    number = len(taken) + 1
+    while (chosen := port_name(switch.name, number)) in taken:
         number += 1
     return chosen
 

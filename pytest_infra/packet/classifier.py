@@ -100,9 +100,19 @@ class Classifier:
             raise BadInput(f"{packet} comes in by {packet.in_port!r}; the ports are {', '.join(self.ports)}")
         return packet.values | {"in_port": self.port_numbers.get(packet.in_port, 0)}
 
-    def match(self, packet: Packet) -> Rule | None:
-        """The rule that decides about a packet; None when none matches."""
-        values = self.values(packet)
+    @property
+    def stateful(self) -> bool:
+        """Whether rules look at the state of connections."""
+        return any(rule.ct_state is not None for rule in self.rules)
+
+    def match(self, packet: Packet, *, ct_state: int = 0) -> Rule | None:
+        """The rule that decides about a packet; None when none matches.
+
+        Args:
+            packet: the packet.
+            ct_state: the state of its connection, as a place in `fields.CT_STATES`: by default, it is new.
+        """
+        values = self.values(packet) | {"ct_state": ct_state}
         for rule, boxes in zip(self.rules, self.boxes, strict=True):
             if any(contains(box, values) for box in boxes):
                 return rule
@@ -112,13 +122,13 @@ class Classifier:
         """What becomes of each packet (see `classify`)."""
         return [self.classify(packet) for packet in packets]
 
-    def classify(self, packet: Packet) -> Verdict:
-        """What becomes of a packet.
+    def classify(self, packet: Packet, *, ct_state: int = 0) -> Verdict:
+        """What becomes of a packet, whose connection is new, or in another state (see `match`).
 
         Raises:
             BadInput: the rule sets a field that the packet lacks, or it comes in by an unknown port.
         """
-        rule = self.match(packet)
+        rule = self.match(packet, ct_state=ct_state)
         if rule is None:
             dropped = self.default == "drop"
             return Verdict(() if dropped else (self.default,), DEFAULT, None if dropped else packet)

@@ -7,10 +7,12 @@ from dataclasses import fields
 
 from .box import Box, contains
 from .classifier import DEFAULT, Classifier, Verdict
-from .fields import FIELDS, FLAGS
+from .fields import CT_STATES, FIELDS, FLAGS
 from .packet import Packet, mac_text
 
 __all__ = ["differences", "packet_differences", "why_not"]
+
+_WORDS = {"ct_state": CT_STATES, **dict.fromkeys(FLAGS, ("clear", "set"))}
 
 
 def differences(got: Verdict, wanted: Verdict, shows: Collection[str]) -> tuple[str, ...]:
@@ -57,7 +59,7 @@ def _value(value: object) -> str:
 
 
 def why_not(classifier: Classifier, name: str, packet: Packet) -> str:
-    """Why a rule does not decide about a packet, in words; empty where it does, or where there is no such rule.
+    """Why a rule does not decide about a packet, in words; empty where it does.
 
     Args:
         classifier: the rules.
@@ -66,7 +68,8 @@ def why_not(classifier: Classifier, name: str, packet: Packet) -> str:
     """
     place = next((place for place, rule in enumerate(classifier.rules) if rule.name == name), None)
     if place is None:
-        return ""
+        known = ", ".join(repr(rule.name) for rule in classifier.rules)
+        return "" if name == DEFAULT else f"there is no rule {name!r}; there are {known or 'none'}"
     decided = classifier.match(packet)
     if decided is not None and decided.name == name:
         return ""
@@ -95,8 +98,8 @@ def _text(name: str, value: int, classifier: Classifier) -> str:
 
     if name == "in_port":
         return classifier.ports[value - 1] if value else "another one"
-    if name in FLAGS:
-        return "set" if value else "clear"
+    if name in _WORDS:
+        return _WORDS[name][value]
     if name == "vlan" and value < 0:
         return "none"
     if name.startswith("ip4"):

@@ -13,6 +13,8 @@ from .rule import Rule
 
 __all__ = ["Device", "Judge", "demand_matches", "named_fields"]
 
+_ACTIONS = ("queue", "mark", "police")
+
 
 class Judge(Protocol):
     """Anything that says what becomes of packets."""
@@ -47,7 +49,7 @@ class Device(Judge, Protocol):
 
 def named_fields(rule: Rule) -> Iterator[str]:
     """The matches that a rule names."""
-    other = {"name", "priority", "to", "drop", "queue", "mark", "set"}
+    other = {"name", "priority", "to", "drop", "set", *_ACTIONS}
     yield from (item.name for item in fields(rule) if item.name not in other and getattr(rule, item.name) is not None)
 
 
@@ -60,7 +62,7 @@ def demand_matches(
         device: the device's name.
         classifier: what is to be installed.
         matches: the matches that it has.
-        actions: which of ``queue`` and ``mark`` it has.
+        actions: which of ``queue``, ``mark`` and ``police`` it has.
         sets: the fields that it can set.
 
     Raises:
@@ -68,7 +70,7 @@ def demand_matches(
     """
     for rule in classifier.rules:
         lacking = [name for name in named_fields(rule) if name not in matches]
-        lacking += [name for name in ("queue", "mark") if getattr(rule, name) is not None and name not in actions]
+        lacking += [name for name in _ACTIONS if getattr(rule, name) is not None and name not in actions]
         lacking += [f"set {name}" for name in rule.set if name not in sets]
         if lacking:
             raise Unavailable(device, f"it cannot do {', '.join(lacking)} of rule {rule.name!r}", "use another device")

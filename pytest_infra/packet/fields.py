@@ -15,6 +15,7 @@ from types import MappingProxyType
 from ..core.errors import BadInput
 
 __all__ = [
+    "CT_STATES",
     "ETH_TYPES",
     "FIELDS",
     "FLAGS",
@@ -30,6 +31,7 @@ __all__ = [
     "parse_mac",
     "parse_number",
     "parse_prefix",
+    "parse_states",
 ]
 
 Interval = tuple[int, int]
@@ -57,6 +59,7 @@ FIELDS: Mapping[str, Interval] = MappingProxyType(
         "ip6_dst": (0, 2**128 - 1),
         "proto": (0, 255),
         "dscp": (0, 63),
+        "ct_state": (0, 3),
         "sport": (0, 0xFFFF),
         "dport": (0, 0xFFFF),
         "icmp_type": (0, 255),
@@ -65,7 +68,11 @@ FIELDS: Mapping[str, Interval] = MappingProxyType(
     }
 )
 """The fields that a rule can match, and their values. IPv4 and IPv6 addresses are fields of their own, each TCP flag
-is one, and `in_port` is a port's number; so every match is an interval in each of some fields."""
+is one, `ct_state` is a place in `CT_STATES`, and `in_port` is a port's number; so every match is an interval in each of
+some fields."""
+
+CT_STATES = ("new", "related", "established", "invalid")
+"""The states of a connection, as conntrack tells them of a packet; they are not in the packet."""
 
 ETH_TYPES: Mapping[str, int] = MappingProxyType({"ipv4": IPV4, "arp": 0x0806, "ipv6": IPV6})
 PROTOCOLS: Mapping[str, int] = MappingProxyType(
@@ -176,3 +183,18 @@ def parse_flags(value: object, whose: str) -> dict[str, int]:
                 f"{whose}: tcp_flags is {value!r}; write flags as in 'syn,!ack'; there are {', '.join(FLAGS)}"
             )
     return flags
+
+
+def parse_states(value: object, whose: str) -> tuple[Interval, ...]:
+    """States of a connection, as in ``"established,related"``, as ranges of their places in `CT_STATES`.
+
+    Raises:
+        BadInput: no such state, or none at all.
+    """
+    words = str(value).lower().replace(",", " ").split()
+    if not words or set(words) - set(CT_STATES):
+        raise BadInput(f"{whose}: ct_state is {value!r}; there are {', '.join(CT_STATES)}")
+    places = sorted({CT_STATES.index(word) for word in words})
+    starts = [place for place in places if place - 1 not in places]
+    ends = [place for place in places if place + 1 not in places]
+    return tuple(zip(starts, ends, strict=True))

@@ -26,7 +26,7 @@ class IngressDevice:
     what: ClassVar[str]
     """What classifies there."""
     actions: ClassVar[tuple[str, ...]] = ()
-    """Which of ``queue`` and ``mark`` its rules can do."""
+    """Which of ``queue``, ``mark`` and ``police`` its rules can do."""
     sets: ClassVar[tuple[str, ...]] = ()
     """The header fields that its rules can set."""
     matches: ClassVar[tuple[str, ...]] = (

@@ -67,7 +67,7 @@ class NftBridge:
             Unavailable: a rule needs what it cannot do.
             BadInput: a rule sends packets to something else than ``"forward"``.
         """
-        demand_matches(self.name, classifier, self.matches, ("mark",))
+        demand_matches(self.name, classifier, self.matches, ("mark", "police"))
         # A frame comes back by its own port only if it is a sentinel: hairpin mode is on for that.
         back = [f'iifname "{port}" oifname "{port}" drop' for port in self.ports]
         decide = decide_chain(classifier, accept_or_drop, [f"{SENTINEL_MATCH} accept", *back])

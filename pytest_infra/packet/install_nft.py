@@ -6,14 +6,15 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..core.errors import BadInput
+from ..core.errors import BadInput, Unavailable
 from ..core.process import Completed
 from ..core.requirement import Command
 from .box import Box
 from .classifier import DEFAULT, Classifier
-from .fields import FLAGS, IPV4, IPV6
+from .fields import CT_STATES, FLAGS, IPV4, IPV6, parse_number
 from .ingress import IngressDevice
 from .packet import mac_text
+from .police import Police
 from .probe import SENTINEL_ADDRESS
 from .probed import SENTINEL_TYPE
 from .rule import Rule
@@ -29,9 +30,10 @@ NFT = Command(
 TABLE = "infra"
 """The name of the table."""
 SENTINEL_MATCH = f"ether daddr {SENTINEL_ADDRESS} meta protocol {SENTINEL_TYPE:#x}"
+_IP = {IPV4: "ip", IPV6: "ip6"}
 _ICMP = {IPV4: "icmp", IPV6: "icmpv6"}
 _SETS = {"eth_src": "ether saddr", "eth_dst": "ether daddr"}
-"""What it sets; netdev chains update no checksum but that of IPv4's header."""
+"""What it sets besides the DSCP; netdev chains update no checksum but that of IPv4's header."""
 
 
 class NftIngress(IngressDevice):
@@ -49,8 +51,8 @@ class NftIngress(IngressDevice):
     """
 
     what = "nftables"
-    actions = ("mark",)
-    sets = tuple(_SETS)
+    actions = ("mark", "police")
+    sets = (*_SETS, "dscp")
 
     def __init__(self, node: Any, outputs: Mapping[str, str] | None = None) -> None:
         NFT.demand()
@@ -122,8 +124,14 @@ def decide_chain(classifier: Classifier, finish: Callable[[str | None], str], be
     lines += ["chain decide {", *(f"  {line}" for line in before)]
     for place, (rule, boxes) in enumerate(zip(classifier.rules, classifier.boxes, strict=True), 1):
         for box in boxes:
-            actions = [*_changes(rule), finish(rule.to)]
-            lines.append("  " + " ".join([*_matches(box, names), f"counter name rule{place}", *actions]))
+            match, counted = [*_matches(box, names)], f"counter name rule{place}"
+            if rule.police is not None and rule.police.beyond == "drop":
+                lines.append("  " + " ".join([*match, counted, _limit(rule.name, rule.police, "over "), "drop"]))
+                counted = ""
+            elif rule.police is not None:
+                match.append(_limit(rule.name, rule.police))
+            actions = [*_changes(rule, box), finish(rule.to)]
+            lines.append("  " + " ".join(filter(None, [*match, counted, *actions])))
     default = finish(None if classifier.default == "drop" else classifier.default)
     return [*lines, f"  counter name rule{len(classifier.rules) + 1} {default}", "}"]
 
@@ -134,9 +142,25 @@ def _forward(name: str, outputs: Mapping[str, str]) -> str:
     return f'fwd to "{outputs[name]}"'
 
 
-def _changes(rule: Rule) -> Iterator[str]:
+def _limit(rule: str, police: Police, over: str = "") -> str:
+    """What is within a rate, or over it. The kernel's bucket holds what comes in a second besides the burst of nft.
+
+    Raises:
+        Unavailable: the bucket would be smaller than that, or the rate is no whole number of bytes.
+    """
+    rate, rest = divmod(police.rate_bps, 8)
+    if rest or police.burst_bytes < rate:
+        why = f"rule {rule!r}: nftables' bucket holds at least what comes in a second, {rate} bytes, at whole bytes"
+        raise Unavailable("nftables", why, "give a larger burst, or use another device")
+    return f"limit rate {over}{rate} bytes/second burst {police.burst_bytes - rate} bytes"
+
+
+def _changes(rule: Rule, box: Box) -> Iterator[str]:
     for name, value in rule.set.items():
-        yield f"{_SETS[name]} set {value}"
+        if name == "dscp":
+            yield f"{_IP[box['eth_type'][0]]} dscp set {parse_number(name, value, rule.name)}"
+        else:
+            yield f"{_SETS[name]} set {value}"
     if rule.mark is not None:
         yield f"meta mark set {rule.mark:#x}"
 
@@ -146,6 +170,8 @@ def _matches(box: Box, ports: Mapping[int, str]) -> Iterator[str]:
     yield from _tag(box)
     if "eth_type" in box:  # nft takes no meta protocol beside a VLAN match
         yield f"{'vlan type' if box.get('vlan', (-1, 0))[0] >= 0 else 'meta protocol'} {family:#x}"
+    if (states := box.get("ct_state")) is not None:
+        yield f"ct state {','.join(CT_STATES[states[0] : states[1] + 1])}"
     if "in_port" in box:
         yield f'iifname "{ports[box["in_port"][0]]}"'
     for name, field in (("eth_src", "ether saddr"), ("eth_dst", "ether daddr")):

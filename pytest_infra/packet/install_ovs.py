@@ -15,6 +15,7 @@ from .classifier import DEFAULT, Classifier, Verdict
 from .device import demand_matches
 from .fields import FIELDS, FLAGS, IPV4, IPV6
 from .masks import masks
+from .meter import OvsMeter
 from .packet import Packet, mac_text
 from .probe import SENTINEL_ADDRESS
 from .probed import SENTINEL_TYPE
@@ -22,7 +23,7 @@ from .rule import SETTABLE, Rule
 from .strategies import VOCABULARY
 from .wire import encode
 
-__all__ = ["OvsFlows", "flow_lines", "parse_trace"]
+__all__ = ["OvsFlows", "flow_lines", "meter_lines", "parse_trace", "tracking_lines"]
 
 _MOST_FLOWS = 4096  # of one rule
 _TOP = 60_000  # the priority of the first rule's flows; each rule takes two
@@ -39,6 +40,8 @@ _ADDRESSES = {
 }
 _SET = {"eth_src": "eth_src", "eth_dst": "eth_dst", "dscp": "ip_dscp", "ttl": "nw_ttl"}
 _ALWAYS = ("tunnel_id", "eth_src", "eth_dst", "vlan", "eth_type", *_ADDRESSES)
+# The matches for fields.CT_STATES, in that order.
+_STATES = ("ct_state=+new-rel-inv", "ct_state=+rel-inv", "ct_state=+est-rel-inv", "ct_state=+inv")
 _ENDS = {"sport": "src", "dport": "dst"}
 _PREFIX = {6: "tcp", 17: "udp", 132: "sctp"}
 
@@ -80,9 +83,18 @@ class OvsFlows:
             Unavailable: a rule would take more than 4096 flows.
             BadInput: a rule sends packets to no port or class of the bridge.
         """
-        demand_matches(self.name, classifier, self.matches, ("queue", "mark"), SETTABLE)
+        demand_matches(self.name, classifier, (*self.matches, "ct_state"), ("queue", "mark", "police"), SETTABLE)
         numbers = {port: number for number, port in enumerate(self.ports, 1)}
-        self.write(flow_lines(classifier, numbers, self._ports))
+        lines = flow_lines(classifier, numbers, self._ports)
+        meters = list(meter_lines(classifier))
+        self.write([])
+        self.bridge.ofctl(["-O", "OpenFlow15", "del-meters", self.bridge.name])
+        for meter in meters:
+            self.bridge.ofctl(["-O", "OpenFlow15", "add-meter", self.bridge.name, meter])
+        if classifier.stateful:
+            lines = tracking_lines(lines)
+            self.bridge.instance.appctl("dpctl/flush-conntrack")
+        self.write(lines)
         self.installed = classifier
 
     def write(self, lines: Sequence[str]) -> None:
@@ -101,21 +113,27 @@ class OvsFlows:
     def _rules(self) -> tuple[str, ...]:
         return tuple(rule.name for rule in self.installed.rules) if self.installed else ()
 
+    def reproduce(self, packet: Packet) -> str:
+        """A line of a test that traces a packet once more."""
+        words = ["ofproto/trace", self.bridge.name, *self._asked(packet)]
+        return f"lab.switches[{self.bridge.name!r}].appctl({words!r})"
+
+    def _asked(self, packet: Packet) -> list[str]:
+        """A packet as ``ofproto/trace`` takes it."""
+        port = f"in_port={self.ports.index(packet.in_port) + 1}"
+        return [f"{port},{_flow(packet)}"] if packet.tunnel_id else [port, encode(packet).hex()]
+
     def _classify(self, packet: Packet) -> Verdict:
         if packet.in_port not in self.ports:
             raise BadInput(f"{packet} comes in by {packet.in_port!r}; the ports are {', '.join(self.ports)}")
-        number = self.ports.index(packet.in_port) + 1
-        what = (
-            [f"in_port={number},{_flow(packet)}"] if packet.tunnel_id else [f"in_port={number}", encode(packet).hex()]
-        )
-        text = self.bridge.instance.appctl("ofproto/trace", "--names", self.bridge.name, *what)
+        text = self.bridge.instance.appctl("ofproto/trace", "--names", self.bridge.name, *self._asked(packet))
         return parse_trace(text, packet, self._rules, self.classes)
 
     def counters(self) -> dict[str, int]:
         """How many packets each rule has decided about."""
         self.bridge.instance.appctl("revalidator/wait")  # the datapath's counts are carried over once in a while
         counts = dict.fromkeys([*self._rules, DEFAULT], 0)
-        for flow in self.bridge.flows(0):
+        for flow in self.bridge.flows():
             if name := _rule_of(flow.cookie, self._rules):
                 counts[name] += flow.packets
         return counts
@@ -151,10 +169,38 @@ def flow_lines(classifier: Classifier, ports: Mapping[str, int], outputs: Mappin
                     raise Unavailable("openflow", f"rule {rule.name!r} takes more than {_MOST_FLOWS} flows", "split it")
                 head = f"cookie={place + 1:#x}"
                 lines += _entries(
-                    head, _TOP - 2 * place, port, text, _target(rule, ports, outputs), _actions(rule, match)
+                    head, _TOP - 2 * place, port, text, _target(rule, ports, outputs), _actions(rule, match, place)
                 )
     target = None if classifier.default == "drop" else _port(classifier.default, ports, outputs)
     return lines + list(_entries(f"cookie={len(classifier.rules) + 1:#x}", 0, None, "", target, []))
+
+
+def meter_lines(classifier: Classifier) -> Iterator[str]:
+    """The meters of a classifier's rules, each numbered after its rule's place, as ``ovs-ofctl add-meter`` reads them.
+
+    Raises:
+        Unavailable: a rate or burst that is no whole number of kilobits.
+    """
+    for place, rule in enumerate(classifier.rules, 1):
+        if (police := rule.police) is not None:
+            if police.beyond != "drop":
+                raise Unavailable(
+                    "openflow", f"rule {rule.name!r}: a meter drops what is beyond its rate", "use nftables"
+                )
+            if police.rate_bps % 1000 or police.burst_bytes % 125:
+                why = f"rule {rule.name!r}: a meter has whole kbit/s and kbit, which are 125 bytes; got {police}"
+                raise Unavailable("openflow", why, "round it")
+            meter = OvsMeter(police.rate_bps // 1000, police.burst_bytes // 125, "kbps")
+            yield f"meter={place},{meter.flow_arguments}"
+
+
+def tracking_lines(lines: Sequence[str]) -> list[str]:
+    """The same flows behind a lookup of the connection; what they let through of a new one makes it known."""
+    sentinel, *rest = lines
+    tracked = [f"priority=10,{family},actions=ct(table=1)" for family in ("ip", "ipv6")]
+    commits = [f"table=2,priority=10,{family},actions=ct(commit)" for family in ("ip", "ipv6")]
+    forwards = [line if line.endswith("=drop") else line.replace("actions=", "actions=resubmit(,2),") for line in rest]
+    return [sentinel, *tracked, "priority=0,actions=resubmit(,1)", *commits, *(f"table=1,{line}" for line in forwards)]
 
 
 def _entries(
@@ -181,7 +227,7 @@ def _port(name: str, ports: Mapping[str, int], outputs: Mapping[str, str]) -> in
     return ports[outputs[name]]
 
 
-def _actions(rule: Rule, box: Box) -> list[str]:
+def _actions(rule: Rule, box: Box, place: int) -> list[str]:
     actions = []
     proto, family = box.get("proto", (0, 0))[0], box.get("eth_type", (0, 0))[0]
     for name in rule.set:
@@ -192,6 +238,8 @@ def _actions(rule: Rule, box: Box) -> list[str]:
             field = f"{_PREFIX[proto]}_{_ENDS[name]}"
         number = getattr(rule.apply(_sample(box)), name)
         actions.append(f"set_field:{number}->{field}")
+    if rule.police is not None:
+        actions.insert(0, f"meter:{place + 1}")
     actions += [f"set_field:{rule.mark:#x}->pkt_mark"] if rule.mark is not None else []
     return actions + ([f"set_queue:{rule.queue}"] if rule.queue is not None else [])
 
@@ -243,6 +291,8 @@ def _alternatives(name: str, low: int, high: int) -> Iterator[str]:
         yield from (f"{field}={value:#x}/{mask:#x}" for value, mask in masks((low, high), bits))
     elif name in _ADDRESSES:
         yield _prefix(name, low, high)
+    elif name == "ct_state":
+        yield from _STATES[low : high + 1]
     else:
         yield f"{_MACS[name]}={mac_text(low)}"
 

@@ -29,7 +29,9 @@ TC_COMMAND = Command(
 )
 
 _MOST_FILTERS = 256  # of one rule
+_LARGEST = 65535  # bytes of a packet that a policer looks at; it drops larger ones
 _FIRST = 10  # the preference of the first filter; the sentinel's is before it
+_BEYOND = {"drop": "drop", "next": "continue"}
 _TAGGED = "802.1q"
 _SETS = {"eth_src": "src", "eth_dst": "dst"}
 
@@ -50,7 +52,7 @@ class TcFilters(IngressDevice):
     """The name of the classifier in tc."""
     everything: ClassVar[str] = ""
     """Its match for every packet."""
-    actions = ("mark",)
+    actions = ("mark", "police")
     sets = tuple(_SETS)
 
     def __init__(self, node: Any, outputs: Mapping[str, str] | None = None) -> None:
@@ -113,6 +115,9 @@ class TcFilters(IngressDevice):
         if rule.to is None:
             return "action drop"
         steps = [f"action pedit ex munge eth {_SETS[name]} set {value} pipe" for name, value in rule.set.items()]
+        if (police := rule.police) is not None:
+            limit = f"rate {police.rate_bps}bit burst {police.burst_bytes}b mtu {_LARGEST}"
+            steps.insert(0, f"action police {limit} conform-exceed {_BEYOND[police.beyond]}/pipe")
         steps += [f"action skbedit mark {rule.mark} pipe"] if rule.mark is not None else []
         return " ".join([*steps, self._redirect(rule.to)])
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from ..core.errors import BadInput, InfraError
 from ..core.node import NodePort
@@ -24,7 +25,7 @@ from .packet import Packet
 from .ring import Ring
 from .wire import encode
 
-__all__ = ["NONCE_BYTES", "SENTINEL_ADDRESS", "Bench", "Fate", "SentinelLost", "numbered", "sentinel_frame"]
+__all__ = ["NONCE_BYTES", "SENTINEL_ADDRESS", "Bench", "Fate", "SentinelLost", "Timed", "numbered", "sentinel_frame"]
 
 _MAGIC = 0x5EA7BE11
 _NONCE = struct.Struct("!IIII")
@@ -37,6 +38,7 @@ _ROUNDS = 2  # sentinels behind a batch
 _SENTINEL = 0xFFFF0000  # the first number of a sentinel; those of probes are below
 _WAIT_S = 5.0
 _LOOK_S = 0.0005
+_AGAIN_S = 0.1
 
 
 class SentinelLost(InfraError):
@@ -72,6 +74,22 @@ class Fate:
         if self.reordered:
             return "reordered"
         return "arrived" if self.arrivals[0][1] == self.sent else "changed"
+
+
+@dataclass(frozen=True)
+class Timed:
+    """When a frame was sent, and when, by the kernel's clock, and as what it came out; None when it did not."""
+
+    sent_ns: int
+    arrived_ns: int | None
+    frame: bytes | None
+
+
+class _Seen(NamedTuple):
+    port: str
+    number: int
+    frame: bytes
+    at_ns: int
 
 
 def _nonce(number: int) -> bytes:
@@ -187,9 +205,9 @@ class Bench(Resource):
             for frame in frames:
                 self._rings[port].send(frame)
             for _ in range(_ROUNDS):
-                for name, _, frame in self._until_sentinel(port, self._sentinel, unnumbered=True):
-                    if frame[6:12] in sources:
-                        seen.append((name, frame))
+                for one in self._until_sentinel(port, self._sentinel, unnumbered=True):
+                    if one.frame[6:12] in sources:
+                        seen.append((one.port, one.frame))
         return seen
 
     def _forget(self) -> None:
@@ -203,20 +221,64 @@ class Bench(Resource):
         order: dict[str, list[int]] = {name: [] for name in self._rings}
         for port, frame in frames:
             self._rings[port].send(frame)
-        for name, number, frame in self._behind(dict.fromkeys(port for port, _ in frames)):
-            if 0 <= number - first < len(frames):
-                arrivals[number - first].append((name, frame))
-                order[name].append(number - first)
-        if lost := {name: count for name, ring in self._rings.items() if (count := ring.lost())}:
-            raise SentinelLost(f"frames did not fit into the capture: {lost}; use a smaller window")
+        for one in self._behind(dict.fromkeys(port for port, _ in frames)):
+            if 0 <= one.number - first < len(frames):
+                arrivals[one.number - first].append((one.port, one.frame))
+                order[one.port].append(one.number - first)
+        self._demand_all()
         late = _overtaken(frames, order)
         return [
             Fate(sent, tuple(seen), place in late)
             for place, ((_, sent), seen) in enumerate(zip(frames, arrivals, strict=True))
         ]
 
-    def _behind(self, ports: Iterable[str]) -> Iterator[tuple[str, int, bytes]]:
-        """What arrives until all that was sent into these ports must have: port, number, frame."""
+    def _demand_all(self) -> None:
+        """Make sure that the captures have lost nothing."""
+        if lost := {name: count for name, ring in self._rings.items() if (count := ring.lost())}:
+            raise SentinelLost(f"frames did not fit into the capture: {lost}; use a smaller window")
+
+    def send_paced(self, port: str, frames: Sequence[tuple[int, bytes]]) -> list[Timed]:
+        """Send frames into a port, each at its time, and return when each was sent, and when it arrived.
+
+        Args:
+            port: the device's port.
+            frames: nanoseconds from now, in order, and the frame; its number is its place (see `numbered`).
+
+        Raises:
+            BadInput: a port that the bench has no wire to.
+            SentinelLost: the device does not deliver the sentinel, or loses frames.
+        """
+        self.start()
+        if port not in self.wires:
+            raise BadInput(f"no wire to port {port!r}; there are wires to {', '.join(self.wires)}")
+        sent: list[int] = []
+        arrived: dict[int, tuple[int, bytes]] = {}
+        self._forget()
+        began = time.time_ns()
+        for after_ns, frame in frames:
+            while (now := time.time_ns()) < began + after_ns:
+                arrived |= self._arrivals(min(_LOOK_S, (began + after_ns - now) / 1e9))
+            sent.append(now)
+            self._rings[port].send(frame)
+        for one in self._behind([port]):
+            arrived.setdefault(one.number, (one.at_ns, one.frame))
+        self._demand_all()
+        return [Timed(at_ns, *arrived.get(place, (None, None))) for place, at_ns in enumerate(sent)]
+
+    def _arrivals(self, within_s: float) -> dict[int, tuple[int, bytes]]:
+        """What has arrived, or does within a time: numbers, times of arrival, and frames."""
+        if not any(ring.wait(0.0) for ring in self._rings.values()):
+            next(iter(self._rings.values())).wait(within_s)
+        seen = [
+            (number, (at_ns, frame))
+            for ring in self._rings.values()
+            for at_ns, frame in ring.timed()
+            if (number := _number_in(frame)) is not None
+        ]
+        return dict(seen)
+
+    def _behind(self, ports: Iterable[str]) -> Iterator[_Seen]:
+        """What arrives until all that was sent into these ports must have."""
         if self._sentinel is None:
             yield from self._until_quiet()
             return
@@ -224,36 +286,43 @@ class Bench(Resource):
             for _ in range(_ROUNDS):
                 yield from self._until_sentinel(port, self._sentinel)
 
-    def _until_quiet(self) -> Iterator[tuple[str, int, bytes]]:
+    def _until_quiet(self) -> Iterator[_Seen]:
         poll = select.poll()
         for ring in self._rings.values():
             poll.register(ring.socket, select.POLLIN)
         while True:
             for name, ring in self._rings.items():
-                for frame in ring.drain():
+                for at_ns, frame in ring.timed():
                     if (number := _number_in(frame)) is not None:
-                        yield name, number, frame
+                        yield _Seen(name, number, frame, at_ns)
             if not poll.poll(self._quiet_s * 1000):
                 return
 
-    def _until_sentinel(
-        self, port: str, sentinel: bytes, *, unnumbered: bool = False
-    ) -> Iterator[tuple[str, int, bytes]]:
-        """Send a sentinel into a port; what arrives until it has come out of all ports."""
+    def _until_sentinel(self, port: str, sentinel: bytes, *, unnumbered: bool = False) -> Iterator[_Seen]:
+        """Send a sentinel into a port; what arrives until it has come out of all ports.
+
+        It is sent again after a while: a policer may have dropped it.
+        """
         self._last = (self._last + 1) % 0xFFFF
         wanted = _SENTINEL + self._last
-        self._rings[port].send(sentinel[:-NONCE_BYTES] + _nonce(wanted))
+        frame = sentinel[:-NONCE_BYTES] + _nonce(wanted)
+        self._rings[port].send(frame)
         waiting = dict(self._rings)
-        deadline = time.monotonic() + _WAIT_S
+        deadline, again = time.monotonic() + _WAIT_S, time.monotonic() + _AGAIN_S
         while waiting:
             for name, ring in list(waiting.items()):
-                for frame in ring.drain():
-                    number = _number_in(frame)
+                for at_ns, seen in ring.timed():
+                    number = _number_in(seen)
                     if number == wanted:
                         waiting.pop(name, None)
                     elif number is not None or unnumbered:
-                        yield name, -1 if number is None else number, frame
-            if waiting and not next(iter(waiting.values())).wait(_LOOK_S) and time.monotonic() > deadline:
+                        yield _Seen(name, -1 if number is None else number, seen, at_ns)
+            if not waiting or next(iter(waiting.values())).wait(_LOOK_S):
+                continue
+            if (now := time.monotonic()) > again:
+                self._rings[port].send(frame)
+                again = now + _AGAIN_S
+            if now > deadline:
                 raise SentinelLost(
                     f"the sentinel sent into {port} did not come out of {', '.join(waiting)} within {_WAIT_S:g} s: "
                     f"the device must deliver it to all its ports"

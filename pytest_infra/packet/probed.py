@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..core.errors import BadInput
@@ -12,9 +13,9 @@ from ..core.resource import Resource
 from .classifier import Classifier, Verdict
 from .packet import Packet
 from .probe import Bench, Fate, sentinel_frame
-from .wire import decode
+from .wire import decode, encode
 
-__all__ = ["SENTINEL_TYPE", "External", "Probed", "Wired"]
+__all__ = ["SENTINEL_TYPE", "Again", "External", "Probed", "Wired"]
 
 SENTINEL_TYPE = 0x88B6
 """The EtherType of the frame behind a batch (IEEE 802, local experimental EtherType 2)."""
@@ -62,6 +63,17 @@ class External:
         self.quiet_s = quiet_s
 
 
+@dataclass(frozen=True)
+class Again:
+    """What became of a packet that was sent by itself."""
+
+    fate: Fate
+    counts: bool
+    """Whether the device counts what its rules do."""
+    moved: Mapping[str, int]
+    """How much each rule counted meanwhile, where it did."""
+
+
 class Probed(Resource):
     """A device that is asked by sending packets through it; a judge for the checks.
 
@@ -76,7 +88,8 @@ class Probed(Resource):
     def __init__(self, device: Wired, *, rules: bool = False) -> None:
         self.device: Any = device
         self.name = f"{device.name}, by packets,"
-        self.shows: tuple[str, ...] = ("rule", "packet") if rules else ("packet",)
+        seen = ("packet",) if getattr(device, "transparent", True) else ()
+        self.shows: tuple[str, ...] = ("rule", *seen) if rules else seen
         self.outputs: tuple[str, ...] = tuple(dict.fromkeys(device.classes.values()))
         self.ports = tuple(device.wires)
         self.matches = tuple(name for name in getattr(device, "matches", ()) if name != "tunnel_id")
@@ -107,10 +120,37 @@ class Probed(Resource):
     def classify_all(self, packets: Sequence[Packet]) -> list[Verdict]:
         """Send the packets, and say what became of each."""
         self.start()
+        packets = [self._addressed(packet) for packet in packets]
         if self._rules:
             return [self._with_rule(packet) for packet in packets]
         fates = self.bench.send([(packet.in_port, packet) for packet in packets])
         return [self._verdict(packet, fate) for packet, fate in zip(packets, fates, strict=True)]
+
+    def send_again(self, packet: Packet) -> Again:
+        """Send a packet by itself, and say which rules' counters moved meanwhile, where there are counters."""
+        packet, before = self._addressed(packet), self._counts()
+        (fate,) = self.bench.send([(packet.in_port, packet)])
+        after = self._counts()
+        moved = {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
+        return Again(fate, bool(after), moved)
+
+    def _addressed(self, packet: Packet) -> Packet:
+        """The packet as it must be sent: a router takes only what is sent to its own MAC address."""
+        found: Packet = self.device.addressed(packet) if hasattr(self.device, "addressed") else packet
+        return found
+
+    def _counts(self) -> dict[str, int]:
+        if self.installed is None or not hasattr(self.device, "counters"):
+            return {}
+        found: dict[str, int] = self.device.counters()
+        return found
+
+    def reproduce(self, packet: Packet) -> str:
+        """A line that sends a packet once more, and where to run it."""
+        port = self.device.wires[packet.in_port]
+        packet = self._addressed(packet)
+        code = f"s = socket.socket(17, 3); s.bind(({port.name!r}, 0)); s.send(bytes.fromhex({encode(packet).hex()!r}))"
+        return f'in {port.node.name}: python3 -c "import socket; {code}"'
 
     def _verdict(self, packet: Packet, fate: Fate, rule: str | None = None) -> Verdict:
         to: list[str] = []

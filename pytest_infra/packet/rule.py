@@ -20,8 +20,10 @@ from .fields import (
     parse_mac,
     parse_number,
     parse_prefix,
+    parse_states,
 )
 from .packet import Packet
+from .police import Police
 
 __all__ = ["SETTABLE", "Rule", "Value"]
 
@@ -33,7 +35,7 @@ Value = int | str | tuple[int, int]
 
 _ICMP_FAMILY = {1: IPV4, 58: IPV6}
 _TAGS: Mapping[object, Interval] = {"any": (0, 4094), "none": (-1, -1)}
-_NEEDS_IP = ("src", "dst", "proto", "dscp")
+_NEEDS_IP = ("src", "dst", "proto", "dscp", "ct_state")
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,6 +74,8 @@ class Rule:
     icmp_type: Value | None = None
     icmp_code: Value | None = None
     tunnel_id: Value | None = None
+    ct_state: str | None = None
+    """What the connection that it belongs to must be: ``"new"``, or several as in ``"established,related"``."""
     to: str | None = None
     """The port or class that a matching packet goes to."""
     drop: bool = False
@@ -79,6 +83,8 @@ class Rule:
     """The queue of the port it goes to."""
     mark: int | None = None
     """A number that goes with the packet inside the device (``skb->mark``, ``pkt_mark``)."""
+    police: Police | None = None
+    """The rate up to which it matches, or lets packets through. The model does not look at it: see `assert_policed`."""
     set: Mapping[str, int | str] = field(default_factory=dict, hash=False)
     """Header fields that get another value: ``{"dscp": 46}``."""
 
@@ -87,7 +93,7 @@ class Rule:
             raise BadInput(f"a rule's name is text, not {self.name!r}")
         if (self.to is not None) == self.drop:
             raise BadInput(f"{self._whose}: give either to=… or drop=True")
-        extra = [name for name in ("queue", "mark") if getattr(self, name) is not None] + [*self.set]
+        extra = [name for name in ("queue", "mark", "police") if getattr(self, name) is not None] + [*self.set]
         if self.drop and extra:
             raise BadInput(f"{self._whose}: it drops the packet, so {' and '.join(extra)} would have no effect")
         object.__setattr__(self, "set", MappingProxyType(dict(self.set)))
@@ -148,7 +154,7 @@ class Rule:
         return None if self.proto is None else parse_number("proto", self.proto, self._whose)
 
     def boxes(self, ports: Mapping[str, int]) -> tuple[Box, ...]:
-        """The packets that it matches: one box for each family.
+        """The packets that it matches: one box for each family, and for each range of states of connections.
 
         Args:
             ports: the numbers of the device's ports.
@@ -156,7 +162,11 @@ class Rule:
         Raises:
             BadInput: it can match no packet, or its `in_port` is not among the ports.
         """
-        return tuple(self._box(family, ports) for family in self.families())
+        boxes = [self._box(family, ports) for family in self.families()]
+        if self.ct_state is None:
+            return tuple(boxes)
+        states = parse_states(self.ct_state, self._whose)
+        return tuple({**box, "ct_state": limits} for box in boxes for limits in states)
 
     def _box(self, family: int | None, ports: Mapping[str, int]) -> Box:
         box: dict[str, Interval] = {} if family is None else {"eth_type": (family, family)}

@@ -13,6 +13,7 @@ import pytest
 
 from ..core.errors import Unavailable
 from ..fixtures import (
+    BEFORE_END,
     demand_run,
     infra,
     infra_cgroup,
@@ -26,8 +27,10 @@ from ..fixtures import (
     netns,
     ovs_bridge,
 )
-from . import evidence, kernels, options
+from . import evidence, html, kernels, options
 from .exclusive import give_back, take_exclusive
+from .keep import KEEP, Keep
+from .measured import Measured
 from .options import SETTINGS, Settings, read_settings
 from .pause import Pause, check_pause
 from .signals import end_in_order, end_with_controller
@@ -56,6 +59,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     options.add_options(parser, group)
     evidence.add_options(parser, group)
     kernels.add_option(group)
+    KEEP.add(parser, group)
+    html.add_option(parser, group)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -99,12 +104,17 @@ def pytest_configure(config: pytest.Config) -> None:
         check_pause(config, config.stash.get(_TERMINAL, False))
         config.pluginmanager.register(Pause(), "infra-pause")
     if settings.enabled:
+        config.stash[BEFORE_END] = []
         evidence.keep_evidence(config)
+        config.pluginmanager.register(Measured(config), "infra-measured")
+        html.register(config)
+        if (when := KEEP.value(config)) != "never":
+            config.pluginmanager.register(Keep(config, when), "infra-keep")
         config.add_cleanup(end_in_order())
         if "testinfra" in sys.modules:
             from ..testinfra import register
 
-            register()
+            register(config.option)
         if not hasattr(config, "workerinput"):
             if kernels.KERNELS not in config.stash:  # else the guests are asked for what must be there
                 _check_required(settings)

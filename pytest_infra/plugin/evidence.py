@@ -7,7 +7,6 @@ labs are still up.
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -21,12 +20,14 @@ from ..core.evidence import Artifact, attached
 from ..fixtures import BEFORE_END, RECORD, SESSION
 from .options import Choice
 from .skips import LACKS
+from .teardown import teardown_has_failed
 
 if TYPE_CHECKING:
     from ..lab import Lab
     from ..reporting.artifacts import EvidenceFolder
 
 __all__ = [
+    "KEPT",
     "Evidence",
     "EvidenceSettings",
     "GitHubSummary",
@@ -35,7 +36,8 @@ __all__ = [
     "read_settings",
 ]
 
-_KEPT = "infra_kept"  # the attribute with [folder, topology]
+KEPT = "infra_kept"
+"""The attribute of a report with the folder of its evidence and the topology as Mermaid."""
 
 _SECTION = "infra evidence"
 _FOLDER = pytest.StashKey["EvidenceFolder"]()
@@ -106,7 +108,8 @@ class Evidence:
     def __init__(self, config: pytest.Config, settings: EvidenceSettings) -> None:
         self._config = config
         self._settings = settings
-        config.stash[BEFORE_END] = self._before_end
+        self._item: pytest.Item | None = None
+        config.stash[BEFORE_END].append(self._before_end)
         config.stash[RECORD] = settings.pcap != "off"
 
     def _labs(self) -> tuple[Lab, ...]:
@@ -116,6 +119,7 @@ class Evidence:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """What a lab that is older than the test has counted so far."""
+        self._item = item
         if self._settings.artifacts != "never" and (labs := self._labs()):
             item.stash[_BEFORE] = {lab: _counters(lab) for lab in labs}
 
@@ -157,13 +161,14 @@ class Evidence:
             folder, text = self._folder(item).write(report.when or "call", labs, loose)
             report.sections.append((_SECTION, text))
             topology = [str(part.content) for lab in labs for part in _pictures(lab)]
-            vars(report)[_KEPT] = [str(folder), "\n".join(topology[:1])]  # JSON types: xdist sends it to the controller
+            vars(report)[KEPT] = [str(folder), "\n".join(topology[:1])]  # JSON types: xdist sends it to the controller
             for properties in (item.user_properties, report.user_properties):
                 properties.append(("infra_evidence", str(folder)))
 
-    def _before_end(self, item: pytest.Item, lab: Lab) -> None:
-        """A test's lab is about to end; where something before it has failed in the teardown, look at it now."""
-        if any(self._settings.covers(failed=True)) and _teardown_has_failed():
+    def _before_end(self, lab: Lab, _error: BaseException | None) -> None:
+        """A lab is about to end; where something before it has failed in the teardown, look at it now."""
+        item = self._item
+        if item is not None and lab.started and any(self._settings.covers(failed=True)) and teardown_has_failed():
             item.stash.setdefault(_ENDED, []).append(_of_lab(lab, None, f"{item.nodeid} (teardown) failed"))
 
 
@@ -190,7 +195,7 @@ class GitHubSummary:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Remember what was kept of a failure, and what was lacking."""
-        if report.failed and (kept := vars(report).get(_KEPT)):
+        if report.failed and (kept := vars(report).get(KEPT)):
             self._failed.append((f"{report.nodeid} ({report.when})", os.path.relpath(kept[0]), kept[1]))
         if lacks := vars(report).get(LACKS):
             self._lacks[tuple(lacks)] += 1
@@ -240,19 +245,3 @@ def _grown(before: dict[str, dict[str, int]], after: dict[str, dict[str, int]]) 
     for name, counters in after.items():
         lines = [f"{what}  +{value}\n" for what, value in changed(before.get(name, {}), counters).items()]
         yield Artifact(f"{name}/counters-of-this-test.txt", "".join(lines))
-
-
-def _teardown_has_failed() -> bool:
-    """Whether pytest, which goes on with the next finalizer when one has failed, holds an error at this moment.
-
-    pytest tells nobody before all of them have run, and by then the lab is gone; so its frames are asked.
-    """
-    frame = sys._getframe(1)
-    while (caller := frame.f_back) is not None:
-        frame = caller
-        if str(frame.f_globals.get("__name__", "")).startswith("_pytest."):
-            for value in frame.f_locals.values():
-                held = value if isinstance(value, list) else [value]
-                if held and all(isinstance(item, BaseException) for item in held):
-                    return True
-    return False

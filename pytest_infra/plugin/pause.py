@@ -11,6 +11,8 @@ import pytest
 
 __all__ = ["Pause", "check_pause"]
 
+_MOST_LINES = 20
+
 
 def check_pause(config: pytest.Config, terminal: bool) -> None:
     """Refuse to pause where nobody could go on."""
@@ -44,7 +46,10 @@ def _pause_text(nodeid: str) -> Iterator[str]:
     yield f"{nodeid} has failed; its lab is still up. From another terminal:"
     for lease in leases():
         if lease.session.get("pid") == os.getpid():
-            for name, facts in lease.labs.items():
-                for node in facts.get("nodes", {}):
-                    yield f"  pytest-infra shell {name} {node}"
+            lines = [
+                f"  pytest-infra shell {name} {node}" for name, facts in lease.labs.items() for node in facts["nodes"]
+            ]
+            yield from lines[:_MOST_LINES]
+            if len(lines) > _MOST_LINES:
+                yield f"  … and {len(lines) - _MOST_LINES} more: pytest-infra list"
     yield "Enter goes on: "

@@ -23,6 +23,12 @@ class End:
     addresses: tuple[str, ...]
     state: str
     """``DOWN``, ``NO CARRIER``, ``gone``, or empty where nothing is wrong or known."""
+    rx: int | None = None
+    """Packets that came in here; None where nobody has counted."""
+    tx: int | None = None
+    """Packets that went out here."""
+    lost: int = 0
+    """Packets that were dropped here, and errors."""
 
     def __str__(self) -> str:
         return f"{self.node}:{self.port}"

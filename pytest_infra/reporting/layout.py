@@ -21,7 +21,28 @@ def place(names: Sequence[str], links: Sequence[tuple[str, str]]) -> dict[str, _
     steps = min(_STEPS, _EFFORT // count**2)
     for step in range(steps):
         where = _moved(where, links, farthest=0.3 * (1 - step / steps))
-    return where
+    return _lying(_spread(where, links))
+
+
+def _spread(where: Mapping[str, _Point], links: Sequence[tuple[str, str]]) -> dict[str, _Point]:
+    """Scaled so that the ends of the shortest link are 1 apart; several times as large at most."""
+    lengths = [math.dist(where[a], where[b]) for a, b in links if a != b]
+    scale = min(1 / max(min(lengths, default=1.0), 1e-6), 3.0)
+    return {name: (x * max(scale, 1.0), y * max(scale, 1.0)) for name, (x, y) in where.items()}
+
+
+def _lying(where: Mapping[str, _Point]) -> dict[str, _Point]:
+    """Turned so that it is as wide, and as little high, as it can be; the first name is on the left."""
+    count = max(len(where), 1)
+    middle_x, middle_y = (sum(point[axis] for point in where.values()) / count for axis in (0, 1))
+    centred = {name: (x - middle_x, y - middle_y) for name, (x, y) in where.items()}
+    xx, yy, xy = (sum(a[i] * a[j] for a in centred.values()) for i, j in ((0, 0), (1, 1), (0, 1)))
+    angle = -0.5 * math.atan2(2 * xy, xx - yy)
+    first = next(iter(centred.values()), (0.0, 0.0))
+    if first[0] * math.cos(angle) - first[1] * math.sin(angle) > 0:
+        angle += math.pi
+    cos, sin = math.cos(angle), math.sin(angle)
+    return {name: (x * cos - y * sin, x * sin + y * cos) for name, (x, y) in centred.items()}
 
 
 def _breadth_first(names: Sequence[str], links: Sequence[tuple[str, str]]) -> list[str]:

@@ -39,7 +39,7 @@ def reproduce(nodeid: str, phase: str, labs: list[LabFacts]) -> str:
         lines += ["```sh", ENTER, *commands(facts), "```"]
         if ran := facts.lab.get("commands"):
             lines += ["", "What was run in it, the latest last:", "", "```sh"]
-            lines += [f"ip netns exec {where} {line}" for where, line in ran]
+            lines += [f"ip netns exec {item['where']} {item['line']}" for item in ran]
             lines += ["```"]
     return "\n".join(lines) + "\n"
 

@@ -11,7 +11,8 @@ from pytest_infra.checks.agree import assert_agrees, assert_installs
 from pytest_infra.checks.balance import Delivery, assert_flow_affinity, assert_flow_order, assert_spread
 from pytest_infra.checks.classify import assert_classified, assert_dropped
 from pytest_infra.checks.drop_curve import assert_drop_curve
-from pytest_infra.checks.meter import Passage, assert_metered, assert_policed
+from pytest_infra.checks.meter import assert_metered
+from pytest_infra.checks.police import Passage, assert_policed
 from pytest_infra.checks.schedule import Departure, assert_link_shares, assert_priority, assert_shaped
 from pytest_infra.checks.survive import Leak, SurviveReport
 from pytest_infra.core.errors import CheckFailed

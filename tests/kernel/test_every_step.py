@@ -46,6 +46,7 @@ from pytest_infra.net.borrowed import BorrowedHost
 from pytest_infra.net.bridge import LinuxBridge
 from pytest_infra.net.capture import Capture as PortCapture
 from pytest_infra.net.dock import Dock
+from pytest_infra.net.frr import FrrRouter
 from pytest_infra.net.host import Host
 from pytest_infra.net.isolated import ISOLATIONS, IsolatedHost
 from pytest_infra.net.namespace import Entrance, NetNamespace
@@ -300,6 +301,12 @@ def two_on(switch: Callable[[Lab], Switch]) -> Callable[[Lab], None]:
     return declare
 
 
+def machines_with_a_tunnel(lab: Lab) -> None:
+    m1, m2 = lab.host("m1"), lab.host("m2")
+    lab.link(m1, m2)
+    lab.tunnel(lab.bridge("br1", host=m1), lab.bridge("br2", host=m2))
+
+
 def busybox(lab: Lab) -> Image:
     return Images(lab.engine).scratch(["busybox"])
 
@@ -319,9 +326,10 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     LinuxBridge: [in_lab(two_on(lambda lab: lab.bridge()))],
     Host: [in_lab(lambda lab: lab.host())],
     Router: [in_lab(lambda lab: lab.router())],
+    FrrRouter: [in_lab(lambda lab: lab.router(daemons=["staticd"], config="ip route 10.0.0.0/8 blackhole\n"))],
     IsolatedHost: [in_lab(lambda lab: lab.host(isolate=[*ISOLATIONS])), in_lab(lambda lab: lab.host(isolate=["uts"]))],
-    LabBase: [in_lab(lambda lab: lab.link(lab.host(), lab.host()))],
-    Lab: [in_lab(whole_lab), in_lab(used_lab)],
+    Lab: [in_lab(whole_lab), in_lab(used_lab), in_lab(machines_with_a_tunnel)],
+    LabBase: [],  # what all labs are
     OvsInstance: [
         plainly(lambda infra: OvsInstance("test", entrance(infra))),
         plainly(lambda infra: OvsInstance("test", entrance(infra), "dpdk")),

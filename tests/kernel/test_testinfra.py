@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from typing import Any
 
@@ -81,5 +82,22 @@ def test_by_name_from_outside(lab: Any, pair: Any) -> None:
     host = testinfra.get_host(f"infra://b@{lab.name}")
     assert "192.168.1.20" in host.interface("eth0").addresses
     assert host.file("/sys/class/net/eth0").exists
+    assert testinfra.get_host(f"{lab.name}/b", connection="infra").interface("eth0").exists
     with pytest.raises(BadInput, match=r"write infra://NODE@LAB"):
         testinfra.get_host(f"infra://{lab.name}/b")
+
+
+def test_by_name_on_the_command_line(lab: Any, pair: Any, tmp_path: Any) -> None:
+    suite = "def test_address(host): assert '192.168.1.20' in host.interface('eth0').addresses\n"
+    (tmp_path / "test_suite.py").write_text(suite)
+    argv = [sys.executable, "-m", "pytest", "--infra", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*argv, f"--hosts=infra://{lab.name}/b", "test_suite.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout

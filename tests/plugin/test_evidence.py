@@ -353,3 +353,21 @@ def test_elsewhere_there_is_no_job_summary(pytester: pytest.Pytester, monkeypatc
     pytester.makepyfile(CUT)
     pytester.runpytest_subprocess("--infra").assert_outcomes(failed=1)
     assert not summary.exists()
+
+
+@pytest.mark.parametrize("workers", [(), ("-n2",)])
+def test_an_annotation_on_github_is_at_the_users_line(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
+) -> None:
+    pytest.importorskip("pytest_github_actions_annotate_failures")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(pytester.path))
+    path = pytester.makepyfile(CUT)
+    lines = path.read_text().splitlines()
+    here = next(number for number, line in enumerate(lines, 1) if "assert_reachable(two" in line)
+    result = pytester.runpytest_subprocess("--infra", *workers)
+    shown = result.stdout.str() + result.stderr.str()
+    (annotation,) = [line for line in shown.splitlines() if line.startswith("::error")]
+    assert f"file={path.name},line={here}" in annotation
+    for words in ("a cannot reach b", "cause      sw1:sw1-p2 is down", "next       set it up again"):
+        assert words in annotation

@@ -274,5 +274,5 @@ def test_a_mutation_is_found_within_500_packets_and_made_small(name):
     text = str(error.value)
     found = next(line for line in text.splitlines() if "searched" in line)
     assert int(found.split("found within ")[1].split(" packet")[0]) <= 500, found
-    assert text.count("Packet(") == 1
+    assert text.count("  packet ") == 1
     assert text.count("Rule(") == (2 if name == "priorities are lost" else 1), text

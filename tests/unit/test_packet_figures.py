@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from pytest_infra.checks.balance import Delivery, assert_flow_affinity, assert_flow_order, assert_spread
 from pytest_infra.checks.drop_curve import assert_drop_curve
-from pytest_infra.checks.meter import Passage, assert_metered, assert_policed
+from pytest_infra.checks.meter import assert_metered
+from pytest_infra.checks.police import Passage, assert_policed
 from pytest_infra.checks.schedule import Departure, assert_link_shares, assert_priority, assert_shaped
 from pytest_infra.core.errors import BadInput, CheckFailed
 from pytest_infra.packet.dropper import Red, TailDrop, Wred

@@ -50,7 +50,7 @@ def facts(down: bool = False) -> LabFacts:
         ],
         "routes": {"a": [{"destination": "0.0.0.0/0", "gateway": "10.0.0.2", "port": "eth0"}]},
         "settings": {"r1": {"net.ipv4.ip_forward": "1"}},
-        "commands": [["a", "ping -c1 10.0.0.2"]],
+        "commands": [{"where": "a", "line": "ping -c1 10.0.0.2", "began_s": 0.0, "took_s": 0.1, "status": 0}],
         "processes": [],
     }
     return LabFacts(lab, {
@@ -76,11 +76,13 @@ def test_mermaid() -> None:
 
 def test_svg_is_well_formed_and_shows_everything() -> None:
     tree = ElementTree.fromstring(svg(facts(down=True)))
-    texts = [item.text for item in tree.iter("{http://www.w3.org/2000/svg}text")]
-    for word in ("a", "r1", "sw1", "sw2", "10.0.0.1/24", "fd00::1/64", "sw2-p1", "DOWN", "NO CARRIER"):
+    texts = [item.text for kind in ("text", "tspan") for item in tree.iter("{http://www.w3.org/2000/svg}" + kind)]
+    for word in ("a", "r1", "sw1", "sw2", "10.0.0.1/24", "sw2-p1", "DOWN", "NO CARRIER"):
         assert word in texts
+    hints = [item.text or "" for item in tree.iter("{http://www.w3.org/2000/svg}title")]
+    assert any("fd00::1/64" in hint for hint in hints), "what there is no room for is shown by pointing at it"
     lines = list(tree.iter("{http://www.w3.org/2000/svg}path"))
-    assert [item.get("stroke") for item in lines] == ["#c5221f", "#5f6368", "#5f6368"]
+    assert [item.get("class") for item in lines] == ["wire bad", "wire", "wire"]
     assert tree.find("{http://www.w3.org/2000/svg}title").text == "office & <more>"  # type: ignore[union-attr]
     assert "DOWN" not in svg(facts())
 

@@ -1,0 +1,93 @@
+"""What a failed check of a real device says: where the packet went, which counters moved, why the kernel dropped it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from syrupy.assertion import SnapshotAssertion
+
+from pytest_infra.checks.agree import assert_agrees
+from pytest_infra.checks.classify import assert_classified, assert_dropped
+from pytest_infra.core.errors import CheckFailed
+from pytest_infra.core.evidence import attached
+from pytest_infra.packet.classifier import Classifier
+from pytest_infra.packet.install_nft import NftIngress
+from pytest_infra.packet.install_ovs import OvsFlows
+from pytest_infra.packet.packet import Packet
+from pytest_infra.packet.probed import Probed
+from pytest_infra.packet.rule import Rule
+from pytest_infra.session import Infra
+
+ASK = Packet(in_port="eth0", proto="udp", dport=53)
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Infra]:
+    with Infra() as started:
+        yield started
+
+
+@pytest.fixture
+def nft(session: Infra) -> Iterator[Probed]:
+    with session.lab() as lab:
+        box = lab.host("firewall")
+        for name in ("inside", "outside"):
+            lab.link(box, lab.host(name), ip=[], peer_ip=[])
+        lab.up()
+        rules = [Rule("no udp", proto="udp", dport=(50, 60), drop=True), Rule("all", in_port="eth0", to="eth1")]
+        with Probed(NftIngress(box), rules=True) as probed:
+            probed.install(Classifier(rules, ports=probed.ports))
+            yield probed
+
+
+def plain(text: str) -> str:
+    """The text without what differs from one machine to the next."""
+    text = re.sub(r"dropped it: [A-Z_, ]+ \(", "dropped it: <reason> (", text)
+    return re.sub(r"  kernel .*\n", "", text)
+
+
+def test_a_packet_that_a_rule_drops(nft: Probed, snapshot: SnapshotAssertion) -> None:
+    with pytest.raises(CheckFailed) as error:
+        assert_classified(nft, ASK, into="eth1", via_rule="all")
+    (pcap,) = attached(error.value)
+    assert pcap.name == "packet.pcapng"
+    assert plain(str(error.value)) == snapshot
+
+
+def test_the_kernels_own_reason(nft: Probed) -> None:
+    from pytest_infra.checks.drop_reason import DropReasons
+
+    with DropReasons() as reasons:
+        pass
+    if reasons.blind:
+        pytest.skip(f"the kernel's reasons cannot be read here: {reasons.blind}")
+    with pytest.raises(CheckFailed, match=r"kernel +dropped it: \w*NETFILTER\w*"):
+        assert_classified(nft, ASK, into="eth1")
+
+
+def test_a_packet_that_is_not_dropped(nft: Probed, snapshot: SnapshotAssertion) -> None:
+    with pytest.raises(CheckFailed) as error:
+        assert_dropped(nft, Packet(in_port="eth0", proto="tcp", dport=22), by="no ssh")
+    assert plain(str(error.value)) == snapshot
+
+
+def test_a_device_with_other_rules(nft: Probed, snapshot: SnapshotAssertion) -> None:
+    right = [Rule("no udp", proto="udp", dport=(50, 59), drop=True), Rule("all", in_port="eth0", to="eth1")]
+    with pytest.raises(CheckFailed) as error:
+        assert_agrees(nft, Classifier(right, ports=nft.ports), seed=1)
+    assert re.sub(r"within \d+ packets?", "within <count>", plain(str(error.value))) == snapshot
+
+
+def test_a_trace(session: Infra, snapshot: SnapshotAssertion) -> None:
+    with session.lab() as lab:
+        switch = lab.ovs("sw1")
+        for name in ("a", "b"):
+            lab.link(lab.host(name), switch, ip=[])
+        lab.up()
+        device = OvsFlows(switch)
+        device.install(Classifier([Rule("udp", proto="udp", drop=True)], ports=device.ports))
+        with pytest.raises(CheckFailed) as error:
+            assert_classified(device, Packet(in_port="sw1-p1", proto="udp", dport=53), into="sw1-p2", via_rule="dns")
+    assert plain(str(error.value)) == snapshot
