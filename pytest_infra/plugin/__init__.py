@@ -27,10 +27,9 @@ from ..fixtures import (
     netns,
     ovs_bridge,
 )
-from . import evidence, html, kernels, options
+from . import evidence, kernels, options
 from .exclusive import give_back, take_exclusive
 from .keep import KEEP, Keep
-from .measured import Measured
 from .options import SETTINGS, Settings, read_settings
 from .pause import Pause, check_pause
 from .signals import end_in_order, end_with_controller
@@ -60,7 +59,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     evidence.add_options(parser, group)
     kernels.add_option(group)
     KEEP.add(parser, group)
-    html.add_option(parser, group)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -106,7 +104,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings.enabled:
         config.stash[BEFORE_END] = []
         evidence.keep_evidence(config)
-        config.pluginmanager.register(Measured(config), "infra-measured")
+        from . import html, measured
+
+        config.pluginmanager.register(measured.Measured(config), "infra-measured")
         html.register(config)
         if (when := KEEP.value(config)) != "never":
             config.pluginmanager.register(Keep(config, when), "infra-keep")

@@ -22,23 +22,11 @@ from .skips import LACKS
 if TYPE_CHECKING:
     from ..lab import Lab
 
-__all__ = ["VIEW", "HtmlReport", "Views", "add_option", "register"]
+__all__ = ["VIEW", "HtmlReport", "Views", "register"]
 
 VIEW = "infra_view"
 """The attribute of a report with the labs and commands of its phase, in JSON types and bounded."""
 _MOST_COMMANDS, _MOST_LABS, _LONGEST_LINE, _LONGEST_TEXT = 200, 8, 300, 20_000
-
-
-def add_option(parser: pytest.Parser, group: Any) -> None:
-    """``--infra-report``."""
-    what = "write a report with each test's labs, timeline and measurements to this HTML file"
-    group.addoption(
-        "--infra-report",
-        dest="infra_report",
-        metavar="FILE.html",
-        help=f"{what} (PYTEST_INFRA_REPORT, ini: infra_report)",
-    )
-    parser.addini("infra_report", what, default="")
 
 
 def register(config: pytest.Config) -> None:

@@ -98,6 +98,14 @@ def add_options(parser: pytest.Parser, group: Any) -> None:
         action="store_true",
         help="say what this machine has and lacks, and end (with status 1 where it lacks something)",
     )
+    report = "write a report with each test's labs, timeline and measurements to this HTML file"
+    group.addoption(
+        "--infra-report",
+        dest="infra_report",
+        metavar="FILE.html",
+        help=f"{report} (PYTEST_INFRA_REPORT, ini: infra_report)",
+    )
+    parser.addini("infra_report", report, default="")
     parser.addini("infra", "run the tests that need real infrastructure", type="bool", default=False)
     parser.addini("infra_require", "what must be there for --infra", type="args", default=[])
 

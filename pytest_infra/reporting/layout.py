@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 __all__ = ["place"]
 
 _Point = tuple[float, float]
-_STEPS, _EFFORT = 200, 300_000
+_STEPS, _EFFORT, _NEAR = 200, 300_000, 1.5
 
 
 def place(names: Sequence[str], links: Sequence[tuple[str, str]]) -> dict[str, _Point]:
@@ -20,7 +20,8 @@ def place(names: Sequence[str], links: Sequence[tuple[str, str]]) -> dict[str, _
     where = {name: (radius * math.cos(angle[name]), radius * math.sin(angle[name])) for name in order}
     steps = min(_STEPS, _EFFORT // count**2)
     for step in range(steps):
-        where = _moved(where, links, farthest=0.3 * (1 - step / steps))
+        near = _NEAR if step > steps / 2 else math.inf  # later on, only neighbours push: links become equally long
+        where = _moved(where, links, farthest=0.3 * (1 - step / steps), near=near)
     return _lying(_spread(where, links))
 
 
@@ -62,12 +63,15 @@ def _breadth_first(names: Sequence[str], links: Sequence[tuple[str, str]]) -> li
     return order
 
 
-def _moved(where: Mapping[str, _Point], links: Sequence[tuple[str, str]], farthest: float) -> dict[str, _Point]:
+def _moved(
+    where: Mapping[str, _Point], links: Sequence[tuple[str, str]], farthest: float, near: float
+) -> dict[str, _Point]:
     names = list(where)
     force = {name: [0.0, 0.0] for name in names}
     for number, a in enumerate(names):
         for b in names[number + 1 :]:
-            _push(force, where, a, b, repel=True)
+            if math.dist(where[a], where[b]) < near:
+                _push(force, where, a, b, repel=True)
     for a, b in links:
         if a != b:
             _push(force, where, a, b, repel=False)

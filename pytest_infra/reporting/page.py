@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -122,5 +123,10 @@ def _command(item: Mapping[str, Any], began_s: float) -> dict[str, Any]:
 def _check(check: Mapping[str, Any]) -> dict[str, Any]:
     data = check.get("data") or {}
     first, _, rest = check["text"].partition("\n")
-    shown = {"title": first, "rest": rest, "figures": list(figures(data)), "plots": list(map(_markup, plots(data)))}
+    shown = {
+        "title": first,
+        "rest": textwrap.dedent(rest),
+        "figures": list(figures(data)),
+        "plots": list(map(_markup, plots(data))),
+    }
     return {**check, **shown}

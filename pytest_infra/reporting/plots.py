@@ -53,6 +53,8 @@ def formatted(name: str, value: float) -> str:
             return text(value)
     if name.rpartition(".")[2] in ("loss", "share") and 0 <= value <= 1:
         return f"{100 * value:.3g}%"
+    if name in ("port", "pid"):
+        return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 

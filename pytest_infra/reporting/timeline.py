@@ -40,8 +40,8 @@ def timeline(
         _commands([item for item in commands if item["where"] == lane], lane, scale) for lane in lanes[:_MOST_ROWS]
     ]
     height = _TOP + _ROW * len(rows) + 22
-    body = [line for number, row in enumerate(rows) for line in _placed(row, number)]
-    body += _axis(scale, _TOP + _ROW * len(rows))
+    body = list(_axis(scale, _TOP + _ROW * len(rows)))
+    body += [line for number, row in enumerate(rows) for line in _placed(row, number)]
     return "\n".join([f'<svg class="timeline" viewBox="0 0 {_WIDTH} {height}" role="img">', *body, "</svg>"])
 
 

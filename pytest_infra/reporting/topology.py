@@ -14,7 +14,7 @@ _SHAPES = {"host": ('["', '"]'), "router": ('(("', '"))'), "": ('{{"', '"}}')}
 _APART, _MOST_APART, _MARGIN = 230, 420, 78
 _LEAST_NODE, _HEIGHT, _CHARACTER = 92, 44, 8.6
 _LINE, _STEEP, _FROM_NODE = 13.5, 0.3, 84
-_LABEL_CHARACTER = 6.6
+_LABEL_CHARACTER, _LEAST_SCALE = 6.6, 0.72
 _STYLE = """
 .ground{fill:#fff}.wire{fill:none;stroke:#8b93a1;stroke-width:1.6}.wire.bad{stroke:#c5221f;stroke-dasharray:6 4}
 .node rect{stroke-width:1.4}.host rect{fill:#e9f2fd;stroke:#6a9bd8}.router rect{fill:#fdf1d8;stroke:#d3a032}
@@ -67,9 +67,10 @@ def drawing(name: str, kinds: Mapping[str, str], wires: Sequence[Wire]) -> str:
     width, height = (max((spot[axis] for spot in spots.values()), default=0) + _MARGIN for axis in (0, 1))
     body = [line for number, wire in enumerate(wires) for line in _wire(wire, spots, _bend(wires, number))]
     body += [line for node, kind in kinds.items() for line in _node(node, kind, spots[node])]
+    size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
+    look = f'style="min-width:{_LEAST_SCALE * width:.0f}px" font-family="system-ui, sans-serif" role="img"'
     return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="system-ui, sans-serif" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} {look}>',
         f"<title>{escape(name)}</title>", f"<style>{_STYLE}</style>",
         '<rect class="ground" width="100%" height="100%"/>', *body, "</svg>", "",
     ])  # fmt: skip
@@ -87,7 +88,7 @@ def _room(wire: Wire) -> float:
 def _bend(wires: Sequence[Wire], number: int) -> float:
     """How far aside a wire goes that is not the first one between its two nodes."""
     ends = {wires[number].a.node, wires[number].b.node}
-    return 46.0 * sum({wire.a.node, wire.b.node} == ends for wire in wires[:number])
+    return 62.0 * sum({wire.a.node, wire.b.node} == ends for wire in wires[:number])
 
 
 def _wire(wire: Wire, spots: Mapping[str, tuple[float, float]], bend: float) -> Iterator[str]:
@@ -100,12 +101,16 @@ def _wire(wire: Wire, spots: Mapping[str, tuple[float, float]], bend: float) -> 
         f'Q {middle[0]:.0f} {middle[1]:.0f} {x2:.0f} {y2:.0f}"><title>{about}</title></path>'
     )
     for end, spot in ((wire.a, (x1, y1)), (wire.b, (x2, y2))):
-        yield _label_of(end, spot, middle)
+        yield _label_of(end, spot, middle, bent=bend > 0)
 
 
-def _label_of(end: End, spot: tuple[float, float], middle: tuple[float, float]) -> str:
-    """The text at one end: along a wire that lies, what it is above and what passed below; beside one that stands."""
+def _label_of(end: End, spot: tuple[float, float], middle: tuple[float, float], bent: bool) -> str:
+    """The text at one end: along a wire that lies, what it is above and what passed below; beside one that stands.
+
+    A bent wire is below another one, and has everything below.
+    """
     above, below = _lines(end)
+    above, below = ([], [*above, *below]) if bent else (above, below)
     dx, dy = middle[0] - spot[0], middle[1] - spot[1]
     if abs(dy) <= _STEEP * abs(dx):
         side = 1 if dx >= 0 else -1
@@ -126,9 +131,8 @@ def _label_of(end: End, spot: tuple[float, float], middle: tuple[float, float]) 
 def _lines(end: End) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """What an end is, and what happened there, each line with its class."""
     above = [("", end.port), *(("", address) for address in _shown(end))]
-    counts = [] if end.rx is None else [f"{_short(end.rx)} in", f"{_short(end.tx or 0)} out"]
-    counts += [f"{_short(end.lost)} lost"] if end.lost else []
-    below = [("count", " \u00b7 ".join(counts))] if counts else []
+    below = [] if end.rx is None else [("count", f"{_short(end.rx)} in \u00b7 {_short(end.tx or 0)} out")]
+    below += [("bad", f"{_short(end.lost)} lost")] if end.lost and end.state else []
     below += [("bad", end.state)] if end.state else []
     return above, below
 

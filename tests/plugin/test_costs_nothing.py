@@ -38,9 +38,16 @@ def test_without_infra_nothing_heavy_is_imported(pytester: pytest.Pytester) -> N
         "pytest_infra.core",
         "pytest_infra.core.errors",
         "pytest_infra.core.evidence",
-        "pytest_infra.plugin.evidence",
         "pytest_infra.fixtures",
         "pytest_infra.plugin",
+        "pytest_infra.plugin.evidence",
+        "pytest_infra.plugin.exclusive",
+        "pytest_infra.plugin.keep",
+        "pytest_infra.plugin.options",
+        "pytest_infra.plugin.pause",
+        "pytest_infra.plugin.signals",
+        "pytest_infra.plugin.skips",
+        "pytest_infra.plugin.teardown",
         "pytest_infra.version",
     }
 

@@ -133,3 +133,29 @@ def test_control_groups_that_nobody_delegated_are_a_skip_that_says_so(ordinary_u
     assert "1 skipped" in result.stdout, result.stdout + result.stderr
     assert "infra: 1 test skipped: cgroup (a user namespace may make no group in " in result.stdout
     assert "it was not delegated; run it as root, or in a delegated group: systemd-run --user" in result.stdout
+
+
+def test_a_kept_lab(ordinary_user: Any) -> None:
+    write(ordinary_user, "test_kept.py", """
+        def test_kept_by_a_user(lab):
+            a, b = lab.host("a"), lab.host("b")
+            lab.link(a, b, ip="10.0.0.1/24", peer_ip="10.0.0.2/24")
+            b.spawn(["sleep", "3600"])
+            raise AssertionError("wanted")
+    """)  # fmt: skip
+    python = f"{sys.executable} -m"
+    script = f"""
+        {python} pytest --infra --infra-keep=on-failure -q -p no:cacheprovider
+        {python} pytest_infra list
+        {python} pytest_infra shell test_kept_by_a_user a -- cat /proc/net/fib_trie
+        {python} pytest_infra shell test_kept_by_a_user b -- sh -c 'cat /proc/[0-9]*/cmdline' | tr '\\0' ' '
+        {python} pytest_infra clean
+        {python} pytest_infra list
+        echo the end
+    """
+    done = ordinary_user.run("sh", "-c", script)
+    assert "infra: kept the lab test_kept_by_a_user: pytest-infra shell test_kept_by_a_user a|b" in done.stdout, done
+    assert "  lab test_kept_by_a_user: a, b\n" in done.stdout
+    assert "10.0.0.1" in done.stdout
+    assert "sleep 3600" in done.stdout
+    assert done.stdout.endswith("ended the kept lab test_kept_by_a_user\nthe end\n")
