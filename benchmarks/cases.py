@@ -15,6 +15,7 @@ from pathlib import Path
 
 from autopsy import autopsy
 from containers import containers, redis
+from dpdk import dpdk
 from labs import Ours, first_ping_s, make
 from measure import Row, progress, rest, seconds
 from namespaces import namespaces
@@ -344,6 +345,7 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "ovs": ovs,
     "import": imports,
     "containers": lambda settings: containers(settings.runs),
+    "dpdk": lambda settings: dpdk(settings.runs),
     "namespaces": lambda settings: namespaces(settings.runs),
     "redis": lambda settings: redis(settings.runs),
     "packets": lambda settings: packet_rates(min(settings.runs, 5)),

@@ -5,9 +5,31 @@ import struct
 
 import pytest
 
-from pytest_infra import CheckFailed, assert_classified, assert_link_shares, assert_metered, assert_shaped
+from pytest_infra import (
+    CheckFailed,
+    assert_classified,
+    assert_link_shares,
+    assert_metered,
+    assert_policed,
+    assert_shaped,
+    offer,
+)
 from pytest_infra.checks.schedule import Departure
-from pytest_infra.packet import Arrival, Capture, Classifier, OvsFlows, OvsMeter, OvsMeterDevice, Packet, Rule, SrTcm
+from pytest_infra.packet import (
+    Arrival,
+    Capture,
+    Classifier,
+    LinkClass,
+    OvsFlows,
+    OvsMeter,
+    OvsMeterDevice,
+    Packet,
+    Police,
+    Probed,
+    Rule,
+    Scheduler,
+    SrTcm,
+)
 from pytest_infra.packet.wire import decode
 
 MS = 10**6
@@ -55,6 +77,14 @@ def test_the_policer_is_exact_in_virtual_time():
         assert_metered(meter, OvsMeter(rate=10, burst=5), burst_then_pace)
 
 
+def test_the_policer_keeps_to_its_rate_in_real_time(edge):
+    police = Police("2 Mbit/s", burst=10_000)
+    edge.install(Classifier([Rule("voice", proto="udp", to="edge-p2", police=police)], ports=edge.ports))
+    with Probed(edge) as device:
+        seen = offer(device, VOICE, rate="12 Mbit/s", header_bytes=0)  # Open vSwitch's meters count whole frames
+    assert_policed(seen, rate="2 Mbit/s", burst=10_000)
+
+
 def test_a_three_colour_profile_can_be_worked_out_before_there_is_a_device():
     profile = SrTcm("1 Mbit/s", cbs=3000, ebs=3000)
     colours = profile.colours([Arrival(0, 1500)] * 5)
@@ -67,12 +97,12 @@ GOLD, SILVER = 5001, 5002
 FRAMES, PAYLOAD = 900, 1000
 
 
-def flood(to):
+def flood(to, gold, silver):
     """More than the link takes, from both classes in turn; SO_PRIORITY names the class (tc-htb(8))."""
     sockets = []
-    for minor, port in ((0x1000A, GOLD), (0x10014, SILVER)):
+    for priority, port in ((gold, GOLD), (silver, SILVER)):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, minor)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, priority)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
         sockets.append((sock, port))
     try:
@@ -88,18 +118,10 @@ def departures(lab, gold, silver):
     """What leaves a link of 20 Mbit/s that is shared by two classes, while both have more to send."""
     a, b = lab.host("a"), lab.host("b")
     link = lab.link(a, b, ip="198.18.0.1/30", peer_ip="198.18.0.2/30")
-    quantum = {"gold": 1100 * gold, "silver": 1100 * silver}
-    for argv in (
-        "qdisc add dev eth0 root handle 1: htb default 20",
-        "class add dev eth0 parent 1: classid 1:1 htb rate 20mbit burst 5k cburst 5k",
-        f"class add dev eth0 parent 1:1 classid 1:a htb rate 1kbit ceil 20mbit quantum {quantum['gold']}",
-        f"class add dev eth0 parent 1:1 classid 1:14 htb rate 1kbit ceil 20mbit quantum {quantum['silver']}",
-        "qdisc add dev eth0 parent 1:a pfifo limit 2000",
-        "qdisc add dev eth0 parent 1:14 pfifo limit 2000",
-    ):
-        a.run(["tc", *argv.split()])
+    root = LinkClass("link", 1, (LinkClass("gold", gold), LinkClass("silver", silver)))
+    scheduler = Scheduler(a, "eth0", root, rate="20 Mbit/s")
     with Capture(link.b, lambda frame: len(frame) > PAYLOAD) as capture:
-        a.call(flood, "198.18.0.2")
+        a.call(flood, "198.18.0.2", scheduler.priority("gold"), scheduler.priority("silver"))
         seen = capture.wait_for(FRAMES, within_s=10)[100:FRAMES]
     names = {GOLD: "gold", SILVER: "silver"}
     return [Departure(at_ns, len(frame), names[decode(frame).dport]) for at_ns, frame in seen]

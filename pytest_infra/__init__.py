@@ -63,6 +63,9 @@ if TYPE_CHECKING:
     )
     from .checks.meter import assert_metered
     from .checks.migration import assert_migrates
+    from .checks.packet_rate import (
+        measure_packet_rate,
+    )
     from .checks.police import assert_policed, offer
     from .checks.schedule import (
         assert_link_shares,
@@ -76,6 +79,7 @@ if TYPE_CHECKING:
     from .checks.survive import (
         assert_survives,
     )
+    from .checks.track import assert_tracks
     from .checks.usage import (
         measure_usage,
     )
@@ -176,12 +180,14 @@ __all__ = [
     "assert_shares",
     "assert_spread",
     "assert_survives",
+    "assert_tracks",
     "assert_unreachable",
     "clock_moved",
     "fill_disk",
     "frozen",
     "kill",
     "measure_forwarding",
+    "measure_packet_rate",
     "measure_shares",
     "measure_usage",
     "memory_pressure",
@@ -231,8 +237,10 @@ _MODULES = {
     ),
     "checks.limits": ("assert_limited",),
     "checks.meter": ("assert_metered",),
+    "checks.packet_rate": ("measure_packet_rate",),
     "checks.migration": ("assert_migrates",),
     "checks.police": ("assert_policed", "offer"),
+    "checks.track": ("assert_tracks",),
     "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
     "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),

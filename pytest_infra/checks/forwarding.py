@@ -93,7 +93,7 @@ class ForwardingReport(Report):
             return fault.cause, fault.next
         if not self.received:
             return "nothing came to any of its ports", "look at who sends: addresses, carrier, a capture of its link"
-        if not self.kept:
+        if not self.kept and self.into is None:
             return (
                 "as many packets were sent as were received: fewer came than were wanted",
                 "look at who sends: how many it sent, a capture of its link",

@@ -25,6 +25,7 @@ CLAIMS = "/run/pytest-infra-hugepages"
 
 _PAGE_KIB = 2048
 _LARGEST_BYTES = 1 << 40
+_LARGEST_SHARE = 0.5
 _LOCK_S = 30.0
 
 
@@ -45,12 +46,18 @@ def _write(path: str, number: int) -> None:
         file.write(str(number))
 
 
+def _kept() -> int:
+    """How many pages the machine keeps: not those that it only waits to free, because somebody has them still."""
+    path = nr_hugepages(_PAGE_KIB)
+    return _number(path) - _number(os.path.join(os.path.dirname(path), "surplus_hugepages"))
+
+
 def _apply(folder: str) -> int:
-    """Have the machine keep as many pages as are claimed, above what it kept before; returns how many it does keep."""
+    """Have the machine keep what is claimed and what it kept before; returns how many pages are missing."""
     base = os.path.join(folder, "before")
     wanted = _number(base) + sum(_number(os.path.join(folder, name)) for name in os.listdir(folder) if name != "before")
     _write(nr_hugepages(_PAGE_KIB), wanted)
-    return wanted - _number(nr_hugepages(_PAGE_KIB))
+    return wanted - _kept()
 
 
 def give_back(claim: str) -> None:
@@ -98,6 +105,7 @@ class HugePages(Resource):
         return self.pages * _PAGE_KIB * 1024
 
     def _start(self, undo: ExitStack) -> None:
+        self._demand_memory()
         claim = f"{os.getpid()}-{os.urandom(4).hex()}"
         entry = self._lease.add("hugepages", claim=claim)
         undo.callback(self._lease.done, entry)
@@ -105,7 +113,7 @@ class HugePages(Resource):
         with _locked() as folder:
             base = os.path.join(folder, "before")
             if not os.path.exists(base):
-                _write(base, _number(nr_hugepages(_PAGE_KIB)))
+                _write(base, _kept())
             _write(os.path.join(folder, claim), self.pages)
             try:
                 missing = _apply(folder)
@@ -115,6 +123,18 @@ class HugePages(Resource):
             raise Unavailable(
                 "hugepages",
                 f"{format_size(self.size_bytes)} were asked for, and the kernel found {missing} of {self.pages} pages "
-                "too few: that much memory is not free in one piece",
+                "too few: that much memory is not free in pieces of 2 MiB",
                 "ask for less, or free memory: echo 3 > /proc/sys/vm/drop_caches; echo 1 > /proc/sys/vm/compact_memory",
+            )
+
+    def _demand_memory(self) -> None:
+        """Refuse what would leave the machine without memory: the kernel would take all that it can find."""
+        with open("/proc/meminfo", encoding="ascii") as file:
+            available = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
+        if self.size_bytes > available * _LARGEST_SHARE:
+            raise Unavailable(
+                "hugepages",
+                f"{format_size(self.size_bytes)} were asked for, and {format_size(available)} of memory are available, "
+                f"of which {_LARGEST_SHARE:.0%} may be set aside",
+                "ask for less",
             )

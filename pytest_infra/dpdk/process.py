@@ -27,6 +27,7 @@ from .telemetry import PortStatistics, Telemetry, TelemetryError
 __all__ = ["Application", "DpdkProcess", "TestPmd"]
 
 _START_S = 20.0
+_LOOK_S = 0.005
 _LAST_LINES = 12
 _HUGE = "/run/hugepages"
 
@@ -53,7 +54,7 @@ class TestPmd(Application):
 
     program: str = "dpdk-testpmd"
     forward: str = "io"
-    buffers: int = 16384
+    buffers: int = 8192
     burst: int = 32
     start: bool = True
     """Whether it forwards from the beginning."""
@@ -63,7 +64,7 @@ class TestPmd(Application):
         TESTPMD.demand()
         own = ["-i", *(["--auto-start"] if self.start else []), f"--forward-mode={self.forward}"]
         own += [f"--total-num-mbufs={self.buffers}", f"--burst={self.burst}", f"--nb-cores={len(eal.cpus) - 1}"]
-        own += ["--no-mlockall", "--disable-link-check", "--no-lsc-interrupt", "--no-flush-rx"]
+        own += ["--no-mlockall", "--disable-link-check", "--no-lsc-interrupt", "--no-flush-rx", "--record-core-cycles"]
         by_line = [stdbuf, "-oL"] if (stdbuf := find_program("stdbuf")) else []
         return [*by_line, TESTPMD.path(), *eal.argv(), "--", *own, *self.arguments]
 
@@ -142,7 +143,7 @@ class DpdkProcess(Resource):
         path = f"{guard.root}/run/dpdk/{self.name}/dpdk_telemetry.v2"
         self.telemetry = Telemetry(path, f"{self.program} in {self.name}")
         undo.callback(self.telemetry.close)
-        until(self._answers, within_s=_START_S, what=f"{self.program} in {self.name} is up", last_words=self.last_words)
+        self._await(self._answers, "is up")
         self._wire()
 
     def _mount_huge(self) -> str:
@@ -186,8 +187,11 @@ class DpdkProcess(Resource):
                 return self.application.ready in self.child.stdout + self.child.stderr
             return self._ports_ready()
 
-        what = f"{self.program} in {self.name} is ready"
-        until(ready, within_s=_START_S, what=what, last_words=self.last_words)
+        self._await(ready, "is ready")
+
+    def _await(self, condition: Callable[[], bool], what: str) -> None:
+        text = f"{self.program} in {self.name} {what}"
+        until(condition, within_s=_START_S, what=text, at_most_every_s=_LOOK_S, last_words=self.last_words)
 
     def _ports_ready(self) -> bool:
         try:

@@ -37,7 +37,7 @@ class LabDpdk(LabBase):
         app: str | os.PathLike[str] = "testpmd",
         ports: int | Sequence[Any] = (),
         vdev: Vdev | str = "af_packet",
-        hugepages: bool | str | int = False,
+        hugepages: bool | str | int = "auto",
         memory: str | int = "128 MiB",
         cores: int | Sequence[int] | str = "auto",
         eal: Sequence[str] = (),
@@ -56,7 +56,8 @@ class LabDpdk(LabBase):
                 ``Null()``, ``"af_xdp"``, …); or how many ports of the kind `vdev` it has.
             vdev: the device of each link: ``af_packet``, ``af_xdp``, ``tap`` or ``pcap``, or one with settings
                 (`pytest_infra.dpdk`); with ``ports=2``, also ``memif``, ``ring`` and ``null``, which need no link.
-            hugepages: whether its memory is huge pages, and how much: ``"256 MiB"``. They are set aside for it.
+            hugepages: whether its memory is huge pages, and how much: ``"256 MiB"``. They are set aside for it. With
+                ``"auto"`` it has none.
             memory: how much memory it has otherwise.
             cores: how many workers, or the CPUs: the main thread's first. Others of this machine's sessions leave
                 them alone where that can be; `DpdkNode.show` says where not.
@@ -75,7 +76,7 @@ class LabDpdk(LabBase):
         from ..dpdk.vdev import vdev_of
 
         chosen, default = self._name(name, "d"), vdev_of(vdev)
-        amount = _HUGE_BY_DEFAULT if hugepages is True else hugepages
+        amount = _HUGE_BY_DEFAULT if hugepages is True else 0 if hugepages in (False, "auto") else hugepages
         parts: dict[str, Any] = {
             "application": _application(app, arguments, ready, testpmd),
             "memory_mib": _memory_mib(memory),

@@ -263,6 +263,11 @@ class DpdkNode(Switch):
             self._forwarding = command.startswith("start")
         return self.process.console.command(command)
 
+    @property
+    def forwarding(self) -> bool:
+        """Whether it was told to forward."""
+        return self._forwarding
+
     def start_forwarding(self) -> None:
         """Have testpmd forward."""
         self.console("start")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from ..core.errors import BadInput, InfraError
 from ..core.requirement import PRIVILEGE
+from ..core.resource import Artifact
 from .ovs import OvsBridge
 from .ovs_dpdk import (
     DPDK,
@@ -102,6 +104,14 @@ class OvsDpdkBridge(OvsBridge):
         """Begin to count anew (``dpif-netdev/pmd-stats-clear``)."""
         self._settle()
         self.instance.appctl("dpif-netdev/pmd-stats-clear")
+
+    def diagnose(self) -> Iterator[Artifact]:
+        """What every Open vSwitch bridge has; what its poll mode threads did, and which ports they poll."""
+        if self.started:
+            for what in ("pmd-stats-show", "pmd-rxq-show"):
+                with suppress(InfraError):
+                    yield Artifact(f"{self.name}-{what}.txt", self.instance.appctl(f"dpif-netdev/{what}"))
+        yield from super().diagnose()
 
     def counters(self, port: Port) -> dict[str, int]:
         """The counters of a port now: ``rx pkts``, ``tx drop``, ``ovs_tx_qos_drops`` (dropped by a policer) and others.

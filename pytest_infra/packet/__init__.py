@@ -14,20 +14,25 @@ if TYPE_CHECKING:
     from .classifier import DEFAULT, Classifier, Verdict
     from .dropper import Red, TailDrop, Wred
     from .edge_packets import edges
+    from .hierarchy import LinkClass, Scheduler
     from .install_acl import RteAcl
     from .install_bpf import TcBpf, XdpIngress
     from .install_bridge import NftBridge
     from .install_nft import NftIngress
     from .install_ovs import OvsFlows
+    from .install_router import NftRouter
     from .install_tc import TcFlower, TcU32
     from .meter import Arrival, Colour, OvsMeter, SrTcm, TrTcm2698, TrTcm4115
     from .meter_ovs import OvsMeterDevice
     from .packet import Packet
+    from .police import Police
     from .probe import Bench, Fate
     from .probed import External, Probed
+    from .red import RedQueue
     from .rule import Rule
     from .spoilt import malformed
     from .strategies import near, policies
+    from .tracking import Tracked, error_about
 
 __all__ = [
     "DEFAULT",
@@ -38,16 +43,21 @@ __all__ = [
     "Colour",
     "External",
     "Fate",
+    "LinkClass",
     "NftBridge",
     "NftIngress",
+    "NftRouter",
     "OvsFlows",
     "OvsMeter",
     "OvsMeterDevice",
     "Packet",
+    "Police",
     "Probed",
     "Red",
+    "RedQueue",
     "RteAcl",
     "Rule",
+    "Scheduler",
     "SrTcm",
     "TailDrop",
     "TcBpf",
@@ -55,17 +65,30 @@ __all__ = [
     "TcU32",
     "TrTcm2698",
     "TrTcm4115",
+    "Tracked",
     "Verdict",
     "Wred",
     "XdpIngress",
     "audit",
     "edges",
+    "error_about",
     "malformed",
     "near",
     "policies",
 ]
 
 _MODULES = {
+    "red": ("RedQueue",),
+    "tracking": (
+        "Tracked",
+        "error_about",
+    ),
+    "police": ("Police",),
+    "install_router": ("NftRouter",),
+    "hierarchy": (
+        "LinkClass",
+        "Scheduler",
+    ),
     "auditing": ("audit",),
     "capture": ("Capture",),
     "classifier": (

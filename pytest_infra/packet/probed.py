@@ -127,11 +127,19 @@ class Probed(Resource):
         return [self._verdict(packet, fate) for packet, fate in zip(packets, fates, strict=True)]
 
     def send_again(self, packet: Packet) -> Again:
-        """Send a packet by itself, and say which rules' counters moved meanwhile, where there are counters."""
-        packet, before = self._addressed(packet), self._counts()
-        (fate,) = self.bench.send([(packet.in_port, packet)])
-        after = self._counts()
-        moved = {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
+        """Send a packet by itself, and say which rules' counters moved each time; other traffic may move others."""
+        packet = self._addressed(packet)
+        moved: dict[str, int] = {}
+        for number in range(_TRIES):
+            before = self._counts()
+            (fate,) = self.bench.send([(packet.in_port, packet)])
+            after = self._counts()
+            now = {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
+            moved = {
+                name: min(count, moved.get(name, count)) for name, count in now.items() if not number or name in moved
+            }
+            if len(moved) <= 1:
+                break
         return Again(fate, bool(after), moved)
 
     def _addressed(self, packet: Packet) -> Packet:
@@ -166,14 +174,7 @@ class Probed(Resource):
         return Verdict(tuple(to), rule, after, evidence="\n".join([fate.kind, *seen]))
 
     def _with_rule(self, packet: Packet) -> Verdict:
-        """The verdict with the rule whose counter moves each time the packet is sent; other traffic may move others."""
-        moved: set[str] = set()
-        for number in range(_TRIES):
-            before = self.device.counters()
-            (fate,) = self.bench.send([(packet.in_port, packet)])
-            after = self.device.counters()
-            now = {name for name, count in after.items() if count > before[name]}
-            moved = now if number == 0 else moved & now
-            if len(moved) <= 1:
-                break
-        return self._verdict(packet, fate, moved.pop() if len(moved) == 1 else None)
+        """The verdict with the rule whose counter moves each time the packet is sent."""
+        again = self.send_again(packet)
+        (rule,) = again.moved if len(again.moved) == 1 else (None,)
+        return self._verdict(packet, again.fate, rule)

@@ -65,6 +65,7 @@ from pytest_infra.packet.install_bpf import BpfIngress, TcBpf, XdpIngress
 from pytest_infra.packet.meter_ovs import OvsMeterDevice, _VirtualOvs
 from pytest_infra.packet.probe import Bench
 from pytest_infra.packet.probed import External, Probed
+from pytest_infra.packet.red import RedQueue
 from pytest_infra.session import Infra
 from pytest_infra.vm.console import Console
 from pytest_infra.vm.emulator import Emulator
@@ -361,6 +362,7 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     BpfIngress: [on_a_wire(lambda lab: XdpIngress(lab.nodes["a"]))],
     XdpIngress: [on_a_wire(lambda lab: XdpIngress(lab.nodes["a"]))],
     TcBpf: [on_a_wire(lambda lab: TcBpf(lab.nodes["a"]))],
+    RedQueue: [on_a_wire(lambda lab: RedQueue(lab.nodes["a"].ports[0]))],
     RteAcl: [plainly(lambda infra: RteAcl())],
     _VirtualOvs: [plainly(lambda infra: _VirtualOvs("test", entrance(infra)))],
     OvsMeterDevice: [plainly(lambda infra: OvsMeterDevice(entrance(infra)))],

@@ -87,6 +87,25 @@ def busy_lab(daemons_lab, infra):
         inner.freeze()
         yield daemons_lab
 
+@pytest.fixture
+def dpdk_lab(infra, lab):
+    """testpmd with huge pages on two kinds of devices, and an Open vSwitch on DPDK, all of them forwarding."""
+    from pytest_infra import assert_reachable
+    from pytest_infra.dpdk.requirement import AF_XDP, HUGEPAGES, TESTPMD
+    from pytest_infra.net.ovs_requirements import OVS_DPDK
+    if not (TESTPMD.probe() and OVS_DPDK.probe()):
+        return
+    a, b, c = lab.host("a"), lab.host("b"), lab.host("c")
+    d = lab.dpdk("d", ports=["tap", "af_xdp" if AF_XDP.probe() else "af_packet"],
+                 hugepages="128 MiB" if HUGEPAGES.probe() else False)
+    lab.link(a, d)
+    lab.link(b, d)
+    sw = lab.ovs("sw", dpdk=True)
+    lab.link(b, sw)
+    lab.link(c, sw)
+    assert_reachable(a, b, within="10 s")
+    assert_reachable(b, c, within="10 s")
+
 def wait_for_the_signal():
     """Once: a run that goes on after it must be able to end."""
     import threading
@@ -122,6 +141,7 @@ FAILING = """
 """
 WAITS_IN_SET_UP = "def test_waits(lab_that_waits): pass"
 WAITS = "def test_waits(busy_lab, wait): wait()"
+WAITS_IN_DPDK = "def test_waits(dpdk_lab, wait): wait()"
 WAITS_AMONG_OTHERS = """
     import pytest
 
@@ -137,6 +157,8 @@ CASES = {
     "SIGTERM": (WAITS, "SIGTERM", "pytest", [], 128 + 15),
     "SIGHUP": (WAITS, "SIGHUP", "pytest", [], 128 + 1),
     "SIGKILL": (WAITS, "SIGKILL", "pytest", [], -9),
+    "SIGKILL with DPDK": (WAITS_IN_DPDK, "SIGKILL", "pytest", [], -9),
+    "SIGTERM with DPDK": (WAITS_IN_DPDK, "SIGTERM", "pytest", [], 128 + 15),
     "SIGKILL in set-up": (WAITS_IN_SET_UP, "SIGKILL", "pytest", [], -9),
     "SIGKILL of a worker": (WAITS_AMONG_OTHERS, "SIGKILL", "worker", ["-n2"], 1),
     "SIGKILL of the controller": (WAITS_AMONG_OTHERS, "SIGKILL", "pytest", ["-n2"], -9),
