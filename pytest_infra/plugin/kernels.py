@@ -110,7 +110,7 @@ def name_items(items: Sequence[pytest.Item]) -> None:
     kernel = os.environ.get(_GUEST)
     for item in items if kernel else ():
         item.name = _with(item.name, str(kernel))
-        vars(item)["_nodeid"] = _with(item.nodeid, str(kernel))
+        item._nodeid = _with(item.nodeid, str(kernel))  # type: ignore[attr-defined]
 
 
 def _with(name: str, kernel: str) -> str:

@@ -21,10 +21,12 @@ from .hosted import HostedGuest
 from .kernel import find_kernel
 from .worker import start_python
 
-__all__ = ["ARTIFACTS", "interpreter_argv", "main"]
+__all__ = ["ARTIFACTS", "GUEST", "interpreter_argv", "main"]
 
 ARTIFACTS = "PYTEST_INFRA_GUEST_ARTIFACTS"
 """The variable with the folder that guests can write evidence to."""
+GUEST = "PYTEST_INFRA_GUEST"
+"""The variable with the name of the kernel, in a guest whose processes were started by this."""
 _CHUNK_BYTES = 1 << 16
 _FAILED = 70  # EX_SOFTWARE of sysexits.h
 
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with theirs, HostedGuest(find_kernel(kernel), warm=True, artifacts=os.environ.get(ARTIFACTS, ""),
                                  io=theirs) as hosted:  # fmt: skip
-            env = {**os.environ, **({EMULATED: "1"} if hosted.emulated else {})}
+            env = {**os.environ, GUEST: hosted.kernel.name, **({EMULATED: "1"} if hosted.emulated else {})}
             hosted.channel.agent(start_python, code, ["-c"], path, os.getcwd(), env)
             _bridge(mine, hosted)
     except InfraError as error:
