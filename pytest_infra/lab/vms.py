@@ -14,6 +14,8 @@ from ..services import LabServices
 from .base import LabBase
 
 if TYPE_CHECKING:
+    from ..net.host import Host
+    from ..vm.libvirt import Libvirt
     from ..vm.nic import Nic
     from ..vm.vm import VirtualMachine
 
@@ -87,6 +89,19 @@ class LabVms(LabBase):
         self.nodes[chosen] = machine
         self._vms.append(machine)
         return machine
+
+    def libvirt(self, host: Host) -> Libvirt:
+        """A private libvirtd in a host's network namespace, started; it ends with the lab.
+
+        Raises:
+            BadInput: `host` is no host of this lab.
+            Unavailable: libvirtd or virsh is not installed.
+        """
+        from ..vm.libvirt import Libvirt
+
+        self._check_mine(host)
+        self.up()
+        return self._stack.enter_context(Libvirt(host.name, lambda: host.namespace.fd))
 
     def _start_late(self) -> None:
         """Guests that are up are told of links and routes that are new."""

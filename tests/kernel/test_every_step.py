@@ -72,6 +72,7 @@ from pytest_infra.vm.emulator import Emulator
 from pytest_infra.vm.guest import Guest
 from pytest_infra.vm.hosted import HostedGuest
 from pytest_infra.vm.kernel import KERNEL, find_kernel
+from pytest_infra.vm.libvirt import Libvirt
 from pytest_infra.vm.migrate import _Target
 from pytest_infra.vm.qemu import Machine
 from pytest_infra.vm.requirement import QEMU
@@ -355,6 +356,7 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     Guest: [in_a_guest(plainly(lambda infra: Guest("x", MACHINE, subprocess.Popen, ready_s=30, snapshot=False)))],
     HostedGuest: [in_a_guest(plainly(lambda infra: HostedGuest(find_kernel(), accel="tcg")))],
     _Target: [in_a_guest(moving)],
+    Libvirt: [on_a_wire(lambda lab: Libvirt("a", lambda: lab.nodes["a"].namespace.fd))],
     VirtualMachine: [in_a_guest(in_lab(lambda lab: lab.link(lab.vm(accel="tcg"), lab.host())))],
     Recorder: [plainly(lambda infra: Recorder())],
     Bench: [on_a_wire(lambda lab: Bench(wires(lab), None, quiet_s=0.1))],
