@@ -18,6 +18,7 @@ from containers import containers, redis
 from dpdk import dpdk
 from labs import Ours, first_ping_s, make
 from measure import Row, progress, rest, seconds
+from measurements import measurements
 from namespaces import namespaces
 from packets import packet_rates
 
@@ -340,6 +341,7 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "sustained": sustained,
     "recording": recording,
     "autopsy": lambda settings: autopsy(settings.runs),
+    "measurements": lambda settings: measurements(settings.runs),
     "command": commands,
     "first-ping": first_pings,
     "ovs": ovs,

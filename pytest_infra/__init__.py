@@ -41,6 +41,10 @@ if TYPE_CHECKING:
         assert_classified,
         assert_dropped,
     )
+    from .checks.compare import (
+        assert_ratio,
+        compare,
+    )
     from .checks.converge import (
         assert_all_reachable,
         assert_converged,
@@ -53,13 +57,26 @@ if TYPE_CHECKING:
         assert_not_throttled,
         assert_oom_killed,
     )
+    from .checks.find_rate import (
+        assert_rate,
+        find_rate,
+    )
     from .checks.forwarding import (
         assert_forwarded,
         assert_no_drops,
         measure_forwarding,
     )
+    from .checks.latency import (
+        assert_jitter,
+        assert_latency,
+        measure_latency,
+    )
     from .checks.limits import (
         assert_limited,
+    )
+    from .checks.loss import (
+        assert_loss,
+        measure_loss,
     )
     from .checks.meter import assert_metered
     from .checks.migration import assert_migrates
@@ -78,6 +95,10 @@ if TYPE_CHECKING:
     )
     from .checks.survive import (
         assert_survives,
+    )
+    from .checks.throughput import (
+        assert_throughput,
+        measure_throughput,
     )
     from .checks.track import assert_tracks
     from .checks.usage import (
@@ -164,8 +185,11 @@ __all__ = [
     "assert_flow_order",
     "assert_forwarded",
     "assert_installs",
+    "assert_jitter",
+    "assert_latency",
     "assert_limited",
     "assert_link_shares",
+    "assert_loss",
     "assert_metered",
     "assert_migrates",
     "assert_no_drops",
@@ -174,21 +198,29 @@ __all__ = [
     "assert_path",
     "assert_policed",
     "assert_priority",
+    "assert_rate",
+    "assert_ratio",
     "assert_reachable",
     "assert_reconverged",
     "assert_shaped",
     "assert_shares",
     "assert_spread",
     "assert_survives",
+    "assert_throughput",
     "assert_tracks",
     "assert_unreachable",
     "clock_moved",
+    "compare",
     "fill_disk",
+    "find_rate",
     "frozen",
     "kill",
     "measure_forwarding",
+    "measure_latency",
+    "measure_loss",
     "measure_packet_rate",
     "measure_shares",
+    "measure_throughput",
     "measure_usage",
     "memory_pressure",
     "offer",
@@ -224,18 +256,22 @@ _MODULES = {
         "assert_classified",
         "assert_dropped",
     ),
+    "checks.compare": ("assert_ratio", "compare"),
     "checks.converge": ("assert_all_reachable", "assert_converged", "assert_reconverged"),
     "checks.drop_curve": ("assert_drop_curve",),
     "checks.events": (
         "assert_not_throttled",
         "assert_oom_killed",
     ),
+    "checks.find_rate": ("assert_rate", "find_rate"),
+    "checks.latency": ("assert_jitter", "assert_latency", "measure_latency"),
     "checks.forwarding": (
         "assert_forwarded",
         "assert_no_drops",
         "measure_forwarding",
     ),
     "checks.limits": ("assert_limited",),
+    "checks.loss": ("assert_loss", "measure_loss"),
     "checks.meter": ("assert_metered",),
     "checks.packet_rate": ("measure_packet_rate",),
     "checks.migration": ("assert_migrates",),
@@ -244,6 +280,7 @@ _MODULES = {
     "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
     "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),
+    "checks.throughput": ("assert_throughput", "measure_throughput"),
     "checks.usage": ("measure_usage",),
     "container": (
         "Bind",

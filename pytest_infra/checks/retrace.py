@@ -25,7 +25,7 @@ from .target import Ends
 
 __all__ = ["make_probe", "not_followed", "retrace", "send_from_afar"]
 
-_AT_MOST_S = 0.5
+_AT_MOST_S = 1.0
 
 
 def make_probe(
@@ -60,7 +60,7 @@ def send_from_afar(ends: Ends, request: Request, port: int | None, listener: Any
 
 
 def retrace(ends: Ends, request: Request, answer: Answer) -> Outcome:
-    """Send one more probe and follow it, for half a second at most; it never raises.
+    """Send one more probe and follow it, for a second at most; it never raises.
 
     Where the first probe met with silence, it is followed from node to node. Firewall rules and the kernel's reasons
     for dropping packets are watched in any case. A server's own UDP port gets no second datagram: the server might

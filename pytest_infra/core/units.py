@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from .errors import BadInput
 
-__all__ = ["duration_s", "format_duration", "format_rate", "format_size", "rate_bps", "size_bytes"]
+__all__ = ["duration_s", "format_duration", "format_rate", "format_size", "fraction", "rate_bps", "size_bytes"]
 
 _NUMBER = r"[+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,4})?"
 _NUMBER_AND_UNIT = re.compile(rf"\s*({_NUMBER})\s*(.*?)\s*")
@@ -24,6 +24,7 @@ _LARGEST_SIZE = 2**63 - 1
 _RATE_HELP = "bit/s, kbit/s, Mbit/s, Gbit/s, Tbit/s (or bps, kbps, Mbps …), or in bytes B/s, kB/s, MB/s, KiB/s, MiB/s …"
 _SIZE_HELP = "B, kB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB (powers of 1024)"
 _DURATION_HELP = "ns, us, ms, s, min, h"
+_FRACTION_HELP = "%, or a number from 0 to 1 without a unit"
 
 
 @lru_cache(maxsize=1)
@@ -106,6 +107,18 @@ def duration_s(value: str | float) -> float:
         BadInput: no number, an unknown unit, or a number that is negative, infinite or NaN.
     """
     return _finite(_parse(value, "duration", _duration_units(), _DURATION_HELP), value, "duration")
+
+
+def fraction(value: str | float) -> float:
+    """A part of a whole, 0 to 1: ``"5 %"``, or a plain number such as 0.05.
+
+    Raises:
+        BadInput: no number, an unknown unit, or a number that is not from 0 to 1 (0 % to 100 %).
+    """
+    number = _parse(value, "fraction", {"": 1.0, "%": 0.01}, _FRACTION_HELP)
+    if number > 1:
+        raise BadInput(f"fraction {value!r} is more than the whole; 0 to 1 is allowed, or 0 % to 100 %")
+    return float(number)
 
 
 def _digits(number: float) -> str:

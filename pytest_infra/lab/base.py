@@ -195,6 +195,9 @@ class LabBase(Resource):
             for resource in new:
                 self._make(resource)
             settle([node for node in new if isinstance(node, Host)], links, routes)
+            for link in links:
+                if link.impairments:
+                    link.apply(link)
             self._publish()
             del self._new[: len(new)], self._new_links[: len(links)]
         except OSError as error:

@@ -11,6 +11,8 @@ from ..core.errors import BadInput
 from ..core.units import duration_s
 from ..net.bridge import LinuxBridge
 from ..net.host import Host
+from ..net.impair import Impairer
+from ..net.impairment import parse_impairment
 from ..net.isolated import IsolatedHost, check_isolation
 from ..net.link import Link
 from ..net.rootfs import RootedHost, check_layers
@@ -30,6 +32,8 @@ __all__ = ["LabNetwork"]
 
 class LabNetwork(LabRouting):
     """The part of a lab that declares hosts, routers, switches and links."""
+
+    _impairer: Impairer | None = None
 
     def host(
         self,
@@ -197,6 +201,13 @@ class LabNetwork(LabRouting):
         vlan: int | None = None,
         trunk: Sequence[int] | Literal["all"] | None = None,
         native: int | None = None,
+        rate: str | float | None = None,
+        delay: str | float | None = None,
+        jitter: str | float | None = None,
+        loss: str | float | None = None,
+        reorder: str | float | None = None,
+        duplicate: str | float | None = None,
+        corrupt: str | float | None = None,
     ) -> Link:
         """Declare a wire between two nodes, or a node and a switch, or two switches.
 
@@ -216,16 +227,36 @@ class LabNetwork(LabRouting):
             vlan: the VLAN of its switch ports, whose frames have no tag on the wire (access port, IEEE 802.1Q).
             trunk: the VLANs whose frames have a tag on the wire, or ``"all"``.
             native: the VLAN of a trunk whose frames have no tag on the wire.
+            rate: the most bits per second of layer 2, in each direction (``"50 Mbit/s"``).
+            delay: how much later a frame arrives, in each direction.
+            jitter: each delay is drawn from `delay` less to plus this.
+            loss: the part of the frames that is lost (``"5 %"`` or 0.05).
+            reorder: the part that is not delayed, and so overtakes others.
+            duplicate: the part that arrives twice.
+            corrupt: the part in which one bit is wrong. See `Link.impair`, which changes all of these at run time.
 
         Raises:
-            BadInput: an address, MAC address, MTU or name cannot be used or is taken, or an end is not of this lab.
+            BadInput: an address, MAC address, MTU or name cannot be used or is taken, an end is not of this lab, or an
+                impairment cannot be.
         """
         for end in (a, b):
             self._check_mine(end)
+        impairments = {"rate": rate, "delay": delay, "jitter": jitter, "loss": loss}
+        impairments |= {"reorder": reorder, "duplicate": duplicate, "corrupt": corrupt}
+        parse_impairment(impairments)
         options = LinkOptions(ip, peer_ip, mtu, mac, peer_mac, name, peer_name, check_vlans(vlan, trunk, native))
         link = wire(a, b, options, macs=self._macs, plan=self._addresses, declared_at=caller_line())
+        link.apply = self._impair
+        if any(value is not None for value in impairments.values()):
+            link.ask(impairments)
         for port in link.ports:
             port.restore = self._restore
         self.links.append(link)
         self._new_links.append(link)
         return link
+
+    def _impair(self, link: Link) -> None:
+        if self._impairer is None:
+            self._impairer = Impairer(self.guard, self._stack, self.links)
+        impairer = self._impairer
+        self._as_a_whole(lambda: impairer.apply(link))

@@ -235,7 +235,7 @@ class Journal:
             name = f"captures/{number}-{capture.port.node.name}-{capture.port.name}.pcapng"
             yield Artifact(name, capture.content(self.note))
         if self._recorder is not None:
-            names = {port.index: str(port) for owner in owners for port in owner.ports}
+            names = {(space, port.name): str(port) for space, port in _interfaces_of(owners)}
             frames = self._recorder.frames(self._recorded, names)
             last = {len(frames) - 1: self.note} if self.note else {}
             lost = self._recorder.lost(self._recorded)
@@ -268,6 +268,12 @@ class Journal:
             )
             yield Artifact(f"{item['where']}/process-{item['pid']}.txt", text)
         yield from self._frames(owners)
+
+
+def _interfaces_of(owners: Iterable[Owner]) -> Iterator[tuple[NetNamespace, Any]]:
+    for owner in owners:
+        if (space := getattr(owner, "namespace", None)) is not None:
+            yield from ((space, port) for port in owner.ports)
 
 
 def _routes_of(node: Owner) -> Iterable[tuple[Any, Any]]:

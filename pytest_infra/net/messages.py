@@ -137,13 +137,30 @@ def _bridge(name: str) -> tuple[bytes, tuple[int, ...]]:
     return _places(_encode(message, 16, _CREATE | _EXCL), index, mac)
 
 
-def set_link(index: int, *, up: bool | None = None, mtu: int | None = None, master: int | None = None) -> bytes:
-    """Change an interface: administrative state, MTU in bytes, or the bridge it is a port of (0 for none)."""
-    return _filled((_set_link(up, mtu, master), (_INDEX_AT,)), index)
+def set_link(
+    index: int,
+    *,
+    up: bool | None = None,
+    mtu: int | None = None,
+    master: int | None = None,
+    queue: int | None = None,
+    segments: int | None = None,
+) -> bytes:
+    """Change an interface.
+
+    Args:
+        index: which one.
+        up: the administrative state.
+        mtu: in bytes.
+        master: the bridge it is a port of; 0 for none.
+        queue: frames that may wait to be sent (txqueuelen).
+        segments: frames that the kernel may join into one until they are sent (gso_max_segs of ip-link(8)).
+    """
+    return _filled((_set_link(up, mtu, master, queue, segments), (_INDEX_AT,)), index)
 
 
 @_encoded_once
-def _set_link(up: bool | None, mtu: int | None, master: int | None) -> bytes:
+def _set_link(up: bool | None, mtu: int | None, master: int | None, queue: int | None, segments: int | None) -> bytes:
     message = _link_message()
     if up is not None:
         message["flags"] = _IFF_UP if up else 0
@@ -153,6 +170,10 @@ def _set_link(up: bool | None, mtu: int | None, master: int | None) -> bytes:
         message["attrs"].append(["IFLA_MTU", mtu])
     if master is not None:
         message["attrs"].append(["IFLA_MASTER", master])
+    if queue is not None:
+        message["attrs"].append(["IFLA_TXQLEN", queue])
+    if segments is not None:
+        message["attrs"].append(["IFLA_GSO_MAX_SEGS", segments])
     return _encode(message, 16, 0)
 
 

@@ -9,36 +9,49 @@ import threading
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 
+from ..core.errors import InfraError
 from ..core.requirement import PRIVILEGE
 from ..core.resource import Resource
-from .capture_filter import compile_filter
 from .frame import Frame
 from .namespace import NetNamespace
-from .ring import RecorderRing, close_in_background
+from .tape import Tape, close_in_background
 
 __all__ = ["Recorder"]
 
-_SNAP_BYTES = 2048
-_BLOCK_BYTES = 1 << 15
-_MOST_BLOCKS, _FEWEST_BLOCKS = 16, 4
-_BLOCKS_OF_ALL = 2048  # 64 MiB
+_MOST_BYTES, _FEWEST_BYTES = 4 << 20, 256 << 10
+_BYTES_OF_ALL = 64 << 20
+_LOOK_EVERY_MS = 20
+_SO_TIMESTAMPNS = 35
 _JOIN_S = 1.0
 
 
 class Recorder(Resource):
-    """Rings in namespaces, each of which keeps the latest frames of all interfaces there.
+    """A tape in each namespace, with the latest frames of all interfaces there.
 
-    Nothing is done for a frame, except by the kernel. When half of a ring is full, a thread gives its oldest blocks
-    back. Where frames come quicker than that, some are missing in between, which `lost` counts. A ring has 512 KiB,
-    less where there are very many; the first 2048 bytes of a frame are kept.
+    Nothing is done for a frame, except by the kernel. A thread looks at the tapes now and then, and winds on those that
+    are half full. Where frames come quicker than that, some are missing in between, which `lost` counts. A tape has
+    4 MiB, less where there are very many; the first 2048 bytes of a frame are kept.
     """
 
     requires = (PRIVILEGE,)
 
     def __init__(self) -> None:
-        self._rings: dict[NetNamespace, RecorderRing] = {}
+        self._tapes: dict[NetNamespace, Tape] = {}
         self._lock = threading.Lock()
-        self._program = compile_filter("", _SNAP_BYTES)
+
+    def _start(self, undo: ExitStack) -> None:
+        self._keep_time(undo)
+        self._thread = threading.Thread(target=self._loop, name="infra-recorder", daemon=True)
+        self._waiting, self._ending = os.pipe2(os.O_CLOEXEC)
+        undo.callback(self._finish)
+        self._thread.start()
+        undo.callback(self._drop_all)
+
+    @staticmethod
+    def _keep_time(undo: ExitStack) -> None:
+        """As long as one socket wants time stamps, the kernel need not change its own code for the next one."""
+        keeper = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        keeper.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
 
     def _finish(self) -> None:
         os.close(self._ending)
@@ -46,73 +59,62 @@ class Recorder(Resource):
             self._thread.join(_JOIN_S)
         os.close(self._waiting)
 
-    def _start(self, undo: ExitStack) -> None:
-        self._epoll = select.epoll()
-        undo.callback(self._epoll.close)
-        self._thread = threading.Thread(target=self._loop, name="infra-recorder", daemon=True)
-        self._waiting, self._ending = os.pipe2(os.O_CLOEXEC)
-        undo.callback(self._finish)
-        self._epoll.register(self._waiting, select.EPOLLIN)
-        self._thread.start()
-        undo.callback(self._drop_all)
-
     def _loop(self) -> None:
-        while True:
-            full = {fd for fd, _ in self._epoll.poll()}
-            if self._waiting in full:
-                return
+        poll = select.poll()
+        poll.register(self._waiting, select.POLLIN)
+        while not poll.poll(_LOOK_EVERY_MS):
+            self._look()
+
+    def _look(self) -> None:
+        """Wind on the tapes that are half full."""
+        with self._lock:
+            full = [(namespace, tape) for namespace, tape in self._tapes.items() if tape.full]
+        for namespace, tape in full:  # without the lock: the thread that makes labs may be waiting for it
+            with suppress(OSError, InfraError):  # the lab has ended
+                close_in_background(namespace.within(tape.wind))
             with self._lock:
-                for ring in self._rings.values():
-                    if ring.fileno() in full:
-                        ring.release()
+                kept = self._tapes.get(namespace) is tape
+            if not kept:
+                close_in_background(tape.sockets())
 
     def watch(self, namespace: NetNamespace) -> bool:
         """Record in a namespace from now on; whether it was not recorded already."""
         with self._lock:
-            if namespace in self._rings:
+            if namespace in self._tapes:
                 return False
-            blocks = min(_MOST_BLOCKS, max(_FEWEST_BLOCKS, _BLOCKS_OF_ALL // (len(self._rings) + 1)))
-        ring = namespace.within(RecorderRing, self._program, _BLOCK_BYTES, blocks)
+            size = min(_MOST_BYTES, max(_FEWEST_BYTES, _BYTES_OF_ALL // (len(self._tapes) + 1)))
+        tape = namespace.within(Tape, size)
         with self._lock:
-            self._rings[namespace] = ring
-            self._epoll.register(ring.fileno(), select.EPOLLIN | select.EPOLLET)
+            self._tapes[namespace] = tape
         return True
 
     def drop(self, namespaces: Iterable[NetNamespace]) -> None:
         """Record there no longer, and forget what was recorded."""
         with self._lock:
-            rings = [self._rings.pop(namespace) for namespace in namespaces if namespace in self._rings]
-            for ring in rings:
-                self._epoll.unregister(ring.fileno())
-        if rings:
-            close_in_background(rings)
+            tapes = [self._tapes.pop(namespace) for namespace in namespaces if namespace in self._tapes]
+        if tapes:
+            close_in_background([item for tape in tapes for item in tape.sockets()])
 
     def _drop_all(self) -> None:
-        self.drop(tuple(self._rings))
+        self.drop(tuple(self._tapes))
 
     def lost(self, namespaces: Iterable[NetNamespace]) -> int:
         """How many frames found no room there."""
         with self._lock:
-            return sum(self._rings[namespace].lost() for namespace in namespaces if namespace in self._rings)
+            return sum(self._tapes[namespace].lost() for namespace in namespaces if namespace in self._tapes)
 
-    def frames(self, namespaces: Iterable[NetNamespace], names: Mapping[int, str]) -> list[Frame]:
+    def frames(self, namespaces: Iterable[NetNamespace], names: Mapping[tuple[NetNamespace, str], str]) -> list[Frame]:
         """The frames at hand, in the order of their times.
 
         Args:
             namespaces: where.
-            names: ``NODE:INTERFACE`` by the interface's index; others get the namespace's and the interface's name.
+            names: ``NODE:INTERFACE`` by namespace and interface; others get the namespace's and the interface's name.
         """
         found = []
         for namespace in namespaces:
             with self._lock:
-                seen = self._rings[namespace].packets() if namespace in self._rings else []
-            known = {index: names.get(index) or _name(namespace, index) for index in {item.interface for item in seen}}
-            found += [Frame(item.time_ns, known[item.interface], *item[2:]) for item in seen]
+                seen = self._tapes[namespace].frames() if namespace in self._tapes else []
+            for item in seen:
+                name = names.get((namespace, item.interface)) or f"{namespace.name}:{item.interface or 'gone'}"
+                found.append(Frame(item.time_ns, name, *item[2:]))
         return sorted(found, key=lambda frame: frame.time_ns)
-
-
-def _name(namespace: NetNamespace, index: int) -> str:
-    name = f"interface {index}"
-    with suppress(OSError):  # it is gone
-        name = namespace.within(socket.if_indextoname, index)
-    return f"{namespace.name}:{name}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-__all__ = ["binomial_p", "chi_square_p", "holm"]
+__all__ = ["binomial_p", "chi_square_p", "holm", "log_binomial"]
 
 _TINY = 1e-300
 
 
-def _log_binomial(successes: int, trials: int, chance: float) -> float:
-    """The logarithm of the chance of exactly that many successes."""
+def log_binomial(successes: int, trials: int, chance: float) -> float:
+    """The logarithm of the chance of exactly that many successes; the chance of one is neither 0 nor 1."""
     ways = math.lgamma(trials + 1) - math.lgamma(successes + 1) - math.lgamma(trials - successes + 1)
     return ways + successes * math.log(chance) + (trials - successes) * math.log1p(-chance)
 
@@ -26,8 +26,8 @@ def binomial_p(successes: int, trials: int, chance: float) -> float:
     """
     if chance <= 0 or chance >= 1:
         return float(successes == (trials if chance >= 1 else 0))
-    seen = _log_binomial(successes, trials, chance)
-    likely = (_log_binomial(number, trials, chance) for number in range(trials + 1))
+    seen = log_binomial(successes, trials, chance)
+    likely = (log_binomial(number, trials, chance) for number in range(trials + 1))
     return min(1.0, math.fsum(math.exp(value) for value in likely if value <= seen + 1e-9))
 
 

@@ -27,7 +27,7 @@ from ..fixtures import (
     netns,
     ovs_bridge,
 )
-from . import evidence, kernels, options
+from . import evidence, inconclusive, kernels, options
 from .exclusive import give_back, take_exclusive
 from .keep import KEEP, Keep
 from .options import SETTINGS, Settings, read_settings
@@ -59,6 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     evidence.add_options(parser, group)
     kernels.add_option(group)
     KEEP.add(parser, group)
+    inconclusive.CHOICE.add(parser, group)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -98,6 +99,7 @@ def pytest_configure(config: pytest.Config) -> None:
     settings = config.stash[SETTINGS] = read_settings(config, config.option)
     config.option.infra_enabled = settings.enabled
     config.pluginmanager.register(Skips(), "infra-skips")
+    config.pluginmanager.register(inconclusive.InconclusiveVerdicts(config), "infra-inconclusive")
     if settings.pause:
         check_pause(config, config.stash.get(_TERMINAL, False))
         config.pluginmanager.register(Pause(), "infra-pause")

@@ -29,6 +29,8 @@ class End:
     """Packets that went out here."""
     lost: int = 0
     """Packets that were dropped here, and errors."""
+    impairment: str = ""
+    """What happens to the frames that it sends: ``rate 50 Mbit/s (layer 2), loss 5 %``."""
 
     def __str__(self) -> str:
         return f"{self.node}:{self.port}"
@@ -84,7 +86,10 @@ class LabFacts:
                 state = "DOWN"
             elif not interface["carrier"]:
                 state = "NO CARRIER"
-        return End(end["node"], end["port"], end["mac"], end["mtu"], tuple(end["addresses"]), state)
+        impairment = end.get("impairment", {}).get("text", "")
+        return End(
+            end["node"], end["port"], end["mac"], end["mtu"], tuple(end["addresses"]), state, impairment=impairment
+        )
 
 
 def read_facts(artifacts: Iterable[Artifact]) -> LabFacts | None:

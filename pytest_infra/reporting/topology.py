@@ -46,7 +46,7 @@ def mermaid(facts: LabFacts) -> str:
 
 def _label(end: End) -> str:
     four = [address for address in end.addresses if ":" not in address]
-    return " ".join([end.port, *four[:1], *([end.state] if end.state else [])])
+    return " ".join(text for text in (end.port, *four[:1], end.impairment, end.state) if text)
 
 
 def svg(facts: LabFacts) -> str:
@@ -131,7 +131,8 @@ def _label_of(end: End, spot: tuple[float, float], middle: tuple[float, float], 
 def _lines(end: End) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """What an end is, and what happened there, each line with its class."""
     above = [("", end.port), *(("", address) for address in _shown(end))]
-    below = [] if end.rx is None else [("count", f"{_short(end.rx)} in \u00b7 {_short(end.tx or 0)} out")]
+    below = [("", end.impairment)] if end.impairment else []
+    below += [] if end.rx is None else [("count", f"{_short(end.rx)} in \u00b7 {_short(end.tx or 0)} out")]
     below += [("bad", f"{_short(end.lost)} lost")] if end.lost and end.state else []
     below += [("bad", end.state)] if end.state else []
     return above, below
@@ -146,7 +147,8 @@ def _text(end: End, lines: Sequence[tuple[float, float, str, str]], anchor: str)
 
 def _whole(end: End) -> str:
     counted = "" if end.rx is None else f", {end.rx} packets in, {end.tx} out, {end.lost} lost"
-    return f"{end}: {', '.join(end.addresses) or 'no address'}, {end.mac}, mtu {end.mtu}{counted} {end.state}".rstrip()
+    about = f"{end}: {', '.join(end.addresses) or 'no address'}, {end.mac}, mtu {end.mtu}{counted}"
+    return " ".join(text for text in (about, end.state, end.impairment) if text)
 
 
 def _shown(end: End) -> Sequence[str]:

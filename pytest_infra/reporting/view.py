@@ -39,7 +39,7 @@ def _end(end: End, facts: LabFacts) -> dict[str, Any]:
     seen = {way: counters.get(f"{end.port} {way}_packets", 0) for way in ("rx", "tx")} if known else {}
     lost = sum(losses({what: value for what, value in counters.items() if what.split()[0] == end.port}).values())
     shown = {"node": end.node, "port": end.port, "addresses": list(end.addresses), "state": end.state}
-    return {**shown, "mac": end.mac, "mtu": end.mtu, "lost": lost, **seen}
+    return {**shown, "mac": end.mac, "mtu": end.mtu, "lost": lost, "impairment": end.impairment, **seen}
 
 
 def _telling(counters: Mapping[str, int]) -> Iterator[tuple[str, int]]:
@@ -59,7 +59,15 @@ def wires_of(view: Mapping[str, Any]) -> list[Wire]:
 
 def _read(end: Mapping[str, Any]) -> End:
     addresses: Sequence[str] = end["addresses"]
-    counts = {name: end.get(name) for name in ("rx", "tx")}
     return End(
-        end["node"], end["port"], end["mac"], end["mtu"], tuple(addresses), end["state"], lost=end["lost"], **counts
+        end["node"],
+        end["port"],
+        end["mac"],
+        end["mtu"],
+        tuple(addresses),
+        end["state"],
+        rx=end.get("rx"),
+        tx=end.get("tx"),
+        lost=end["lost"],
+        impairment=end.get("impairment", ""),
     )

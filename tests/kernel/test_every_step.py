@@ -56,6 +56,7 @@ from pytest_infra.net.ovs_instance import OvsInstance
 from pytest_infra.net.ovs_pool import OvsPool
 from pytest_infra.net.port import Port
 from pytest_infra.net.recorder import Recorder
+from pytest_infra.net.relay import Relay
 from pytest_infra.net.rootfs import RootedHost
 from pytest_infra.net.router import Router
 from pytest_infra.net.switch import Switch
@@ -351,6 +352,7 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     Group: [plainly(lambda infra: Group("x", lease=infra.lease, pids_max=10))],
     Capture: [on_a_wire(lambda lab: Capture(lab.nodes["a"].ports[0]))],
     PortCapture: [on_a_wire(lambda lab: PortCapture(lab.nodes["a"].ports[0]))],
+    Relay: [on_a_wire(lambda lab: Relay(lab.nodes["a"].ports[0], lab.guard))],
     Dock: [in_lab(lambda lab: Dock("d", **lab._of_hosts()))],
     Emulator: [in_a_guest(plainly(lambda infra: Emulator(MACHINE, subprocess.Popen, Console())))],
     Guest: [in_a_guest(plainly(lambda infra: Guest("x", MACHINE, subprocess.Popen, ready_s=30, snapshot=False)))],

@@ -11,7 +11,7 @@ import pytest
 from pytest_infra import Infra, assert_reachable
 from pytest_infra.core.wait import until
 from pytest_infra.net import recorder
-from pytest_infra.net.ring import RecorderRing
+from pytest_infra.net.tape import Tape
 
 pytestmark = pytest.mark.infra
 
@@ -23,8 +23,9 @@ def recording():
 
 
 def frames(lab):
-    names = {port.index: str(port) for owner in (*lab.nodes.values(), *lab.switches.values()) for port in owner.ports}
-    spaces = {owner.namespace for owner in (*lab.nodes.values(), *lab.switches.values())}
+    owners = (*lab.nodes.values(), *lab.switches.values())
+    names = {(owner.namespace, port.name): str(port) for owner in owners for port in owner.ports}
+    spaces = {owner.namespace for owner in owners}
     return lab._services.recorder.frames(spaces, names)
 
 
@@ -64,31 +65,51 @@ def test_a_packet_is_seen_at_every_interface_on_its_way(recording, switch):
         assert [item.outgoing for item in requests] == [True, False, True, False]
 
 
-def free_blocks(recording, node):
-    ring = recording._services.recorder._rings[node.namespace]
-    return sum(not ring._block(number)[0] & 1 for number in range(ring._blocks))
+def tape(recording, node):
+    return recording._services.recorder._tapes[node.namespace]
 
 
 def test_the_latest_frames_are_kept_however_many_there_are(recording):
     with recording.lab() as lab:
         a, b = pair(lab)
-        for first in range(0, 4000, 100):
+        for first in range(0, 8000, 100):
             send(a, first, 100)
-            until(lambda: free_blocks(recording, b) >= 8, within_s=10, what="half of the ring is free")
+            until(lambda: not tape(recording, b).full, within_s=10, what="another reel")
         found = numbers(lab, "b:eth0")
-        assert found == list(range(found[0], 4000))
-        assert 100 < len(found) < 1000
+        assert found == list(range(found[0], 8000))
+        assert 100 < len(found) < 8000
         assert recording._services.recorder.lost([b.namespace]) == 0
 
 
 def test_frames_that_come_too_quickly_are_missing_and_counted(recording, monkeypatch):
-    monkeypatch.setattr(RecorderRing, "release", lambda self: None)
+    monkeypatch.setattr(Tape, "wind", lambda self: [])
     with recording.lab() as lab:
         a, b = pair(lab)
-        send(a, 0, 1000)
+        send(a, 0, 6000)
         assert recording._services.recorder.lost([b.namespace]) > 0
         content = {artifact.name: artifact.content for artifact in lab.diagnose()}["captures/all.pcapng"]
         assert b" frames are missing in between" in content
+
+
+def test_frames_can_be_looked_at_again(recording):
+    with recording.lab() as lab:
+        a, _ = pair(lab)
+        send(a, 7, 1)
+        assert numbers(lab, "b:eth0") == numbers(lab, "b:eth0") == [7]
+
+
+def test_a_tag_that_the_kernel_took_out_is_in_its_place(recording):
+    tagged = bytes.fromhex("02000000000102000000000281000005") + b"\x08\x00" + bytes(50)
+    with recording.lab() as lab:
+        a, b = lab.host("a"), lab.host("b")
+        lab.link(a, b)
+
+        def work():
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+                sock.sendto(tagged, ("eth0", 0))
+
+        a.call(work)
+        assert [item.data for item in frames(lab) if item.interface == "b:eth0" and item.data[12] == 0x81] == [tagged]
 
 
 def test_a_few_frames_are_there_at_once(recording):
@@ -143,7 +164,7 @@ def test_many_labs_one_after_the_other_leave_nothing(recording, nothing_left):
     for _ in range(20):
         with recording.lab() as lab:
             pair(lab)
-    assert recording._services.recorder._rings == {}
+    assert recording._services.recorder._tapes == {}
 
 
 def test_a_session_with_its_recorder_leaves_nothing(nothing_left):
@@ -152,12 +173,12 @@ def test_a_session_with_its_recorder_leaves_nothing(nothing_left):
         assert_reachable(a, b)
 
 
-def test_rings_get_smaller_where_there_are_many(recording, monkeypatch):
-    monkeypatch.setattr(recorder, "_BLOCKS_OF_ALL", 30)
+def test_tapes_get_smaller_where_there_are_many(recording, monkeypatch):
+    monkeypatch.setattr(recorder, "_BYTES_OF_ALL", 8 << 20)
     with recording.lab() as lab:
-        hosts = [lab.host() for _ in range(8)]
+        hosts = [lab.host() for _ in range(40)]
         for a, b in pairwise(hosts):
             lab.link(a, b)
         lab.up()
-        rings = list(recording._services.recorder._rings.values())
-        assert [ring._blocks for ring in rings] == [16, 15, 10, 7, 6, 5, 4, 4]
+        sizes = [item._buffer_bytes for item in recording._services.recorder._tapes.values()]
+        assert (sizes[:3], sizes[-1]) == ([4 << 20, 4 << 20, (8 << 20) // 3], 256 << 10)

@@ -367,7 +367,7 @@ def test_an_annotation_on_github_is_at_the_users_line(
     here = next(number for number, line in enumerate(lines, 1) if "assert_reachable(two" in line)
     result = pytester.runpytest_subprocess("--infra", *workers)
     shown = result.stdout.str() + result.stderr.str()
-    (annotation,) = [line for line in shown.splitlines() if line.startswith("::error")]
+    (annotation,) = [line for line in shown.splitlines() if "::error file=" in line]
     assert f"file={path.name},line={here}" in annotation
-    for words in ("a cannot reach b", "cause      sw1:sw1-p2 is down", "next       set it up again"):
+    for words in ("a cannot reach b", "measured   0 of 1", "cause      ", "next       "):
         assert words in annotation

@@ -1,0 +1,140 @@
+"""Making the impairments of links: by netem where the kernel has it, else by token bucket, filter or relay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from ..core.errors import BadInput, Unavailable
+from ..core.guard import Guard
+from ..core.requirement import Absent
+from . import messages
+from .impairment import Impairment
+from .link import Link
+from .ovs_requirements import TUN
+from .port import Port
+from .relay import Relay
+from .tc import LOSS_PREFERENCE, NETEM, TC, loss_line, netem_lines, run_tc, tbf_line
+
+__all__ = ["WAYS", "Impairer", "choose_way"]
+
+WAYS = ("netem", "tbf", "bpf", "relay")
+"""What can impair a link: ``tbf``, a token bucket, does only a rate; ``bpf``, a filter beside it, also loss."""
+
+
+_SINK_MAC = "02:00:00:00:00:01"
+
+
+def choose_way(impairment: Impairment, netem: bool) -> str:
+    """How a direction is impaired: the simplest way that does it all."""
+    if not impairment.timed and not impairment.loss:
+        return "tbf" if impairment else ""
+    if netem:
+        return "netem"
+    return "relay" if impairment.timed else "bpf"
+
+
+def _demand(way: str) -> None:
+    """Raise `Unavailable` where the machine lacks what a way needs."""
+    TC.demand()
+    if way == "netem":
+        NETEM.demand()
+    elif way == "relay" and isinstance(netem := NETEM.probe(), Absent) and isinstance(tun := TUN.probe(), Absent):
+        raise Unavailable("netem", f"{netem.why}; and no relay can do it instead: {tun.why}", netem.remedy)
+
+
+class Impairer:
+    """Impairs the links of one lab.
+
+    Args:
+        guard: gives the lab's guard.
+        stack: ends with the lab.
+        links: all links of the lab.
+    """
+
+    def __init__(self, guard: Callable[[], Guard], stack: ExitStack, links: Sequence[Link]) -> None:
+        self._guard = guard
+        self._stack = stack
+        self._links = links
+        self._relays: dict[Port, Relay] = {}
+        self._sinks: dict[Port, int] = {}
+
+    def apply(self, link: Link) -> None:
+        """Make a link, which is up, what its `impairments` say.
+
+        Raises:
+            Unavailable: the machine lacks what it takes.
+            CommandFailed: the kernel refused it.
+        """
+        for port in link.ports:
+            wanted = link.impairments.get(port, Impairment())
+            way = _way(link.way, wanted)
+            if way != (before := link.ways.pop(port, "")) and before:
+                self._clear(port, before)
+            if way:
+                _demand(way)
+                link.ways[port] = way
+                self._make(port, way, wanted)
+        if any(wanted.random and link.ways.get(port) != "relay" for port, wanted in link.impairments.items()):
+            self._one_by_one()
+
+    def _make(self, port: Port, way: str, wanted: Impairment) -> None:
+        if way == "relay":
+            if port not in self._relays:
+                self._relays[port] = self._stack.enter_context(Relay(port, self._guard))
+            self._relays[port].set(wanted)
+        elif way == "netem":
+            self._tc(port, netem_lines(port.name, wanted, port.mtu))
+        else:
+            self._set_rate(port, wanted)
+        if way == "bpf":
+            self._set_loss(port, wanted.loss)
+
+    def _set_rate(self, port: Port, wanted: Impairment) -> None:
+        if wanted.rate_bps is None:
+            self._tc(port, [f"qdisc del dev {port.name} root"], check=False)
+        else:
+            self._tc(port, [tbf_line(port.name, "root", wanted, port.mtu)])
+
+    def _clear(self, port: Port, way: str) -> None:
+        if way == "relay":
+            self._relays.pop(port).stop()
+            return
+        self._set_rate(port, Impairment())
+        if way == "bpf":
+            self._set_loss(port, 0.0)
+
+    def _tc(self, port: Port, lines: Sequence[str], *, check: bool = True) -> None:
+        run_tc(self._guard, port.node.namespace, lines, check=check)
+
+    def _set_loss(self, port: Port, loss: float) -> None:
+        """Frames that are lost go to a bridge without ports, which takes them and tells nobody."""
+        namespace, sink = port.node.namespace, f"lost{port.index}"
+        self._tc(port, [f"filter del dev {port.name} egress prio {LOSS_PREFERENCE}"], check=False)
+        with namespace.netlink() as netlink:
+            if port not in self._sinks:
+                self._sinks[port] = namespace.next_index()
+                request = messages.add_bridge(sink, index=self._sinks[port], mac=_SINK_MAC)
+                netlink.request([(request, f"make the sink of {port}")])
+            if not loss:
+                netlink.request([(messages.delete_link(self._sinks.pop(port)), f"delete the sink of {port}")])
+                return
+        self._tc(port, [f"qdisc add dev {port.name} clsact"], check=False)  # one that is there already will do
+        self._tc(port, [loss_line(port.name, sink, loss)])
+
+    def _one_by_one(self) -> None:
+        """Have no node send several frames as one, of which chance would take all or none (GSO)."""
+        for port in (port for link in self._links for port in link.ports if port.index):
+            with port.node.namespace.netlink() as netlink:
+                request = messages.set_link(port.index, segments=1)
+                netlink.request([(request, f"have {port} send frames one by one")])
+
+
+def _way(asked: str, wanted: Impairment) -> str:
+    if not wanted:
+        return ""
+    if not asked:
+        return choose_way(wanted, bool(NETEM.probe()))
+    if asked in ("tbf", "bpf") and (wanted.timed or (asked == "tbf" and wanted.loss)):
+        raise BadInput(f"the way {asked!r} cannot do {wanted}; 'netem' and 'relay' can")
+    return asked

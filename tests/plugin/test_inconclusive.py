@@ -1,0 +1,50 @@
+"""``--infra-inconclusive``: what a test becomes whose measurement could not decide."""
+
+from __future__ import annotations
+
+import pytest
+
+TESTS = """
+    from pytest_infra import CheckFailed, Inconclusive
+
+    def test_unsure(infra):
+        raise Inconclusive("a to b: it cannot be told")
+
+    def test_wrong(infra):
+        raise CheckFailed("a to b: too little")
+
+    def test_fine(infra):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "outcomes", "words"),
+    [
+        ((), {"failed": 2, "passed": 1}, "1 test was inconclusive, and failed (--infra-inconclusive=fail)"),
+        (("--infra-inconclusive=fail",), {"failed": 2, "passed": 1}, "1 test was inconclusive, and failed *"),
+        (
+            ("--infra-inconclusive=skip",),
+            {"failed": 1, "skipped": 1, "passed": 1},
+            "1 test was inconclusive, and skip*",
+        ),
+        (("--infra-inconclusive=pass",), {"failed": 1, "passed": 2}, "1 test was inconclusive, and passed *"),
+        (("-n1", "--infra-inconclusive=pass"), {"failed": 1, "passed": 2}, "1 test was inconclusive, and passed *"),
+    ],
+)
+def test_what_becomes_of_it(pytester: pytest.Pytester, arguments, outcomes, words) -> None:
+    pytester.makepyfile(TESTS)
+    result = pytester.runpytest_subprocess("--infra", "--infra-artifacts=never", *arguments)
+    result.assert_outcomes(**outcomes)
+    result.stdout.fnmatch_lines([f"infra: {words}"])
+
+
+def test_by_variable_and_with_a_wrong_value(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytester.makepyfile(TESTS)
+    monkeypatch.setenv("PYTEST_INFRA_INCONCLUSIVE", "skip")
+    result = pytester.runpytest_subprocess("--infra", "--infra-artifacts=never", "-rs")
+    result.assert_outcomes(failed=1, skipped=1, passed=1)
+    result.stdout.fnmatch_lines(["SKIPPED * inconclusive: a to b: it cannot be told"])
+    monkeypatch.setenv("PYTEST_INFRA_INCONCLUSIVE", "maybe")
+    result = pytester.runpytest_subprocess("--infra")
+    result.stderr.fnmatch_lines(["*infra_inconclusive*'maybe' is none of fail, skip, pass"])
