@@ -14,10 +14,15 @@ EMULATED = "PYTEST_INFRA_EMULATED"
 
 
 def why_time_is_not_real(*nodes: Any) -> str:
-    """Why nothing can be said of time and throughput, of tests that run here or of these nodes; empty where it can."""
+    """Why nothing can be said of time and throughput, of tests that run here or of these nodes; empty where it can.
+
+    Args:
+        nodes: nodes, pairs of a node and its address, or anything else, which is real.
+    """
     if os.environ.get(EMULATED):
         return "the tests run in an emulated guest (--infra-kernel, without KVM)"
-    emulated = [node.name for node in nodes if getattr(node, "emulated", False)]
+    alone = [node[0] if isinstance(node, tuple) else node for node in nodes]
+    emulated = [node.name for node in alone if getattr(node, "emulated", False)]
     return f"{', '.join(emulated)} is emulated (no KVM)" if emulated else ""
 
 
