@@ -21,6 +21,7 @@ from measure import Row, progress, rest, seconds
 from measurements import measurements
 from namespaces import namespaces
 from packets import packet_rates
+from topologies import topologies
 
 from pytest_infra import Infra
 
@@ -350,5 +351,6 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "dpdk": lambda settings: dpdk(settings.runs),
     "namespaces": lambda settings: namespaces(settings.runs),
     "redis": lambda settings: redis(settings.runs),
+    "topologies": lambda settings: topologies(min(settings.runs, 5)),
     "packets": lambda settings: packet_rates(min(settings.runs, 5)),
 }

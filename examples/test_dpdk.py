@@ -24,7 +24,7 @@ def test_ping_passes_through_testpmd(two):
     a, b, d = two
     assert_reachable(a, b, within="5 s")
     before = d.statistics()
-    assert ping(a, b, count=10, interval="5 ms").received == 10
+    assert ping(a, b, count=10, interval="5 ms", within="5 s").received == 10
     assert_forwarded(d, since=before, at_least=20)  # ten requests, ten answers
     assert_no_drops(d, since=before)
 
@@ -60,7 +60,7 @@ def test_two_processes_share_memory(lab):
     d2 = lab.dpdk("d2", ports=[Memif("wire"), b])
     assert_reachable(a, b, within="5 s")
     before = [d.statistics() for d in (d1, d2)]
-    assert ping(a, b, count=10, interval="5 ms").received == 10
+    assert ping(a, b, count=10, interval="5 ms", within="5 s").received == 10
     for d, then in zip((d1, d2), before, strict=True):
         assert_forwarded(d, since=then, at_least=20)
         assert_no_drops(d, since=then)

@@ -91,7 +91,7 @@ def measure_packet_rate(node: Any, *, lasting: str | float = "200 ms") -> Packet
 def _measure(node: Any, wanted_s: float, has_console: bool) -> PacketRateReport:
     if has_console:
         node.console("clear fwd stats all")
-    cpu_s, sent, began_s = node.process.cpu_s(), node.statistics().sent, time.monotonic()
+    sent, cpu_s, began_s = node.statistics().sent, node.process.cpu_s(), time.monotonic()
     until(lambda: time.monotonic() - began_s >= wanted_s, within_s=wanted_s + 1, what="the time is over")
     sent_now, cpu_now_s, took_s = node.statistics().sent, node.process.cpu_s(), time.monotonic() - began_s
     counted = _CYCLES.search(node.console("show fwd stats all")) if has_console else None

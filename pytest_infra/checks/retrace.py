@@ -103,8 +103,9 @@ def _send(probe: EchoProbe | TcpProbe | UdpProbe, follow: Follow | None, rules: 
         reasons = dropped.stop()
     deadline = time.monotonic() + _AT_MOST_S
     outcome = _refused(probe, deadline) if follow is None else follow.run(deadline)
+    drops = tuple(rules.drops())
     blind = [*rules.blind, f"the kernel's reason for the drop: {dropped.blind}" if dropped.blind else ""]
-    return replace(outcome, rules=tuple(rules.drops()), reasons=tuple(reasons), blind=tuple(filter(None, blind)))
+    return replace(outcome, rules=drops, reasons=tuple(reasons), blind=tuple(filter(None, blind)))
 
 
 def _nodes_between(ends: Ends) -> list[Node]:

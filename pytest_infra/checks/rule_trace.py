@@ -97,7 +97,7 @@ class RuleTrace:
                 try:
                     if node.call(_has_tables):
                         self._watch(node, stack)
-                except (OSError, subprocess.SubprocessError) as error:
+                except Exception as error:  # noqa: BLE001 - it must not hide the failure that it is to explain
                     self.blind.append(f"the firewall rules of {node.name}: {error}")
             self._stack = stack.pop_all()
         return self
@@ -128,13 +128,19 @@ class RuleTrace:
         """The drops that the kernel has told of since, of packets that belong to the probe."""
         found: list[RuleDrop] = []
         for node, sock in self._open:
-            packets: dict[int, Carried] = {}
-            for step in _steps(sock):
-                if step.packet:
-                    packets[step.id] = self._carried_by(step.packet)
-                if step.drops and (what := packets.get(step.id)) and step.table != _OWN_TABLE:
-                    found.append(self._drop(node, step, what))
+            try:
+                found += self._drops_of(node, sock)
+            except Exception as error:  # noqa: BLE001
+                self.blind.append(f"the firewall rules of {node.name}: {error}")
         return list(dict.fromkeys(found))
+
+    def _drops_of(self, node: Node, sock: socket.socket) -> Iterator[RuleDrop]:
+        packets: dict[int, Carried] = {}
+        for step in _steps(sock):
+            if step.packet:
+                packets[step.id] = self._carried_by(step.packet)
+            if step.drops and (what := packets.get(step.id)) and step.table != _OWN_TABLE:
+                yield self._drop(node, step, what)
 
     def _drop(self, node: Node, step: _Step, what: str) -> RuleDrop:
         # A trace tells the packet's family; the table's own may be inet instead.

@@ -28,6 +28,7 @@ __all__ = ["Application", "DpdkProcess", "TestPmd"]
 
 _START_S = 20.0
 _LOOK_S = 0.005
+_NICE = 5  # a core that others want too goes to them first: a thread that polls would take half of it, or more
 _LAST_LINES = 12
 _HUGE = "/run/hugepages"
 
@@ -138,6 +139,8 @@ class DpdkProcess(Resource):
         finally:
             os.close(reading)
         undo.callback(self.child.close)
+        with suppress(ProcessLookupError):  # its threads come later, and inherit it
+            os.setpriority(os.PRIO_PROCESS, self.child.pid, _NICE)
         undo.callback(self._keep_last_words)
         self.console = Console(self.child, writing) if isinstance(self.application, TestPmd) else None
         path = f"{guard.root}/run/dpdk/{self.name}/dpdk_telemetry.v2"

@@ -33,7 +33,7 @@ def _everywhere(name: str, **others: str) -> dict[str, str]:
 TESTPMD = Command(
     "dpdk",
     program="dpdk-testpmd",
-    packages=_everywhere("dpdk"),
+    packages=_everywhere("dpdk", apt="dpdk librte-meta-net librte-meta-mempool librte-meta-bus"),
     purpose="DPDK processes in labs, lab.dpdk()",
 )
 

@@ -7,12 +7,14 @@ from .containers import LabContainers
 from .dpdk import LabDpdk
 from .groups import LabGroups
 from .keeping import LabKeeping
+from .topology_file import LabTopologyFiles
 from .topologies import LabTopologies
 from .vms import LabVms
 
 __all__ = ["Lab"]
 
 
+class Lab(LabTopologyFiles, LabContainers, LabGroups, LabCaptures, LabDpdk, LabKeeping):
 class Lab(LabTopologies, LabContainers, LabVms, LabGroups, LabCaptures, LabDpdk, LabKeeping):
     """Nodes, switches and the links between them.
 

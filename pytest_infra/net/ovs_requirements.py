@@ -29,7 +29,11 @@ OVS_DPDK = Command(
     "ovs-dpdk",
     program="ovs-vswitchd-dpdk",
     folders=("/usr/lib/openvswitch-switch-dpdk", *_FOLDERS),
-    packages={**_PACKAGES, "apt": "openvswitch-switch-dpdk", "dnf": "openvswitch-dpdk"},
+    packages={
+        **_PACKAGES,
+        "apt": "openvswitch-switch-dpdk librte-meta-net librte-meta-mempool librte-meta-bus",
+        "dnf": "openvswitch-dpdk",
+    },
     purpose="Open vSwitch with DPDK's poll mode drivers, lab.ovs(dpdk=True)",
 )
 """The ovs-vswitchd that is built with DPDK, under the name that Debian gives it."""

@@ -212,26 +212,28 @@ def plan_routes(segments: Sequence[Segment]) -> dict[Any, dict[IPNetwork, Hop]]:
     ways, next_to = _ways(segments), _next_to(segments)
     if not ways:
         return {}
+    networks = list(next_to)
+    keys = [(net.version, net.prefixlen, int(net.network_address)) for net in networks]
     tables, reach = _spread(ways, next_to)
+    found: dict[Any, dict[IPNetwork, Hop]] = {}
+    for node, table in tables.items():
+        many = len(table) > _MOST_SINGLE_ROUTES
+        found[node] = _merged(table, keys) if many else {networks[number]: hop for number, hop in table.items()}
     for node, mine in ways.items():
         if not node.forwards:
-            tables[node] = _host_table(node, mine, next_to, reach)
-    return {
-        node: _merged(table) if len(table) > _MOST_SINGLE_ROUTES else table
-        for node, table in tables.items()
-        if node.auto_routes and table
-    }
+            found[node] = _host_table(node, mine, networks, next_to, reach)
+    return {node: table for node, table in found.items() if node.auto_routes and table}
 
 
-def _merged(table: dict[IPNetwork, Hop]) -> dict[IPNetwork, Hop]:
+def _merged(table: dict[int, Hop], keys: Sequence[tuple[int, int, int]]) -> dict[IPNetwork, Hop]:
     """The same routes, where both halves of a subnet that go by one hop are one route, again and again."""
-    found = {(net.version, net.prefixlen, int(net.network_address)): hop for net, hop in table.items()}
+    found = {keys[number]: hop for number, hop in table.items()}
     for key in sorted(found, key=lambda key: -key[1]):
         while key in found:
             version, length, first = key
             size = 1 << ((32 if version == 4 else 128) - length)
             other = (version, length, first ^ size)
-            if not length or found.get(other) != found[key]:
+            if not length or found.get(other) is not found[key]:
                 break
             whole = (version, length - 1, first & ~size)
             if whole in found:
@@ -274,16 +276,19 @@ def _next_to(segments: Iterable[Segment]) -> dict[IPNetwork, dict[Any, None]]:
 
 def _spread(
     ways: dict[Any, list[tuple[Any, Hop]]], next_to: dict[IPNetwork, dict[Any, None]]
-) -> tuple[dict[Any, dict[IPNetwork, Hop]], dict[Any, dict[IPNetwork, int]]]:
-    """The routers' routes, breadth first from each subnet, and how many routers away from it each of them is."""
+) -> tuple[dict[Any, dict[int, Hop]], dict[Any, dict[int, int]]]:
+    """The routers' routes, breadth first from each subnet, and how many routers away from it each of them is.
+
+    Subnets are told by their place in `next_to`: a large lab has tens of thousands of routes.
+    """
     routers = {node: number for number, node in enumerate(dict.fromkeys(_routers(ways, next_to)))}
     behind: dict[int, list[list[tuple[int, Hop]]]] = {version: [[] for _ in routers] for version in (4, 6)}
     for node, mine in ways.items():
         for router, hop in mine if node.forwards else ():
             behind[hop.gateway.version][routers[router]].append((routers[node], hop))
-    tables: list[dict[IPNetwork, Hop]] = [{} for _ in routers]
-    reach: list[dict[IPNetwork, int]] = [{} for _ in routers]
-    for network, nodes in next_to.items():
+    tables: list[dict[int, Hop]] = [{} for _ in routers]
+    reach: list[dict[int, int]] = [{} for _ in routers]
+    for number, (network, nodes) in enumerate(next_to.items()):
         edges = behind[network.version]
         queue = deque(routers[node] for node in nodes if node.forwards)
         away = dict.fromkeys(queue, 0)
@@ -293,10 +298,10 @@ def _spread(
             for node, hop in edges[router]:
                 if node not in away:
                     away[node] = further
-                    tables[node][network] = hop
+                    tables[node][number] = hop
                     queue.append(node)
         for node, distance in away.items():
-            reach[node][network] = distance
+            reach[node][number] = distance
     names = list(routers)
     return {names[i]: table for i, table in enumerate(tables) if table}, dict(zip(names, reach, strict=True))
 
@@ -312,18 +317,24 @@ def _routers(ways: dict[Any, list[tuple[Any, Hop]]], next_to: dict[IPNetwork, di
 def _host_table(
     host: Any,
     ways: Iterable[tuple[Any, Hop]],
+    networks: Sequence[IPNetwork],
     next_to: dict[IPNetwork, dict[Any, None]],
-    reach: dict[Any, dict[IPNetwork, int]],
+    reach: dict[Any, dict[int, int]],
 ) -> dict[IPNetwork, Hop]:
     table: dict[IPNetwork, Hop] = {}
     for version, everything in ((4, "0.0.0.0/0"), (6, "::/0")):
         mine = [(hop, reach[router]) for router, hop in ways if hop.gateway.version == version]
-        beyond: Iterable[IPNetwork] = (
-            net for _, far in mine for net in far if net.version == version and host not in next_to[net]
+        beyond: Iterable[int] = (
+            number
+            for _, far in mine
+            for number in far
+            if networks[number].version == version and host not in next_to[networks[number]]
         )
         if len(mine) == 1:
             beyond = islice(beyond, 1)  # a default route it will be, however much lies there
-        found = {net: min(mine, key=lambda way: way[1].get(net, inf))[0] for net in beyond}
+        found = {
+            networks[number]: min(mine, key=lambda way: way[1].get(number, inf))[0] for number in dict.fromkeys(beyond)
+        }
         one_way = len(set(found.values())) == 1
         table |= {ip_network(everything): next(iter(found.values()))} if one_way else found
     return table

@@ -241,15 +241,15 @@ def test_a_link_that_is_cut_is_seen_by_the_process(lab: Lab) -> None:
 def test_the_price_of_a_packet_with_one_thing_changed(lab: Lab) -> None:
     """Bursts of 32 against single packets: in turns, A B B A, by CPU time, which a busy machine changes little."""
     many, one = (lab.dpdk(ports=2, vdev=Null(), start=False, burst=burst) for burst in (32, 1))
-    prices: dict[str, float] = {many.name: 0.0, one.name: 0.0}
+    prices: dict[str, list[float]] = {many.name: [], one.name: []}
     for node in (many, one, one, many):
-        report = measure_packet_rate(node, lasting="50 ms")
+        report = measure_packet_rate(node, lasting="200 ms")
         assert report.packets > 0
         assert report.cycles_per_packet is not None
         assert f"{node.name} moves" in report.explain()
-        prices[node.name] += report.cpu_per_packet_s
+        prices[node.name].append(report.cpu_per_packet_s)
         assert not node.forwarding
-    assert prices[one.name] > 1.3 * prices[many.name]
+    assert min(prices[one.name]) > 1.3 * min(prices[many.name])
     with pytest.raises(BadInput, match="more than 0 and at most a minute"):
         measure_packet_rate(many, lasting="2 min")
     with pytest.raises(BadInput, match="no DPDK process"):

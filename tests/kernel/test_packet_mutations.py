@@ -139,4 +139,4 @@ def test_a_mistake_is_found_and_made_small(ovs: OvsFlows, name: str) -> None:
     assert error.value.report["packets"] <= MOST_PACKETS  # type: ignore[operator]
     text = str(error.value)
     assert text.count("Rule(") == 1, text
-    assert text.count("Packet(") == 1, text
+    assert text.count("  packet ") == 1, text

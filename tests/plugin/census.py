@@ -111,7 +111,7 @@ def run(folder: Path, name: str, target: str, arguments: list[str]) -> int:
             argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
     if name != "none":
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60  # a busy machine takes its time to start an engine
         while not (folder / "ready").exists() and suite.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         assert (folder / "ready").exists(), read(str(folder / "output"))

@@ -54,6 +54,24 @@ def containers(infra, lab):
     web.spawn(["sleep", "600"])
 
 @pytest.fixture
+def routed_lab(lab):
+    """Routing daemons, where they are installed."""
+    from pytest_infra.core.programs import PROGRAMS
+    from pytest_infra.net.frr import FRR
+    router = lab.router("plain")
+    lab.link(router, lab.host())
+    if all(item.probe() for item in FRR):
+        lab.link(router, lab.router("frr", daemons=["ospfd"], config="router ospf"))
+    if PROGRAMS["keepalived"].probe():
+        config = FOLDER / f"keepalived-{os.getpid()}-{lab.name}"
+        instance = ["interface eth0", "virtual_router_id 1", "virtual_ipaddress {", "10.9.9.9", "}"]
+        config.write_text("\\n".join(["vrrp_instance x {", *instance, "}"]))
+        files = [f"--pid={config}.pid", f"--vrrp_pid={config}.vrrp", f"--checkers_pid={config}.checkers"]
+        router.spawn(["keepalived", "--dont-fork", f"--use-file={config}", *files])
+    lab.up()
+    return lab
+
+@pytest.fixture
 def daemons_lab(infra, lab, containers):
     a, b, c = lab.host("a"), lab.router("b"), lab.host("c", isolate=["pid", "mount"])
     sw1, sw2 = lab.ovs("sw1"), lab.bridge("sw2")
@@ -141,6 +159,7 @@ FAILING = """
 """
 WAITS_IN_SET_UP = "def test_waits(lab_that_waits): pass"
 WAITS = "def test_waits(busy_lab, wait): wait()"
+WAITS_WITH_ROUTERS = "def test_waits(routed_lab, wait): wait()"
 WAITS_IN_DPDK = "def test_waits(dpdk_lab, wait): wait()"
 WAITS_AMONG_OTHERS = """
     import pytest
@@ -157,6 +176,7 @@ CASES = {
     "SIGTERM": (WAITS, "SIGTERM", "pytest", [], 128 + 15),
     "SIGHUP": (WAITS, "SIGHUP", "pytest", [], 128 + 1),
     "SIGKILL": (WAITS, "SIGKILL", "pytest", [], -9),
+    "SIGKILL with routing daemons": (WAITS_WITH_ROUTERS, "SIGKILL", "pytest", [], -9),
     "SIGKILL with DPDK": (WAITS_IN_DPDK, "SIGKILL", "pytest", [], -9),
     "SIGTERM with DPDK": (WAITS_IN_DPDK, "SIGTERM", "pytest", [], 128 + 15),
     "SIGKILL in set-up": (WAITS_IN_SET_UP, "SIGKILL", "pytest", [], -9),

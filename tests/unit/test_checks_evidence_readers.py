@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_infra.checks.drop_reason import parse_format
-from pytest_infra.checks.rule_trace import _rule
+from pytest_infra.checks.rule_trace import RuleTrace, _rule
 from pytest_infra.net.port_vlans import PortVlans, _ovs_vlans
 
 FORMAT = """name: kfree_skb
@@ -46,6 +46,19 @@ def test_a_kernel_without_reasons_is_told_from_one_with() -> None:
 )
 def test_a_rule_is_found_by_its_handle(handle: int, rule: str) -> None:
     assert _rule(LISTING, handle) == rule
+
+
+def test_a_node_whose_rules_cannot_be_traced_is_told_and_hides_nothing() -> None:
+    class Elsewhere:
+        name = "guest"
+
+        def call(self, *_: object) -> None:
+            raise TypeError("sockets cannot be sent")
+
+    with RuleTrace([Elsewhere()], lambda packet: None) as trace:  # type: ignore[list-item]
+        assert not trace.watching
+        assert trace.drops() == []
+    assert trace.blind == ["the firewall rules of guest: sockets cannot be sent"]
 
 
 ACCESS_10 = _ovs_vlans([10], [], [])
