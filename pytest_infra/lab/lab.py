@@ -8,14 +8,12 @@ from .dpdk import LabDpdk
 from .groups import LabGroups
 from .keeping import LabKeeping
 from .topology_file import LabTopologyFiles
-from .topologies import LabTopologies
 from .vms import LabVms
 
 __all__ = ["Lab"]
 
 
-class Lab(LabTopologyFiles, LabContainers, LabGroups, LabCaptures, LabDpdk, LabKeeping):
-class Lab(LabTopologies, LabContainers, LabVms, LabGroups, LabCaptures, LabDpdk, LabKeeping):
+class Lab(LabTopologyFiles, LabContainers, LabVms, LabGroups, LabCaptures, LabDpdk, LabKeeping):
     """Nodes, switches and the links between them.
 
     What is declared is recorded at once and made at the first observation: a check, a command, a property that
