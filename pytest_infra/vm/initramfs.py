@@ -82,9 +82,11 @@ _START = (
 )
 
 
-def _python_command(imports: Sequence[str]) -> str:
-    code = _START.format(path=[*map(os.path.abspath, filter(None, sys.path))], executable=sys.executable,
-                         imports=tuple(imports))  # fmt: skip
+def _python_command(imports: Sequence[str], files: Sequence[str]) -> str:
+    """The command that starts the agent; of the folders to import from, only those that its files are in."""
+    path = dict.fromkeys(os.path.abspath(entry) for entry in sys.path if entry)
+    used = [entry for entry in path if any(file.startswith(f"{entry}/") for file in files)]
+    code = _START.format(path=used, executable=sys.executable, imports=tuple(imports))
     quoted = code.replace('"', '\\"')
     return f'{sys.executable} -I -S -c "{quoted}"'
 
@@ -134,7 +136,7 @@ def initramfs(kernel: Kernel, *, warm: bool = False, tools: bool = True) -> str:
     imports = (*_IMPORTS, *((*_WARM, *_plugins()) if warm else ()))
     files = python_files(imports)
     busybox = BUSYBOX.path()
-    start = _INIT.format(step=STEP, python=_python_command(imports))
+    start = _INIT.format(step=STEP, python=_python_command(imports, files))
     stamp = hashlib.sha256(repr((kernel, start, tools)).encode())
     for file in (busybox, kernel.image, *files):
         status = os.stat(file)
