@@ -42,7 +42,7 @@ BUSYBOX = StaticCommand("vm", program="busybox", purpose="the first programs of 
 DEPMOD = Command("depmod", purpose="kernels that are fetched as packages", packages={
     "apt": "kmod", "dnf": "kmod", "pacman": "kmod", "apk": "kmod"})  # fmt: skip
 VDE = Command("vde", program="vde_switch", purpose="VDE networks between guests", packages={
-    "apt": "vde2", "pacman": "vde2", "apk": "vde2"})  # fmt: skip
+    "apt": "vde2", "dnf": "vde2", "pacman": "vde2", "apk": "vde2"})  # fmt: skip
 
 
 def cache_directory(*names: str) -> str:
