@@ -37,6 +37,9 @@ if TYPE_CHECKING:
         assert_flow_order,
         assert_spread,
     )
+    from .checks.balanced import (
+        assert_balanced,
+    )
     from .checks.classify import (
         assert_classified,
         assert_dropped,
@@ -78,12 +81,20 @@ if TYPE_CHECKING:
         assert_loss,
         measure_loss,
     )
-    from .checks.meter import assert_metered
+    from .checks.meter import (
+        assert_metered,
+    )
     from .checks.migration import assert_migrates
     from .checks.packet_rate import (
         measure_packet_rate,
     )
-    from .checks.police import assert_policed, offer
+    from .checks.police import (
+        assert_policed,
+        offer,
+    )
+    from .checks.resolve import (
+        assert_resolves,
+    )
     from .checks.schedule import (
         assert_link_shares,
         assert_priority,
@@ -100,7 +111,9 @@ if TYPE_CHECKING:
         assert_throughput,
         measure_throughput,
     )
-    from .checks.track import assert_tracks
+    from .checks.track import (
+        assert_tracks,
+    )
     from .checks.usage import (
         measure_usage,
     )
@@ -126,11 +139,16 @@ if TYPE_CHECKING:
         until,
     )
     from .faults import (
+        blackhole,
         clock_moved,
+        cut,
+        duplicate_address,
         fill_disk,
         frozen,
         kill,
         memory_pressure,
+        one_way,
+        partition,
     )
     from .lab import (
         Lab,
@@ -177,6 +195,7 @@ __all__ = [
     "assert_accounted",
     "assert_agrees",
     "assert_all_reachable",
+    "assert_balanced",
     "assert_classified",
     "assert_converged",
     "assert_drop_curve",
@@ -202,6 +221,7 @@ __all__ = [
     "assert_ratio",
     "assert_reachable",
     "assert_reconverged",
+    "assert_resolves",
     "assert_shaped",
     "assert_shares",
     "assert_spread",
@@ -209,8 +229,11 @@ __all__ = [
     "assert_throughput",
     "assert_tracks",
     "assert_unreachable",
+    "blackhole",
     "clock_moved",
     "compare",
+    "cut",
+    "duplicate_address",
     "fill_disk",
     "find_rate",
     "frozen",
@@ -224,6 +247,8 @@ __all__ = [
     "measure_usage",
     "memory_pressure",
     "offer",
+    "one_way",
+    "partition",
     "ping",
     "ready",
     "traceroute",
@@ -252,35 +277,71 @@ _MODULES = {
         "assert_flow_order",
         "assert_spread",
     ),
+    "checks.balanced": ("assert_balanced",),
     "checks.classify": (
         "assert_classified",
         "assert_dropped",
     ),
-    "checks.compare": ("assert_ratio", "compare"),
-    "checks.converge": ("assert_all_reachable", "assert_converged", "assert_reconverged"),
+    "checks.compare": (
+        "assert_ratio",
+        "compare",
+    ),
+    "checks.converge": (
+        "assert_all_reachable",
+        "assert_converged",
+        "assert_reconverged",
+    ),
     "checks.drop_curve": ("assert_drop_curve",),
     "checks.events": (
         "assert_not_throttled",
         "assert_oom_killed",
     ),
-    "checks.find_rate": ("assert_rate", "find_rate"),
-    "checks.latency": ("assert_jitter", "assert_latency", "measure_latency"),
+    "checks.find_rate": (
+        "assert_rate",
+        "find_rate",
+    ),
     "checks.forwarding": (
         "assert_forwarded",
         "assert_no_drops",
         "measure_forwarding",
     ),
+    "checks.latency": (
+        "assert_jitter",
+        "assert_latency",
+        "measure_latency",
+    ),
     "checks.limits": ("assert_limited",),
-    "checks.loss": ("assert_loss", "measure_loss"),
+    "checks.loss": (
+        "assert_loss",
+        "measure_loss",
+    ),
     "checks.meter": ("assert_metered",),
     "checks.packet_rate": ("measure_packet_rate",),
+    "checks.police": (
+        "assert_policed",
+        "offer",
+    ),
+    "checks.resolve": ("assert_resolves",),
+    "checks.schedule": (
+        "assert_link_shares",
+        "assert_priority",
+        "assert_shaped",
+    ),
+    "checks.shares": (
+        "assert_shares",
+        "measure_shares",
+    ),
     "checks.migration": ("assert_migrates",),
     "checks.police": ("assert_policed", "offer"),
     "checks.track": ("assert_tracks",),
     "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
     "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),
-    "checks.throughput": ("assert_throughput", "measure_throughput"),
+    "checks.throughput": (
+        "assert_throughput",
+        "measure_throughput",
+    ),
+    "checks.track": ("assert_tracks",),
     "checks.usage": ("measure_usage",),
     "container": (
         "Bind",
@@ -302,11 +363,16 @@ _MODULES = {
     ),
     "core.wait": ("until",),
     "faults": (
+        "blackhole",
         "clock_moved",
+        "cut",
+        "duplicate_address",
         "fill_disk",
         "frozen",
         "kill",
         "memory_pressure",
+        "one_way",
+        "partition",
     ),
     "lab": ("Lab",),
     "net.ovs_dpdk": ("Policer",),

@@ -5,7 +5,8 @@ socket, with its number in its own /proc, and then waits until the other end is 
 need a process: a PID namespace its first one, a user namespace one that has a single thread (user_namespaces(7)).
 ``clock=SECONDS`` moves the clocks of a new time namespace. Each ``lower=FOLDER`` is a layer, the top one first, of
 the root file system that a new mount namespace gets, below a layer in memory that takes what is written; descriptors of
-that layer and of the new root are sent too. This file is run by itself, so it imports nothing of the package.
+that layer and of the new root are sent too. Each ``file=PATH=TEXT`` is a file that others see as it is, and that has
+this text in the new mount namespace. This file is run by itself, so it imports nothing of the package.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _FLAGS = {
     "net": 0x40000000, "pid": 0x20000000, "user": 0x10000000, "ipc": 0x08000000, "uts": 0x04000000,
     "cgroup": 0x02000000, "mnt": 0x00020000, "time": 0x00000080,
 }  # fmt: skip
-_MS_SLAVE_REC, _MS_BIND_REC, _MS_PLAIN = (1 << 19) | 16384, 4096 | 16384, 2 | 4 | 8
+_MS_BIND, _MS_BIND_REC = 4096, 4096 | 16384
+_MS_SLAVE_REC, _MS_PLAIN = (1 << 19) | 16384, 2 | 4 | 8
 _MNT_DETACH = 2
 _SCRATCH = "/tmp"  # noqa: S108 - a place to mount something, in a mount namespace that nobody else sees
 
@@ -50,6 +52,18 @@ def _mounts(libc: ctypes.CDLL, kinds: list[str]) -> None:
         groups = os.open("/sys/fs/cgroup", os.O_PATH)
         _mount(libc, "sysfs", "/sys", "sysfs", _MS_PLAIN)
         _mount(libc, f"/proc/self/fd/{groups}", "/sys/fs/cgroup", None, _MS_BIND_REC)
+
+
+def _files(libc: ctypes.CDLL, files: list[str]) -> None:
+    """Lay files in memory over those that are there; a link is followed (resolv.conf is one on many machines)."""
+    _mount(libc, "tmpfs", _SCRATCH, "tmpfs", _MS_PLAIN, "mode=755")
+    for number, file in enumerate(files):
+        path, _, text = file.partition("=")
+        with open(f"{_SCRATCH}/{number}", "w", encoding="utf-8") as target:
+            target.write(text)
+        os.chmod(target.name, 0o644)
+        _mount(libc, target.name, path, None, _MS_BIND)
+    _check(libc.umount2(_SCRATCH.encode(), _MNT_DETACH), f"umount {_SCRATCH}")
 
 
 def _set_clocks(offset: str) -> None:
@@ -114,6 +128,7 @@ def main() -> int:
     kinds = sys.argv[2].split(",")
     sent = list(dict.fromkeys([*kinds, *sys.argv[3].split(",")]))
     lowers = [value.removeprefix("lower=") for value in sys.argv[4:] if value.startswith("lower=")]
+    files = [value.removeprefix("file=") for value in sys.argv[4:] if value.startswith("file=")]
     clocks = [value.removeprefix("clock=") for value in sys.argv[4:] if value.startswith("clock=")]
     folders: dict[str, int] = {}
     libc = ctypes.CDLL(None, use_errno=True)
@@ -135,6 +150,8 @@ def main() -> int:
                 _mount(libc, "none", "/", None, _MS_SLAVE_REC)
                 folders = _new_root(libc, lowers)
             _mounts(libc, kinds)
+            if files:
+                _files(libc, files)
         _send(channel, sent, folders)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the first process of a PID namespace gets its orphans
     except OSError as error:

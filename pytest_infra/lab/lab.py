@@ -7,13 +7,14 @@ from .containers import LabContainers
 from .dpdk import LabDpdk
 from .groups import LabGroups
 from .keeping import LabKeeping
+from .names import LabNames
 from .topology_file import LabTopologyFiles
 from .vms import LabVms
 
 __all__ = ["Lab"]
 
 
-class Lab(LabTopologyFiles, LabContainers, LabVms, LabGroups, LabCaptures, LabDpdk, LabKeeping):
+class Lab(LabTopologyFiles, LabNames, LabContainers, LabVms, LabGroups, LabCaptures, LabDpdk, LabKeeping):
     """Nodes, switches and the links between them.
 
     What is declared is recorded at once and made at the first observation: a check, a command, a property that

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, overload
 
 from ..core.caller import caller_line
 from ..core.errors import BadInput
 from ..core.units import duration_s
 from ..net.bridge import LinuxBridge
+from ..net.dns import resolv_conf
 from ..net.host import Host
 from ..net.impair import Impairer
 from ..net.impairment import parse_impairment
-from ..net.isolated import IsolatedHost, check_isolation
+from ..net.isolated import IsolatedHost, check_files, check_isolation
 from ..net.link import Link
 from ..net.rootfs import RootedHost, check_layers
 from ..net.router import Router
@@ -43,6 +44,9 @@ class LabNetwork(LabRouting):
         rootfs: str | os.PathLike[str] | None = None,
         layers: Sequence[str | os.PathLike[str]] = (),
         clock_offset: str | float = 0,
+        files: Mapping[str, str] | None = None,
+        dns: Host | str | None = None,
+        search: Sequence[str] = (),
         routes: bool = True,
     ) -> Host:
         """Declare a host.
@@ -54,14 +58,24 @@ class LabNetwork(LabRouting):
             rootfs: the folder that is its root file system, ``"/"`` for the machine's; it is not written to.
             layers: folders laid over it, the last one on top (overlayfs). See `net.rootfs.RootedHost`.
             clock_offset: how far its monotonic clock is ahead, in whole seconds or as ``"2 h"`` (time_namespaces(7)).
+            files: files that have another text there than on the machine: ``{"/etc/hosts": "…"}``.
+            dns: its name server: a node of the lab, such as one of `dns`, or an address (resolv.conf(5)).
+            search: domains in which a name is looked for too.
             routes: whether the lab works out its routes.
 
         Raises:
-            BadInput: the name cannot be used or is taken, an unknown isolation, or no such folder.
+            BadInput: the name cannot be used or is taken, an unknown isolation, no such folder or file, or a name
+                server or domain that cannot be.
         """
         isolate, lowers = check_isolation(isolate), check_layers(rootfs, layers)
+        own: dict[str, str | Callable[[], str]] = check_files(files or {})
+        if dns is not None or search:
+            own["/etc/resolv.conf"] = self._resolver(dns, search)
         options = {**self._of_hosts(routes), "isolate": isolate}
+        if own:
+            options |= {"files": own, "isolate": tuple(dict.fromkeys([*isolate, "mount"]))}
         if offset_s := round(duration_s(clock_offset)):
+            isolate = options["isolate"]
             options |= {"clock_offset_s": offset_s, "isolate": tuple(dict.fromkeys([*isolate, "time"]))}
         chosen = self._name(name, "h")
         if lowers:
@@ -69,6 +83,11 @@ class LabNetwork(LabRouting):
         if options["isolate"]:
             return self._add_node(IsolatedHost(chosen, **options))
         return self._add_node(Host(chosen, **self._of_hosts(routes)))
+
+    def _resolver(self, dns: Host | str | None, search: Sequence[str]) -> Callable[[], str]:
+        if isinstance(dns, Host):
+            self._check_mine(dns)
+        return resolv_conf(dns, search)
 
     def router(
         self,

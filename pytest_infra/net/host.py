@@ -17,6 +17,7 @@ from ..core.resource import Artifact, Facts, Resource
 from .activation import activating
 from .diagnosis import Journal, diagnose_network
 from .namespace import Entrance, NetNamespace
+from .nft import Rule, load_ruleset, read_rules
 from .port import Port
 from .reading import read_addresses, read_interfaces, read_neighbours, read_routes
 from .sysctl import Sysctl
@@ -229,6 +230,23 @@ class Host(Resource):
     def sysctl(self) -> Sysctl:
         """The kernel settings of this host's network namespace, by dotted name."""
         return Sysctl(self.call, self.name)
+
+    def nft(self, ruleset: str | os.PathLike[str]) -> None:
+        """Load a rule set of nftables (nft(8)) here, all of it or nothing.
+
+        Args:
+            ruleset: the text, or the path of a file that has it.
+
+        Raises:
+            BadInput: nft does not understand it; the text names the line.
+            Unavailable: nft is not installed.
+        """
+        load_ruleset(self.run, ruleset)
+
+    @property
+    def nft_rules(self) -> list[Rule]:
+        """The rules of nftables that are loaded here, with their counters."""
+        return read_rules(self.run)
 
     def diagnose(self) -> Iterator[Artifact]:
         """Interfaces, addresses, routes, neighbours, counters, changed settings, firewall rules, sockets."""

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..core.requirement import Command
 from ..core.worker import Worker
 from .host import Host
 
-__all__ = ["ISOLATIONS", "NSENTER", "IsolatedHost", "check_isolation"]
+__all__ = ["ISOLATIONS", "NSENTER", "IsolatedHost", "check_files", "check_isolation"]
 
 ISOLATIONS = {
     "mount": "mnt", "pid": "pid", "uts": "uts", "ipc": "ipc", "user": "user", "cgroup": "cgroup", "time": "time",
@@ -32,6 +32,7 @@ _A_COMMAND_ENTERS = ("pid", *_A_CALL_ENTERS)
 _A_PROGRAM_ENTERS = {"user": "user", "time": "time_for_children"}  # a thread among others cannot: nsenter(1) does
 _CLONE_FS = 0x200
 _ANSWER_S = 10.0
+_LONGEST_FILE = 100_000  # one argument of a command has at most 128 KiB (execve(2))
 
 NSENTER = Command("nsenter", purpose="hosts with more isolation than their network", packages={
     "apt": "util-linux", "dnf": "util-linux", "pacman": "util-linux", "apk": "util-linux-misc"})  # fmt: skip
@@ -52,6 +53,24 @@ def check_isolation(kinds: Iterable[str]) -> tuple[str, ...]:
     return chosen
 
 
+def check_files(files: Mapping[str, str]) -> dict[str, str | Callable[[], str]]:
+    """Files of a host's own, by path.
+
+    Raises:
+        BadInput: a path that is not absolute, or that no file of the machine has; or a text that is none.
+    """
+    if not isinstance(files, Mapping):
+        raise BadInput(f"files says which path has which text, {{'/etc/hosts': '…'}}; got {files!r}")
+    for path, text in files.items():
+        if not isinstance(path, str) or not os.path.isabs(path) or "=" in path or not os.path.isfile(path):
+            raise BadInput(
+                f"files: {path!r} is not the absolute path of a file of this machine, which it can stand for"
+            )
+        if not isinstance(text, str) or "\0" in text or len(text.encode()) > _LONGEST_FILE:
+            raise BadInput(f"files: {path} needs a text without NUL of at most {_LONGEST_FILE} bytes")
+    return dict(files)
+
+
 class IsolatedHost(Host):
     """A host with namespaces of its own besides the network's.
 
@@ -61,8 +80,17 @@ class IsolatedHost(Host):
 
     requires = (NSENTER,)
 
-    def __init__(self, name: str, *, isolate: Sequence[str], clock_offset_s: int = 0, **options: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        isolate: Sequence[str],
+        clock_offset_s: int = 0,
+        files: Mapping[str, str | Callable[[], str]] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(name, **options)
+        self._files = dict(files or {})
         self.isolate = tuple(isolate)
         self._setup = [f"clock={clock_offset_s}"] if clock_offset_s else []
         self._kinds = [ISOLATIONS[kind] for kind in isolate]
@@ -75,7 +103,7 @@ class IsolatedHost(Host):
         with theirs:
             undo.callback(mine.close)
             argv = [sys.executable, "-I", "-S", pause.__file__, str(theirs.fileno()), ",".join(kinds), ",".join(_HELD)]
-            argv += self._setup
+            argv += [*self._setup, *self._file_setup()]
             holder = self._lab.guard().popen(argv, (self.namespace.fd,), pass_fds=(theirs.fileno(),), stdin=-3, cwd="/")
         self._pause, self._kept = mine, False
         undo.callback(self._end, holder)
@@ -87,6 +115,10 @@ class IsolatedHost(Host):
         self.namespace.on_enter = self._enter_call
         self._spawner = Worker(f"infra-{self.name}-spawner", self._enter_command)
         undo.callback(self._spawner.stop)
+
+    def _file_setup(self) -> list[str]:
+        texts = {path: text if isinstance(text, str) else text() for path, text in self._files.items()}
+        return [f"file={os.path.realpath(path)}={text}" for path, text in texts.items()]
 
     def hand_over(self, holdings: Holdings) -> None:
         """Its namespaces, and the other end of the pipe of the process that made them."""

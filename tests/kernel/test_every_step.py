@@ -60,6 +60,7 @@ from pytest_infra.net.relay import Relay
 from pytest_infra.net.rootfs import RootedHost
 from pytest_infra.net.router import Router
 from pytest_infra.net.switch import Switch
+from pytest_infra.net.virtual_service import VirtualService
 from pytest_infra.packet.capture import Capture
 from pytest_infra.packet.install_acl import RteAcl
 from pytest_infra.packet.install_bpf import BpfIngress, TcBpf, XdpIngress
@@ -329,6 +330,7 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     LinuxBridge: [in_lab(two_on(lambda lab: lab.bridge()))],
     Host: [in_lab(lambda lab: lab.host())],
     Router: [in_lab(lambda lab: lab.router())],
+    VirtualService: [in_lab(lambda lab: lab.service("web", [], port=80, on=[lab.host()]))],
     FrrRouter: [in_lab(lambda lab: lab.router(daemons=["staticd"], config="ip route 10.0.0.0/8 blackhole\n"))],
     IsolatedHost: [in_lab(lambda lab: lab.host(isolate=[*ISOLATIONS])), in_lab(lambda lab: lab.host(isolate=["uts"]))],
     Lab: [in_lab(whole_lab), in_lab(used_lab), in_lab(machines_with_a_tunnel)],

@@ -1,0 +1,144 @@
+"""`assert_balanced`: connections to a service reach all of its back ends, each its share."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..core.errors import BadInput
+from ..core.node import Node
+from ..core.report import Report, explain
+from ..packet.statistics import chi_square_p
+from .arguments import check_count
+
+__all__ = ["BalanceReport", "assert_balanced", "measure_balance"]
+
+_ANSWER_S = 2.0
+_UNLIKELY = 1e-4
+
+
+@dataclass(frozen=True)
+class BalanceReport(Report):
+    """Where new connections to a service went."""
+
+    kind: ClassVar[str] = "balance"
+
+    client: str
+    service: str
+    address: str
+    connections: Mapping[str, int]
+    """By back end, by the counters of the service's rules."""
+    failures: Mapping[str, int]
+    """How often connecting failed, by the system's word."""
+
+    @property
+    def attempts(self) -> int:
+        """How many connections were tried."""
+        return self.opened + sum(self.failures.values())
+
+    opened: int = 0
+
+    @property
+    def p(self) -> float:
+        """How likely a spread at least as uneven is, if each connection may go to any back end (chi-square)."""
+        return _p(list(self.connections.values()))
+
+    @property
+    def ok(self) -> bool:
+        """Whether all connections were opened, and went to all back ends alike."""
+        return not self.failures and bool(self.opened) and self.p >= _UNLIKELY
+
+    def explain(self) -> str:
+        """How many went where."""
+        spread = ", ".join(f"{count} to {name}" for name, count in self.connections.items()) or "none to anybody"
+        where = f"{self.service} ({self.address})"
+        if self.ok:
+            return explain(f"{self.client}: {self.opened} connections to {where} are spread: {spread}", [])
+        failed = ", ".join(f"{count} {word}" for word, count in self.failures.items())
+        verdict = f"{self.client}: {sum(self.failures.values())} of {self.attempts} connections to {where} fail"
+        if not self.failures:
+            verdict = f"{self.client}: connections to {where} are not spread"
+        rows = [
+            ("measured", f"{self.opened} opened, {spread}" + (f"; {failed}" if failed else "")),
+            ("wanted", "all opened, and to each back end as many as to any other"),
+            ("cause", self._cause()),
+        ]
+        return explain(verdict, rows)
+
+    def _cause(self) -> str:
+        if not self.connections:
+            return "the service has no back ends"
+        if not any(self.connections.values()):
+            return f"{self.client} does not know the service: none of its rules has seen a connection"
+        if self.failures:
+            return "a back end does not answer: assert_reachable(client, backend, protocol='tcp', port=…) says which"
+        return "the rules prefer some back ends, or something else than its rules chooses them"
+
+
+def _p(counts: list[int]) -> float:
+    total = sum(counts)
+    if len(counts) < 2 or not total:
+        return 1.0 if total else 0.0
+    return chi_square_p(counts, [1.0] * len(counts))
+
+
+def measure_balance(client: Node, service: Any, *, count: int = 50) -> BalanceReport:
+    """Open connections to a service one after the other, and see where they went.
+
+    Args:
+        client: who connects.
+        service: one of ``lab.service``, for TCP.
+        count: how many connections, 1 to 65535.
+
+    Raises:
+        BadInput: an argument that cannot be.
+    """
+    if getattr(service, "protocol", "") != "tcp":
+        raise BadInput(f"the balance of a service for TCP can be measured, not that of {service!r}")
+    before = service.connections()
+    outcomes = client.call(_connect, service.address, service.port, check_count(count))
+    after = service.connections()
+    failures: dict[str, int] = {}
+    for word in filter(None, outcomes):
+        failures[word] = failures.get(word, 0) + 1
+    return BalanceReport(
+        client.name,
+        service.name,
+        f"{service.address}:{service.port}",
+        {name: after[name] - before.get(name, 0) for name in after},
+        failures,
+        opened=outcomes.count(""),
+    )
+
+
+def _connect(address: str, port: int, count: int) -> list[str]:
+    outcomes = []
+    for _ in range(count):
+        try:
+            socket.create_connection((address, port), timeout=_ANSWER_S).close()
+            outcomes.append("")
+        except OSError as error:
+            outcomes.append((error.strerror or str(error) or type(error).__name__).lower())
+            if len(outcomes) >= 10 and all(outcomes):
+                break  # nothing has come through
+    return outcomes
+
+
+def assert_balanced(client: Node, service: Any, *, count: int = 50) -> BalanceReport:
+    """Check that connections to a service reach all of its back ends alike.
+
+    Args:
+        client: who connects.
+        service: one of ``lab.service``, for TCP.
+        count: how many connections.
+
+    Raises:
+        BadInput: an argument that cannot be.
+        CheckFailed: a connection failed, or the spread is one that chance gives in less than 1 of 10,000 runs.
+    """
+    __tracebackhide__ = True
+    report = measure_balance(client, service, count=count)
+    report.demand()
+    return report

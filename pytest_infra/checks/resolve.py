@@ -1,0 +1,183 @@
+"""`assert_resolves`: a name stands for the right address where a node asks (RFC 1035, resolv.conf(5))."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from ..core.errors import BadInput, WaitTimeout
+from ..core.node import Node
+from ..core.report import Report, explain
+from ..core.requirement import PythonModule
+from ..core.units import format_duration
+from ..core.wait import until
+from .arguments import seconds
+
+__all__ = ["DNSPYTHON", "ResolveReport", "assert_resolves", "measure_resolve"]
+
+DNSPYTHON = PythonModule("dnspython", purpose="assert_resolves", module="dns", extra="dns")
+_ANSWER_S = 2.0
+
+
+@dataclass(frozen=True)
+class ResolveReport(Report):
+    """What a node finds under a name."""
+
+    kind: ClassVar[str] = "resolve"
+
+    node: str
+    name: str
+    servers: tuple[str, ...]
+    """The name servers of its resolv.conf."""
+    search: tuple[str, ...]
+    found: tuple[str, ...]
+    """The addresses, in order."""
+    full_name: str
+    """The name that had them: with one of the search domains, or an alias's."""
+    failure: str
+    """``no name server``, ``no such name``, ``no address``, ``no answer`` or ``refused``; empty where it resolves."""
+    wanted: tuple[str, ...] | None = None
+    """The addresses that it should have; None for any, an empty tuple for none."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it has the wanted addresses."""
+        if self.wanted is None:
+            return bool(self.found)
+        return set(self.found) == set(self.wanted)
+
+    def explain(self) -> str:
+        """What was found, and why it is not what was wanted."""
+        found = ", ".join(self.found)
+        verdict = {
+            (True, True): f"{self.node}: {self.name} is {found}",
+            (True, False): f"{self.node}: {self.name} does not resolve",
+            (False, True): f"{self.node}: {self.name} resolves elsewhere, to {found}",
+            (False, False): f"{self.node}: {self.name} does not resolve: {self.failure}",
+        }[self.ok, bool(self.found)]
+        servers = ", ".join(self.servers) or "no name server"
+        measured = f"{f'{self.full_name} is {found}' if found else self.failure}; asked {servers}"
+        if self.search:
+            measured += f"; search domains {', '.join(self.search)}"
+        wanted = "any address" if self.wanted is None else ", ".join(self.wanted) or "no address"
+        rows = [("measured", measured), ("wanted", wanted)]
+        return explain(verdict, rows if self.ok else [*rows, *self._advice()])
+
+    def _advice(self) -> list[tuple[str, str]]:
+        causes = {
+            "no name server": ("its resolv.conf names no server", "lab.host(…, dns=server)"),
+            "no such name": ("the server knows no such name, with none of the search domains", "look at its records"),
+            "no address": ("the server knows the name, but no address of it", "look at its records"),
+            "no answer": ("no name server answers", "assert_reachable(node, server, protocol='udp', port=53)"),
+            "refused": ("the name server refuses to answer", "look at its log"),
+            "": ("the name server has other addresses for it", "look at its records"),
+        }
+        cause, step = causes[self.failure]
+        return [("cause", cause), ("next", step)]
+
+
+def measure_resolve(node: Node, name: str) -> ResolveReport:
+    """Look a name up as a node does: its name servers, its search domains, IPv4 and IPv6. Its hosts(5) is not asked.
+
+    Raises:
+        BadInput: no name can be like that.
+        Unavailable: dnspython is not installed.
+    """
+    DNSPYTHON.demand()
+    import dns.exception
+    import dns.name
+
+    try:
+        dns.name.from_text(name)
+    except (dns.exception.DNSException, TypeError, AttributeError, ValueError) as error:
+        raise BadInput(f"{name!r} is no domain name: {error}") from None
+    return node.call(_look_up, node.name, name)
+
+
+def _look_up(node: str, name: str) -> ResolveReport:
+    """Runs in the node: its files, its sockets."""
+    import dns.resolver
+
+    try:
+        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
+            text = file.read()
+    except FileNotFoundError:
+        text = ""
+    resolver = dns.resolver.Resolver(configure=False)
+    resolver.lifetime = _ANSWER_S
+    try:
+        resolver.read_resolv_conf(io.StringIO(text))
+        servers = tuple(map(str, resolver.nameservers))
+    except dns.resolver.NoResolverConfiguration:
+        servers = ()
+    search = tuple(str(domain).rstrip(".") for domain in resolver.search)
+    found, full_name, failures = [], "", []
+    for kind in ("A", "AAAA") if servers else ():
+        try:
+            answer = resolver.resolve(name, kind, search=True)
+            full_name = str(answer.canonical_name).rstrip(".")
+            found += [str(record) for record in answer]
+        except dns.resolver.NXDOMAIN:
+            failures.append("no such name")
+        except dns.resolver.NoAnswer:
+            failures.append("no address")
+        except dns.resolver.LifetimeTimeout:
+            failures.append("no answer")
+            break
+        except dns.resolver.NoNameservers as error:
+            failures.append("no answer" if "timed out" in str(error) or "unreach" in str(error) else "refused")
+            break
+    failure = "" if found else failures[0] if failures else "no name server"
+    return ResolveReport(node, name, servers, search, tuple(found), full_name, failure)
+
+
+def _addresses(to: Any) -> tuple[str, ...]:
+    if isinstance(to, str):
+        return (to,)
+    if hasattr(to, "address"):
+        return (str(to.address),)
+    if hasattr(to, "ports"):
+        return tuple(str(ip.ip) for port in to.ports for ip in port.addresses)
+    if isinstance(to, Sequence):
+        return tuple(address for one in to for address in _addresses(one))
+    raise BadInput(f"to is an address, a node, a service or a list of them, not {to!r}")
+
+
+def assert_resolves(node: Node, name: str, to: Any = None, *, within: str | float | None = None) -> ResolveReport:
+    """Check what a name stands for where a node asks.
+
+    Args:
+        node: who asks.
+        name: the name; with fewer than ``ndots`` dots the search domains are tried first (resolv.conf(5)).
+        to: the addresses it has, no more and no less: an address, a node, a service, or a list; an empty list for none;
+            any address by default.
+        within: try again until then; one try by default.
+
+    Raises:
+        BadInput: an argument that cannot be.
+        CheckFailed: it has other addresses, or none; the text says why.
+        Unavailable: dnspython is not installed.
+    """
+    __tracebackhide__ = True
+    wanted = None if to is None else _addresses(to)
+
+    def once() -> ResolveReport:
+        return replace(measure_resolve(node, name), wanted=wanted)
+
+    report = once()
+    if not report.ok and within is not None:
+        limit_s = seconds("within", within)
+        tries = [report]
+
+        def better() -> bool:
+            tries.append(once())
+            return tries[-1].ok
+
+        with suppress(WaitTimeout):
+            until(better, within_s=limit_s, what=f"{name} resolves within {format_duration(limit_s)}", every_s=0.02)
+        report = tries[-1]
+    report.demand()
+    return report

@@ -1,0 +1,155 @@
+"""Faults of a network: partition, one-way loss, blackhole, flapping link, duplicate address, moved MAC address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+from ..core.errors import BadInput, StartFailed
+from ..core.requirement import Command
+
+__all__ = ["blackhole", "cut", "duplicate_address", "one_way", "partition"]
+
+_IP = Command("ip", purpose="faults of routes and addresses", packages={
+    "apt": "iproute2", "dnf": "iproute", "pacman": "iproute2", "apk": "iproute2"})  # fmt: skip
+
+
+def _unless_ended(undo: Callable[..., object], *args: object) -> None:
+    """Undo something; where the lab has ended before, it is gone already."""
+    with suppress(StartFailed):
+        undo(*args)
+
+
+@contextmanager
+def cut(*links: Any) -> Iterator[None]:
+    """Links that are down meanwhile, and up again afterwards with their addresses and routes.
+
+    Raises:
+        BadInput: none is given.
+    """
+    if not links:
+        raise BadInput("cut takes the links that are to be down")
+    with ExitStack() as undo:
+        for link in links:
+            link.down()
+            undo.callback(_unless_ended, link.up)
+        yield
+
+
+@contextmanager
+def partition(*groups: Sequence[Any]) -> Iterator[None]:
+    """Groups of nodes between which no IP packet passes meanwhile; within a group, and to others, all do.
+
+    Each node drops what comes from a node of another group, by its addresses (nftables, table ``infra-partition``).
+
+    Args:
+        groups: two or more lists of nodes.
+
+    Raises:
+        BadInput: fewer groups, or a node in two of them.
+        Unavailable: nft is not installed.
+    """
+    nodes = [node for group in groups for node in group]
+    if len(groups) < 2 or not all(groups):
+        raise BadInput("partition takes two or more lists of nodes: partition([a, b], [c])")
+    if len({id(node) for node in nodes}) < len(nodes):
+        raise BadInput("a node is in two groups of a partition")
+    with ExitStack() as undo:
+        for group in groups:
+            others = [node for node in nodes if node not in group]
+            for node in group:
+                undo.enter_context(_deaf(node, others, "infra-partition"))
+        yield
+
+
+@contextmanager
+def one_way(source: Any, destination: Any) -> Iterator[None]:
+    """IP packets from one node to another are lost meanwhile; those of the other direction are not.
+
+    Raises:
+        Unavailable: nft is not installed.
+    """
+    with _deaf(destination, [source], "infra-one-way"):
+        yield
+
+
+@contextmanager
+def _deaf(node: Any, others: Sequence[Any], table: str) -> Iterator[None]:
+    """A node that drops what comes from others, before anything else of it sees it."""
+    addresses = [ip.ip for other in others for port in other.ports for ip in port.addresses]
+    rules = []
+    for version, family in ((4, "ip"), (6, "ip6")):
+        if mine := sorted(str(address) for address in addresses if address.version == version):
+            rules.append(f"    {family} saddr {{ {', '.join(mine)} }} counter drop")
+    if not rules:
+        raise BadInput(f"none of {', '.join(other.name for other in others)} has an address")
+    chain = "\n".join(["    type filter hook prerouting priority -400; policy accept;", *rules])
+    node.nft(f"table inet {table} {{\n  chain {table} {{\n{chain}\n  }}\n}}\n")
+    try:
+        yield
+    finally:
+        _unless_ended(node.nft, f"delete table inet {table}\n")
+
+
+@contextmanager
+def blackhole(node: Any, destination: Any) -> Iterator[None]:
+    """A node that throws away what it would send or forward to a destination (ip-route(8), type ``blackhole``).
+
+    Args:
+        node: where.
+        destination: a node, whose addresses are meant, or a prefix: ``"10.0.0.0/8"``.
+
+    Raises:
+        BadInput: no such prefix, or a route to just that is there already.
+    """
+    targets = [destination] if isinstance(destination, str) else [
+        f"{ip.ip}/{ip.ip.max_prefixlen}" for port in destination.ports for ip in port.addresses
+    ]  # fmt: skip
+    with ExitStack() as undo:
+        for target in targets:
+            added = node.run([_IP.path(), "route", "add", "blackhole", target], check=False)
+            if added.returncode:
+                raise BadInput(f"no black hole for {target} in {node.name}: {added.stderr.strip()}")
+            undo.callback(_unless_ended, node.run, [_IP.path(), "route", "del", "blackhole", target])
+        yield
+
+
+@contextmanager
+def duplicate_address(node: Any, victim: Any) -> Iterator[None]:
+    """A node that has the first IPv4 address of another one too meanwhile, and says so to its neighbours.
+
+    Args:
+        node: who takes the address, on its first port.
+        victim: whose address it is.
+
+    Raises:
+        BadInput: one of them has no port with an IPv4 address.
+    """
+    mine, theirs = (_first_port(one) for one in (node, victim))
+    address = next(ip for ip in theirs.addresses if ip.version == 4)
+    node.run([_IP.path(), "address", "add", str(address), "dev", mine.name])
+    try:
+        node.call(_announce, mine.name, mine.mac, address.ip.packed)
+        yield
+    finally:
+        _unless_ended(node.run, [_IP.path(), "address", "del", str(address), "dev", mine.name])
+        _unless_ended(victim.call, _announce, theirs.name, theirs.mac, address.ip.packed)
+
+
+def _first_port(node: Any) -> Any:
+    for port in node.ports:
+        if any(ip.version == 4 for ip in port.addresses):
+            return port
+    raise BadInput(f"{node.name} has no port with an IPv4 address")
+
+
+def _announce(interface: str, mac: str, address: bytes) -> None:
+    """Send a gratuitous ARP request (RFC 5227 section 3): whoever knows the address learns the new owner."""
+    import socket
+
+    hardware = bytes.fromhex(mac.replace(":", ""))
+    arp = b"\0\1\x08\0\6\4\0\1" + hardware + address + b"\0" * 6 + address
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind((interface, 0x0806))
+        raw.send(b"\xff" * 6 + hardware + b"\x08\x06" + arp.ljust(46, b"\0"))

@@ -1,0 +1,111 @@
+"""`LabNames`: the part of a lab with names and services: DNS, virtual addresses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address
+from typing import Any
+
+from ..core.errors import BadInput
+from ..net.dns import DnsServer
+from ..net.host import Host
+from ..net.virtual_service import Backend, VirtualService
+from .base import LabBase
+
+__all__ = ["LabNames"]
+
+
+class _Serving:
+    """Starts a name server once the links are up."""
+
+    def __init__(self, server: DnsServer) -> None:
+        self._server = server
+
+    def __enter__(self) -> object:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+    def await_ready(self) -> None:
+        """Serve."""
+        self._server.serve()
+
+
+class LabNames(LabBase):
+    """The part of a lab with names and services."""
+
+    def dns(self, name: str | None = None, *, records: Mapping[str, Any] | None = None) -> DnsServer:
+        """Declare a host with a name server (dnsmasq(8)) that knows these names only; hosts ask it with ``dns=``.
+
+        Args:
+            name: at most 15 characters; ``dns1``, ``dns2``, … by default.
+            records: names with addresses, nodes, services or lists of them: ``{"web.prod.svc": service}``; a
+                name may begin with ``*.``.
+
+        Raises:
+            BadInput: a name cannot be used or is taken, or a target that cannot be.
+        """
+        server = DnsServer(self._name(name, "dns"), records=records or {}, **self._of_hosts())
+        self._add_node(server)
+        self._new_late.append(_Serving(server))
+        return server
+
+    def service(
+        self,
+        name: str,
+        backends: Sequence[Host | tuple[Host, int]],
+        *,
+        port: int,
+        protocol: str = "tcp",
+        address: str = "",
+        on: Sequence[Host] | None = None,
+    ) -> VirtualService:
+        """Declare a service: an address that is translated to one of its back ends, in turn, by the nodes that ask.
+
+        Args:
+            name: letters, digits and ``-``.
+            backends: the servers, or servers with the port they listen on where it is another one.
+            port: the service's port.
+            protocol: ``tcp`` or ``udp``.
+            address: IPv4; the next one of 10.96.0.0/16 by default.
+            on: the nodes that know it; all hosts and routers of the lab by default. Others find nothing there.
+
+        Raises:
+            BadInput: an argument that cannot be.
+        """
+        if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?", name):
+            raise BadInput(f"a service's name is made of small letters, digits and '-', not {name!r}")
+        if protocol not in ("tcp", "udp"):
+            raise BadInput(f"a service's protocol is 'tcp' or 'udp', not {protocol!r}")
+        for end in (*[_pair(one, port)[0] for one in backends], *(on or ())):
+            self._check_mine(end)
+        for number in (port, *(_pair(one, port)[1] for one in backends)):
+            if not isinstance(number, int) or not 1 <= number <= 65535:
+                raise BadInput(f"a port is a whole number from 1 to 65535, not {number!r}")
+        if address:
+            try:
+                IPv4Address(address)
+            except ValueError:
+                raise BadInput(f"a service's address is one of IPv4, not {address!r}") from None
+        servers = [Backend(*_pair(one, port)) for one in backends]
+
+        def nodes() -> Sequence[Host]:
+            return (
+                list(on)
+                if on is not None
+                else [node for node in self.nodes.values() if isinstance(node, Host) and _knows_services(node)]
+            )
+
+        service = VirtualService(name, next(self._numbers["service"]), servers, port, protocol, address, nodes)
+        self._new_late.append(service)
+        return service
+
+
+def _knows_services(node: Host) -> bool:
+    return node.kind in ("host", "router")
+
+
+def _pair(backend: Any, port: int) -> tuple[Any, Any]:
+    return backend if isinstance(backend, tuple) and len(backend) == 2 else (backend, port)

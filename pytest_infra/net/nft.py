@@ -1,0 +1,105 @@
+"""Rule sets of nftables (nft(8)) of a node: loaded from text, read as data."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.errors import BadInput, CommandFailed
+from ..core.requirement import Command
+
+__all__ = ["NFT", "Rule", "load_ruleset", "read_rules"]
+
+NFT = Command("nft", purpose="firewalls and address translation", packages={
+    "apt": "nftables", "dnf": "nftables", "pacman": "nftables", "apk": "nftables"})  # fmt: skip
+
+_WHERE = re.compile(r"^/dev/stdin:(\d+):(\d+)-\d+: (?:Error: )?(.*)$", re.MULTILINE)
+_Run = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule as the kernel has it now."""
+
+    family: str
+    table: str
+    chain: str
+    handle: int
+    text: str
+    """The rule in the language of nft(8)."""
+    packets: int | None = None
+    """What its counter has counted; None where it has none."""
+    bytes: int | None = None
+    comment: str = ""
+
+
+def load_ruleset(run: _Run, ruleset: str | os.PathLike[str]) -> None:
+    """Load a rule set, all of it or nothing (``nft -f``).
+
+    Args:
+        run: the `run` of a node.
+        ruleset: the text, or a path of a file that has it.
+
+    Raises:
+        BadInput: nft does not understand it; the text names the line.
+        Unavailable: nft is not installed.
+    """
+    text = ruleset
+    if not isinstance(ruleset, str):
+        try:
+            with open(ruleset, encoding="utf-8") as file:
+                text = file.read()
+        except (OSError, TypeError, UnicodeDecodeError) as error:
+            raise BadInput(f"rule set {ruleset!r} is neither a text nor a file that can be read: {error}") from error
+    try:
+        run([NFT.path(), "-f", "/dev/stdin"], input=text)
+    except CommandFailed as error:
+        raise BadInput(f"nft refuses the rule set{_explain(str(text), error.stderr)}") from error
+
+
+def _explain(text: str, stderr: str) -> str:
+    """The first complaint, with the line of the rule set that it is about."""
+    lines = text.splitlines()
+    if found := _WHERE.search(stderr):
+        number = int(found[1])
+        line = lines[number - 1].strip() if 0 < number <= len(lines) else ""
+        return f" in line {number}, {line!r}: {found[3]}"
+    return f": {stderr.strip()[:500]}"
+
+
+def read_rules(run: _Run) -> list[Rule]:
+    """All rules of a node, in the order in which nft lists them."""
+    listing = json.loads(run([NFT.path(), "--json", "list", "ruleset"]).stdout)["nftables"]
+    texts = _texts(run([NFT.path(), "--handle", "list", "ruleset"]).stdout)
+    return [_rule(item["rule"], texts) for item in listing if "rule" in item]
+
+
+def _rule(item: Mapping[str, Any], texts: Mapping[tuple[str, str, int], str]) -> Rule:
+    counter: dict[str, Any] = next(
+        (part["counter"] for part in item.get("expr", []) if isinstance(part.get("counter"), dict)), {}
+    )
+    handle = int(item["handle"])
+    text = texts.get((f"{item['family']} {item['table']}", item["chain"], handle), "")
+    return Rule(
+        item["family"], item["table"], item["chain"], handle, text,
+        counter.get("packets"), counter.get("bytes"), item.get("comment", ""),
+    )  # fmt: skip
+
+
+def _texts(listing: str) -> dict[tuple[str, str, int], str]:
+    """The rules of ``nft --handle list ruleset`` by table, chain and handle."""
+    found: dict[tuple[str, str, int], str] = {}
+    table = chain = ""
+    for line in map(str.strip, listing.splitlines()):
+        text, _, handle = line.rpartition(" # handle ")
+        if line.startswith("table "):
+            table = line.removeprefix("table ").partition(" {")[0]
+        elif line.startswith("chain "):
+            chain = line.split()[1]
+        elif handle.isdigit() and text and not text.endswith("{"):
+            found[table, chain, int(handle)] = text
+    return found

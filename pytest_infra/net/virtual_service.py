@@ -1,0 +1,160 @@
+"""`VirtualService`: one address for several servers, as a cluster gives it, translated in each node that asks.
+
+Each back end has a chain of its own with a counter, so that the rules can be read and connections counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any
+
+from ..core.errors import BadInput
+from ..core.requirement import PRIVILEGE, Command
+from ..core.resource import Facts, Resource
+from .nft import NFT, Rule, read_rules
+
+__all__ = ["IP", "Backend", "VirtualService", "ruleset"]
+
+IP = Command("ip", purpose="routes of services, addresses by DHCP", packages={
+    "apt": "iproute2", "dnf": "iproute", "pacman": "iproute2", "apk": "iproute2"})  # fmt: skip
+_POOL = IPv4Address("10.96.0.0")  # the first part of what clusters use by custom
+_MOST_BACKENDS = 256
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A server behind a service."""
+
+    node: Any
+    port: int
+
+    @property
+    def address(self) -> str:
+        """The server's first IPv4 address."""
+        found = [str(ip.ip) for port in self.node.ports for ip in port.addresses if ip.version == 4]
+        if not found:
+            raise BadInput(f"{self.node.name} has no IPv4 address, and cannot stand behind a service")
+        return found[0]
+
+    def __str__(self) -> str:
+        return f"{self.node.name}:{self.port}"
+
+
+def ruleset(table: str, address: str, protocol: str, port: int, servers: Sequence[tuple[str, int]]) -> str:
+    """The rules in the language of nft(8): each new connection goes to the next server, in turn.
+
+    Args:
+        table: the table's name; one that is there is replaced.
+        address: the service's address.
+        protocol: ``tcp`` or ``udp``.
+        port: the service's port.
+        servers: address and port of each server; none refuses connections.
+    """
+    match = f"ip daddr {address} {protocol} dport {port}"
+    chosen = ", ".join(f"{number} : goto server-{number}" for number in range(len(servers)))
+    to_one = f"{match} numgen inc mod {len(servers)} vmap {{ {chosen} }}"
+    chains = {
+        f"server-{number}": [f'meta l4proto {protocol} counter dnat to {server}:{target} comment "server {number}"']
+        for number, (server, target) in enumerate(servers)
+    }
+    for hook in ("prerouting", "output"):
+        chains[hook] = [f"type nat hook {hook} priority -100", *([to_one] if servers else [])]
+    for hook in () if servers else ("forward", "output"):
+        chains[f"refuse-{hook}"] = [f"type filter hook {hook} priority 0", f"{match} reject"]
+    lines = [f"table ip {table}", f"delete table ip {table}", f"table ip {table} {{"]
+    for name, content in chains.items():
+        lines += [f"  chain {name} {{", *(f"    {line}" for line in content), "  }"]
+    return "\n".join([*lines, "}", ""])
+
+
+class VirtualService(Resource):
+    """An address that no machine has, behind which servers stand; connections go to them in turn.
+
+    Args:
+        name: for people, and of its table of rules.
+        number: which of the addresses 10.96.0.… it gets, where `address` is not given.
+        backends: the servers.
+        port: the service's port.
+        protocol: ``tcp`` or ``udp``.
+        address: the service's address.
+        nodes: says where the rules are loaded, when the lab is up.
+    """
+
+    requires = (PRIVILEGE, NFT, IP)
+    kind = "service"
+
+    def __init__(
+        self, name: str, number: int, backends: Sequence[Backend], port: int, protocol: str, address: str, nodes: Any
+    ) -> None:
+        self.name = name
+        self.address = address or str(_POOL + number)
+        self.port = port
+        self.protocol = protocol
+        self.backends = _checked(backends)
+        self._nodes = nodes
+        self._loaded: list[Any] = []
+
+    @property
+    def table(self) -> str:
+        """The name of its table, of the family ``ip``."""
+        return f"service-{self.name}"
+
+    def _start(self, undo: ExitStack) -> None:
+        undo.callback(self._loaded.clear)
+        for node in self._nodes():
+            if not node.forwards:
+                self._give_route(node)
+            self._load(node)
+            self._loaded.append(node)
+
+    def await_ready(self) -> None:
+        """It is when its rules are loaded."""
+
+    def _give_route(self, node: Any) -> None:
+        """The kernel translates only what it has a way for; the translated packet gets another one."""
+        port = next((port for port in node.ports if any(ip.version == 4 for ip in port.addresses)), None)
+        if port is not None and node.run([IP.path(), "route", "get", self.address], check=False).returncode:
+            node.run([IP.path(), "route", "replace", f"{self.address}/32", "dev", port.name])
+
+    def _load(self, node: Any) -> None:
+        servers = [(backend.address, backend.port) for backend in self.backends]
+        node.nft(ruleset(self.table, self.address, self.protocol, self.port, servers))
+
+    def set_backends(self, backends: Sequence[Backend]) -> None:
+        """Put other servers behind the service, in all nodes at once; what is connected stays where it is.
+
+        Raises:
+            BadInput: too many of them, or one without an IPv4 address.
+        """
+        self.backends = _checked(backends)
+        for node in self._loaded:
+            self._load(node)
+
+    def rules(self, node: Any) -> list[Rule]:
+        """Its rules in a node, with their counters."""
+        return [rule for rule in read_rules(node.run) if rule.table == self.table and rule.family == "ip"]
+
+    def connections(self) -> Mapping[str, int]:
+        """How many connections each back end got since the rules were loaded, from all nodes."""
+        found = {str(backend): 0 for backend in self.backends}
+        for node in self._loaded:
+            for rule in self.rules(node):
+                if rule.chain.startswith("server-"):
+                    found[str(self.backends[int(rule.chain.rpartition("-")[2])])] += rule.packets or 0
+        return found
+
+    def describe(self) -> Facts:
+        """The address and the back ends."""
+        where = f"{self.protocol}://{self.address}:{self.port}"
+        return {"name": self.name, "kind": self.kind, "address": where, "backends": [*map(str, self.backends)]}
+
+
+def _checked(backends: Sequence[Backend]) -> tuple[Backend, ...]:
+    if len(backends) > _MOST_BACKENDS:
+        raise BadInput(f"a service has at most {_MOST_BACKENDS} back ends, not {len(backends)}")
+    if len({str(backend) for backend in backends}) < len(backends):
+        raise BadInput(f"a back end is named twice: {', '.join(map(str, backends))}")
+    return tuple(backends)

@@ -1,0 +1,185 @@
+"""Names, services, rule sets, files of a host's own: real dnsmasq, nftables and nginx-like servers."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pytest_infra import BadInput, CheckFailed, assert_balanced, assert_resolves
+from pytest_infra.checks.resolve import measure_resolve
+from pytest_infra.net.virtual_service import ruleset
+
+pytestmark = [pytest.mark.infra_requires("nft", "ip")]
+SEARCH = ["prod.svc.cluster.local", "svc.cluster.local"]
+
+
+@contextmanager
+def listening(*nodes, port=8080):
+    """Servers that take connections and close them."""
+    servers = [node.call(socket.create_server, ("", port), backlog=64) for node in nodes]
+
+    def serve(server):
+        while True:
+            try:
+                server.accept()[0].close()
+            except OSError:
+                return
+
+    threads = [threading.Thread(target=serve, args=(server,), daemon=True) for server in servers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for server in servers:
+            server.shutdown(socket.SHUT_RDWR)
+            server.close()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.fixture
+def cluster(lab):
+    """A client, a name server and two back ends of the service web, on one switch; and somebody outside of it."""
+    switch, dns = lab.bridge(), lab.dns("dns")
+    client = lab.host("client", dns=dns, search=SEARCH)
+    backends = [lab.host("b1"), lab.host("b2")]
+    outside = lab.host("outside")
+    for node in (dns, client, *backends, outside):
+        lab.link(node, switch)
+    web = lab.service("web", [(node, 8080) for node in backends], port=80, on=[client])
+    dns.update({"web.prod.svc.cluster.local": web, "*.apps.example.org": "10.1.2.3", "b1.example.org": backends[0]})
+    return client, dns, web, backends, outside
+
+
+@pytest.mark.infra_requires("dnsmasq")
+def test_a_name_resolves_in_the_cluster_only(cluster):
+    client, dns, web, (b1, _), outside = cluster
+    assert assert_resolves(client, "web", to=web).full_name == "web.prod.svc.cluster.local"
+    assert_resolves(client, "web.prod", to=web.address)
+    assert_resolves(client, "web.prod.svc.cluster.local", to=[web])
+    assert_resolves(client, "any.apps.example.org", to="10.1.2.3")
+    assert_resolves(client, "b1.example.org", to=b1)  # IPv4 and IPv6
+    assert_resolves(client, "nothing.example.org", to=[])
+    with pytest.raises(CheckFailed, match=r"outside: web\S* does not resolve: no answer"):
+        assert_resolves(outside, "web.prod.svc.cluster.local", to=web)
+    assert "web.prod.svc.cluster.local is" in dns.log()
+    assert web.address in client.run(["getent", "hosts", "web"]).stdout  # as any program of it does
+
+
+@pytest.mark.infra_requires("dnsmasq")
+def test_a_name_changes_and_a_check_waits_for_it(cluster):
+    client, dns, web, _, _ = cluster
+    assert_resolves(client, "web", to=web)
+    later = threading.Timer(0.2, dns.update, [{"web.prod.svc.cluster.local": "10.9.9.9"}])
+    later.start()
+    assert_resolves(client, "web", to="10.9.9.9", within="30 s")
+    later.join()
+    with pytest.raises(CheckFailed, match=r"web resolves elsewhere, to 10\.9\.9\.9"):
+        assert_resolves(client, "web", to=web, within="50 ms")
+
+
+def test_connections_are_spread_and_counted(cluster):
+    client, _, web, (b1, b2), outside = cluster
+    with listening(b1, b2):
+        report = assert_balanced(client, web, count=20)
+        assert report.connections == {"b1:8080": 10, "b2:8080": 10}
+        with pytest.raises(CheckFailed, match="outside does not know the service"):
+            assert_balanced(outside, web, count=3)
+        web.set_backends(web.backends[:1])
+        assert assert_balanced(client, web, count=6).connections == {"b1:8080": 6}
+    assert [rule.comment for rule in web.rules(client) if rule.comment] == ["server 0"]
+    assert web.describe()["backends"] == ["b1:8080"]
+
+
+def test_a_service_with_a_dead_back_end_or_none(cluster):
+    client, _, web, (b1, _), _ = cluster
+    with listening(b1), pytest.raises(CheckFailed, match=r"10 of 20 connections .* fail") as caught:
+        assert_balanced(client, web, count=20)
+    assert "10 connection refused" in str(caught.value)
+    web.set_backends([])
+    with pytest.raises(CheckFailed, match="the service has no back ends"):
+        assert_balanced(client, web, count=5)
+
+
+def test_a_service_behind_a_router(lab):
+    client, router, server = lab.host("client"), lab.router("r"), lab.host("server")
+    lab.link(client, router)
+    lab.link(router, server)
+    lab.link(router, lab.host("far"))  # a second subnet: the client's route is a default route
+    web = lab.service("web", [server], port=80, on=[router])
+    with listening(server, port=80):
+        assert assert_balanced(client, web, count=4).connections == {"server:80": 4}
+    assert client.nft_rules == []
+
+
+def test_rule_sets_are_loaded_whole_or_not_at_all(lab, tmp_path):
+    host = lab.host()
+    rule = 'tcp dport 22 counter drop comment "ssh"'
+    good = f"table inet t {{\n chain c {{\n  type filter hook input priority 0\n  {rule}\n }}\n}}\n"
+    (tmp_path / "rules.nft").write_text(good)
+    host.nft(tmp_path / "rules.nft")
+    (rule,) = host.nft_rules
+    assert (rule.family, rule.table, rule.chain, rule.packets, rule.comment) == ("inet", "t", "c", 0, "ssh")
+    assert rule.text.startswith("tcp dport 22 counter")
+    with pytest.raises(BadInput, match=r"nft refuses the rule set in line 2, 'chain \{': syntax error"):
+        host.nft("table inet u {\n chain {\n }\n}\n")
+    with pytest.raises(BadInput, match="line 4, 'ip saddr 300"):
+        host.nft("table ip u {\n chain c {\n  tcp dport 1 drop\n  ip saddr 300.0.0.1 drop\n }\n}\n")
+    assert [rule.table for rule in host.nft_rules] == ["t"]
+    with pytest.raises(BadInput, match="neither a text nor a file"):
+        host.nft(tmp_path / "missing")
+
+
+def test_files_of_a_host_are_seen_in_it_only(lab):
+    mine = lab.host("mine", files={"/etc/hostname": "mine\n", "/etc/hosts": "10.0.0.9 nine\n"}, clock_offset="1 h")
+    other = lab.host("other")
+    lab.link(mine, other)
+    assert mine.run(["cat", "/etc/hostname"]).stdout == "mine\n"
+    assert mine.run(["getent", "hosts", "nine"]).stdout.split() == ["10.0.0.9", "nine"]
+    assert mine.call(Path("/etc/hostname").read_text) == "mine\n"
+    assert other.run(["cat", "/etc/hostname"]).stdout != "mine\n"
+
+
+@pytest.mark.parametrize(
+    ("declare", "words"),
+    [
+        (lambda lab: lab.host(files={"etc/hosts": ""}), "absolute path"),
+        (lambda lab: lab.host(files={"/no/such/file": ""}), "absolute path of a file of this machine"),
+        (lambda lab: lab.host(files=["/etc/hosts"]), "files says which path has which text"),
+        (lambda lab: lab.host(files={"/etc/hosts": "x" * 100_001}), "at most 100000 bytes"),
+        (lambda lab: lab.host(files={"/etc/hosts": "\0"}), "without NUL"),
+        (lambda lab: lab.host(dns="nobody"), "neither a node of the lab nor an address"),
+        (lambda lab: lab.host(search="example.org"), "search is a list"),
+        (lambda lab: lab.host(search=["-x"]), "no domain name"),
+        (lambda lab: lab.dns(records={"a b": "10.0.0.1"}), "no domain name"),
+        (lambda lab: lab.dns(records={"a": "nowhere"}), "an address or a node"),
+        (lambda lab: lab.dns(records={"a": 7}), "an address or a node"),
+        (lambda lab: lab.dns(records={"x" * 64: "10.0.0.1"}), "no domain name"),
+        (lambda lab: lab.service("Web", [], port=80), "small letters"),
+        (lambda lab: lab.service("web", [], port=0), "from 1 to 65535"),
+        (lambda lab: lab.service("web", [], port=80, protocol="sctp"), "'tcp' or 'udp'"),
+        (lambda lab: lab.service("web", [], port=80, address="fd00::1"), "one of IPv4"),
+        (lambda lab: lab.service("web", [None], port=80), "is not a node of the lab"),
+        (lambda lab: lab.service("web", [(lab.host("b"), 70000)], port=80), "from 1 to 65535"),
+        (lambda lab: (b := lab.host("c")) and lab.service("web", [b, b], port=80), "named twice"),
+    ],
+)
+def test_what_cannot_be_is_told_and_nothing_is_made(lab, declare, words):
+    with pytest.raises(BadInput, match=words):
+        declare(lab)
+    lab.up()
+
+
+def test_a_name_that_cannot_be_looked_up(lab):
+    with pytest.raises(BadInput, match="no domain name"):
+        measure_resolve(lab.host(), "a..b")
+
+
+def test_the_rules_of_a_service_as_text(snapshot):
+    assert ruleset("service-web", "10.96.0.1", "tcp", 80, [("10.0.0.2", 8080), ("10.0.0.3", 80)]) == snapshot
+    assert ruleset("service-web", "10.96.0.1", "udp", 53, []) == snapshot
