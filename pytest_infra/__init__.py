@@ -332,16 +332,12 @@ _MODULES = {
         "measure_shares",
     ),
     "checks.migration": ("assert_migrates",),
-    "checks.police": ("assert_policed", "offer"),
     "checks.track": ("assert_tracks",),
-    "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
-    "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),
     "checks.throughput": (
         "assert_throughput",
         "measure_throughput",
     ),
-    "checks.track": ("assert_tracks",),
     "checks.usage": ("measure_usage",),
     "container": (
         "Bind",
