@@ -95,6 +95,9 @@ if TYPE_CHECKING:
     from .checks.meter import (
         assert_metered,
     )
+    from .checks.migration import (
+        assert_migrates,
+    )
     from .checks.packet_rate import (
         measure_packet_rate,
     )
@@ -177,6 +180,11 @@ if TYPE_CHECKING:
     from .session import (
         Infra,
     )
+    from .vm.nic import (
+        SocketNic,
+        UserNic,
+        VdeNic,
+    )
 
 __all__ = [
     "BadInput",
@@ -193,10 +201,13 @@ __all__ = [
     "IoMax",
     "Lab",
     "Policer",
+    "SocketNic",
     "Stage",
     "StartFailed",
     "Tmpfs",
     "Unavailable",
+    "UserNic",
+    "VdeNic",
     "Volume",
     "WaitTimeout",
     "__version__",
@@ -219,6 +230,7 @@ __all__ = [
     "assert_link_shares",
     "assert_loss",
     "assert_metered",
+    "assert_migrates",
     "assert_no_drops",
     "assert_not_throttled",
     "assert_oom_killed",
@@ -339,6 +351,7 @@ _MODULES = {
         "measure_loss",
     ),
     "checks.meter": ("assert_metered",),
+    "checks.migration": ("assert_migrates",),
     "checks.packet_rate": ("measure_packet_rate",),
     "checks.pipeline": (
         "Stage",
@@ -401,6 +414,11 @@ _MODULES = {
     "net.ovs_dpdk": ("Policer",),
     "net.ovs_openflow": ("Bucket",),
     "session": ("Infra",),
+    "vm.nic": (
+        "SocketNic",
+        "UserNic",
+        "VdeNic",
+    ),
 }
 
 

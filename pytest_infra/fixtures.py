@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .net.host import Host
     from .net.ovs import OvsBridge
     from .session import Infra
+    from .vm.vm import VirtualMachine
 
 __all__ = [
     "BEFORE_END",
@@ -40,6 +41,7 @@ __all__ = [
     "infra_gpu",
     "infra_host",
     "infra_image",
+    "infra_vm",
     "lab",
     "lab_factory",
     "netns",
@@ -194,6 +196,21 @@ def infra_dpdk(lab: Lab) -> Callable[..., DpdkNode]:
     The arguments are those of ``lab.dpdk``.
     """
     return lab.dpdk
+
+
+@pytest.fixture
+def infra_vm(lab: Lab) -> Callable[..., VirtualMachine]:
+    """``infra_vm(name, ...)``: a virtual machine in the test's lab, up and ready when it is returned.
+
+    The arguments are those of ``lab.vm``.
+    """
+
+    def start(*args: Any, **options: Any) -> VirtualMachine:
+        machine = lab.vm(*args, **options)
+        lab.up()
+        return machine
+
+    return start
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from functools import lru_cache
 from statistics import fmean, stdev
 from typing import Any, ClassVar
 
+from ..core.emulation import demand_real_time
 from ..core.errors import BadInput, Inconclusive
 from ..core.report import explain
 from .quiet import measuring
@@ -277,6 +278,7 @@ def assert_ratio(base: Callable[[], Any], changed: Callable[[], Any], **options:
         BadInput: an argument that cannot be used; no bound.
     """
     __tracebackhide__ = True
+    demand_real_time("a ratio of two measurements")
     if options.get("at_least") is None and options.get("at_most") is None:
         raise BadInput("at_least or at_most is wanted; compare measures without judging")
     report = compare(base, changed, **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from ..core.emulation import demand_real_time
 from ..core.errors import BadInput, InfraError, reason
 from ..core.node import Node
 from ..core.report import explain
@@ -204,6 +205,7 @@ def assert_rate(a: Node | tuple[Node, Any], b: Target, *, at_least: str | float,
         BadInput: an argument that cannot be used.
     """
     __tracebackhide__ = True
+    demand_real_time("the rate", a, b)
     wanted_bps = rate_bps(at_least)
     options.setdefault("at_most", 1.25 * wanted_bps)
     report = replace(find_rate(a, b, **options), at_least_bps=wanted_bps)

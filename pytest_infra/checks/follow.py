@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+from ..core.errors import InfraError
 from ..core.node import Node, NodePort
 from .answer import Answer, Carried
 from .autopsy import View, planned_wires
@@ -95,7 +96,7 @@ class Follow:
 
     def _open(self, node: Node, stack: ExitStack) -> None:
         if id(node) not in self._watches:
-            tap = node.call(Tap)
+            tap = _place(node).call(Tap)
             stack.callback(_close_later, tap)
             self._watches[id(node)] = Watch(node, tap, self._probe.carried_by)
 
@@ -107,6 +108,8 @@ class Follow:
         except _Settled as settled:
             last = self._watches.get(id(self._ends.destination))
             return replace(settled.outcome, arrived_from=last.source if last is not None else "")
+        except InfraError as error:  # a node that cannot be looked at, such as a guest that is paused
+            return Outcome("unproven", why=str(error))
         raise AssertionError("following a probe always ends with an outcome")
 
     def _run(self) -> None:
@@ -179,7 +182,7 @@ class Follow:
         except OSError as error:
             _look_at_state(wire)
             raise _unproven(f"{_spot(out)} sends no frame: {error}") from error
-        if not far.node.call(flush, far, self._deadline):
+        if not _place(far.node).call(flush, far, self._deadline):
             raise _unproven(f"the loopback interface of {far.node.name} does not work")
 
     def _look_for_answer(self) -> None:
@@ -195,6 +198,11 @@ class Follow:
         if any(watch.tap.lost() for watch in self._watches.values()):
             return _unproven("there was too much traffic to see every frame")
         return _Settled(Outcome("lost", what, at, before))
+
+
+def _place(node: Any) -> Any:
+    """Where the frames of a node can be seen: of a guest, on the machine's side of its cards."""
+    return getattr(node, "outside", node)
 
 
 def _close_later(tap: Tap) -> None:

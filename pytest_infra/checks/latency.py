@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, ClassVar
 
+from ..core.emulation import demand_real_time
 from ..core.errors import BadInput
 from ..core.node import Node
 from ..core.report import explain
@@ -220,6 +221,7 @@ def assert_latency(
         BadInput: an argument that cannot be used; no bound.
     """
     __tracebackhide__ = True
+    demand_real_time("latency", a, b)
     asked = {name: value for name, value in (("p50", p50), ("p99", p99)) if value is not None}
     bounds = tuple((name, seconds(name, value)) for name, value in asked.items())
     low = () if least is None else (("p50", seconds("least", least)),)
@@ -263,6 +265,7 @@ def assert_jitter(
         BadInput: an argument that cannot be used; no bound.
     """
     __tracebackhide__ = True
+    demand_real_time("jitter", a, b)
     if at_most is None and at_least is None:
         raise BadInput("at_most or at_least is wanted; measure_latency measures without judging")
     bounds = () if at_most is None else (("jitter", seconds("at_most", at_most)),)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 from ..cgroup.usage import Usage
+from ..core.emulation import demand_real_time
 from ..core.errors import BadInput, CommandFailed, Inconclusive
 from ..core.process import Completed
 from ..core.report import Report, explain
@@ -106,6 +107,7 @@ def _check_cpu(target: Target, runner: Runner, cpu_max: float, duration_s: float
 
 def _spin(target: Target, runner: Runner, cpu_max: float, duration_s: float) -> tuple[float, Usage, float]:
     """How many CPUs a workload gets that wants one more than it may have; the usage meanwhile, and the wall time."""
+    demand_real_time("cpu_max", target)
     processes = min(int(cpu_max) + 1, os.cpu_count() or 1)
     before, began = measure_usage(target), time.monotonic()
     runner.run(workload.spin(duration_s, processes=processes), timeout_s=duration_s * 5 + 30)

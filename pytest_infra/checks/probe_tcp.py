@@ -9,6 +9,7 @@ import struct
 import time
 
 from .answer import Answer, Carried, local_refusal
+from .echo_server import Echoing
 from .icmp import ip_header_bytes
 from .inet import family_of, queued_icmp_error, report_icmp_errors, sockaddr
 from .round_trip import RoundTrip, ready
@@ -24,7 +25,7 @@ def connect(
     *,
     within_s: float = 1.0,
     source: str | None = None,
-    listener: socket.socket | None = None,
+    listener: socket.socket | Echoing | None = None,
 ) -> Answer:
     """Connect to a TCP port and say what came back; run it within the connecting node.
 
@@ -55,7 +56,7 @@ class TcpProbe:
     delivered: bool | None = None
 
     def __init__(
-        self, destination: str, port: int, *, source: str | None = None, listener: socket.socket | None = None
+        self, destination: str, port: int, *, source: str | None = None, listener: socket.socket | Echoing | None = None
     ) -> None:
         self._to = sockaddr(destination, port)
         self._from = None if source is None else sockaddr(source)

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 
 from .answer import Answer, Carried, local_refusal
+from .echo_server import Echoing
 from .icmp import ip_header_bytes
 from .inet import family_of, queued_icmp_error, report_icmp_errors, sockaddr
 
@@ -36,7 +37,7 @@ def ask(
     payload: bytes | None = None,
     within_s: float = 1.0,
     source: str | None = None,
-    listener: socket.socket | None = None,
+    listener: socket.socket | Echoing | None = None,
 ) -> UdpResult:
     """Send a datagram and wait for an answer; run it within the sending node.
 
@@ -75,23 +76,23 @@ class UdpProbe:
         *,
         payload: bytes | None = None,
         source: str | None = None,
-        listener: socket.socket | None = None,
+        listener: socket.socket | Echoing | None = None,
     ) -> None:
         self._to = sockaddr(destination, port)
         self._from = None if source is None else sockaddr(source)
         self._payload = secrets.token_bytes(_TOKEN_BYTES) if payload is None else payload
-        self._listener = listener
+        self._listener = None if isinstance(listener, Echoing) else listener
         self._sock = socket.socket(family_of(destination), socket.SOCK_DGRAM)
         self._sock.setblocking(False)
         report_icmp_errors(self._sock)
         self._poll = select.poll()
         self._poll.register(self._sock, select.POLLIN)
-        if listener is not None:
-            self._poll.register(listener, select.POLLIN)
+        if self._listener is not None:
+            self._poll.register(self._listener, select.POLLIN)
         self._sent_at = 0.0
         self._answer: Answer | None = None
         self.local_port = 0
-        self.delivered: bool | None = None if listener is None else False
+        self.delivered: bool | None = None if self._listener is None else False
 
     def __enter__(self) -> UdpProbe:
         return self

@@ -6,6 +6,7 @@ import socket
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Any
 
 from ..core.errors import InfraError
 from ..core.node import Node
@@ -14,15 +15,15 @@ from .autopsy import planned_wires
 from .drop_reason import DropReasons
 from .follow import Follow
 from .outcome import Outcome
-from .probe_icmp import EchoProbe
-from .probe_tcp import TcpProbe
-from .probe_udp import UdpProbe
+from .probe_icmp import EchoProbe, echo
+from .probe_tcp import TcpProbe, connect
+from .probe_udp import UdpProbe, ask
 from .request import Request
 from .rule_trace import RuleTrace
 from .serve import serving
 from .target import Ends
 
-__all__ = ["make_probe", "retrace"]
+__all__ = ["make_probe", "not_followed", "retrace", "send_from_afar"]
 
 _AT_MOST_S = 1.0
 
@@ -41,6 +42,23 @@ def make_probe(
     return ends.source.call(UdpProbe, address, port, payload=request.payload, source=source, listener=listener)
 
 
+def not_followed(ends: Ends) -> Outcome:
+    """The outcome of a probe from another kernel, whose clock and sockets are not this one's."""
+    return Outcome("unproven", why=f"a probe from {ends.source.name}, which has its own kernel, is not followed")
+
+
+def send_from_afar(ends: Ends, request: Request, port: int | None, listener: Any) -> Answer | None:
+    """Send one probe from a node with another kernel, and wait for its answer there; None where there was none."""
+    address, options = str(ends.address), {"within_s": request.within_s, "source": ends.bind_to}
+    if request.protocol == "icmp":
+        answer = ends.source.call(echo, address, **options).answers[0]
+    elif request.protocol == "tcp":
+        answer = ends.source.call(connect, address, port, listener=listener, **options)
+    else:
+        answer = ends.source.call(ask, address, port, payload=request.payload, listener=listener, **options).answer
+    return None if answer.kind == "silence" else answer
+
+
 def retrace(ends: Ends, request: Request, answer: Answer) -> Outcome:
     """Send one more probe and follow it, for a second at most; it never raises.
 
@@ -55,6 +73,10 @@ def retrace(ends: Ends, request: Request, answer: Answer) -> Outcome:
     """
     if request.protocol == "udp" and not request.serve:
         return Outcome("unproven", why="a UDP server gets no second datagram")
+    if getattr(ends.source, "remote", False):
+        return not_followed(ends)
+    if request.serve and request.protocol == "udp" and getattr(ends.destination, "remote", False):
+        return Outcome("unproven", why="the check's own server is in another kernel")
     try:
         with ExitStack() as stack:
             listener = stack.enter_context(serving(ends, request.protocol, request.port)) if request.serve else None
@@ -93,7 +115,8 @@ def _nodes_between(ends: Ends) -> list[Node]:
     version = ends.address.version
     wires = [*planned_wires(ends.source, ends.destination, version)]
     wires += planned_wires(ends.destination, ends.source, version)
-    return [ends.source, ends.destination, *(wire.far.node for wire in wires)]
+    nodes = [ends.source, ends.destination, *(wire.far.node for wire in wires)]
+    return [node for node in nodes if not getattr(node, "remote", False)]  # rules in another kernel are not watched
 
 
 def _refused(probe: EchoProbe | TcpProbe | UdpProbe, deadline: float) -> Outcome:

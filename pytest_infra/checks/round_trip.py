@@ -7,6 +7,8 @@ import select
 import socket
 import time
 
+from .echo_server import Echoing
+
 __all__ = ["RoundTrip", "ready"]
 
 _TOKEN_BYTES = 16
@@ -24,11 +26,14 @@ class RoundTrip:
 
     Args:
         client: a connected socket that does not block.
-        listener: the listening socket that the connection should have reached; it does not block.
+        listener: the listening socket that the connection should have reached, which does not block; or what says that
+            the other end sends the token back by itself.
     """
 
-    def __init__(self, client: socket.socket, listener: socket.socket) -> None:
-        self._client, self._listener = client, listener
+    def __init__(self, client: socket.socket, listener: socket.socket | Echoing) -> None:
+        self._client = client
+        self._listener = client if isinstance(listener, Echoing) else listener
+        self._by_itself = isinstance(listener, Echoing)
         self._token = secrets.token_bytes(_TOKEN_BYTES)
         self._served: socket.socket | None = None
         self._received = b""
@@ -44,8 +49,11 @@ class RoundTrip:
 
     def go_on(self, deadline: float) -> bool:
         """Go on from where the last call stopped, until `deadline` at the latest; whether the token is back."""
+        if self._by_itself and not self._turned:
+            self._turned = True
+            self._client.sendall(self._token)
         while not (self.done or self.broken):
-            waiting = self._listener if self._served is None else self._client if self._turned else self._served
+            waiting = self._waiting()
             if not ready(waiting, select.POLLIN, deadline):
                 return False
             try:
@@ -56,8 +64,13 @@ class RoundTrip:
                 self.broken = True
         return self.done
 
+    def _waiting(self) -> socket.socket:
+        if self._by_itself or self._served is None:
+            return self._listener
+        return self._client if self._turned else self._served
+
     def _step(self, waiting: socket.socket) -> None:
-        if self._served is None:
+        if self._served is None and not self._by_itself:
             self._served, _ = self._listener.accept()
             self._served.setblocking(False)
             self._client.sendall(self._token)
@@ -68,6 +81,6 @@ class RoundTrip:
             self.broken = True
         elif self._received == self._token and self._turned:
             self.done = True
-        elif self._received == self._token:
+        elif self._received == self._token and self._served is not None:
             self._turned, self._received = True, b""
             self._served.sendall(self._token)

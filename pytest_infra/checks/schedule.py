@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..core.emulation import demand_real_time
 from ..core.errors import BadInput
 from ..core.report import Report, explain
 from ..core.units import format_duration, format_rate, rate_bps, size_bytes
@@ -202,6 +203,7 @@ def assert_shaped(
     span_ns = departures[-1].at_ns - departures[0].at_ns if departures else 0
     if span_ns <= 0:
         raise BadInput("frames at two times at least are wanted to tell a rate")
+    demand_real_time("the rate of a shaper")
     bps, limit = rate_bps(rate), size_bytes(burst)
     level = most = 0.0
     before_ns = departures[0].at_ns

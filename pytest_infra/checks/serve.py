@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from typing import Any
 
 from ..core.errors import BadInput, StartFailed
+from .echo_server import Echoing, EchoServer
 from .inet import listen
 from .target import Ends
 
@@ -17,8 +19,10 @@ _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
 @contextmanager
-def serving(ends: Ends, protocol: str, port: int | None) -> Iterator[socket.socket]:
+def serving(ends: Ends, protocol: str, port: int | None) -> Iterator[Any]:
     """A listening socket in the destination's node; its port is the one asked for, or a free one.
+
+    Where an end is in another kernel, it is an `Echoing` instead, and a server there sends back what it gets.
 
     Raises:
         BadInput: the destination is no node, so nothing can listen there for the check.
@@ -30,6 +34,11 @@ def serving(ends: Ends, protocol: str, port: int | None) -> Iterator[socket.sock
             "give port= of the server that does"
         )
     try:
+        if any(getattr(node, "remote", False) for node in (ends.source, ends.destination)):
+            server = ends.destination.call(EchoServer, _KINDS[protocol], str(ends.address), port)
+            with closing(server):
+                yield Echoing(str(ends.address), server.port_number())
+            return
         listener = ends.destination.call(listen, _KINDS[protocol], str(ends.address), port)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..core.emulation import demand_real_time
 from ..core.errors import BadInput, Inconclusive
 from ..core.report import Report, explain
 from ..core.units import format_duration
@@ -87,6 +88,7 @@ def measure_shares(
 ) -> SharesReport:
     """Let all want one CPU for a while and report who got how much; `assert_shares` takes the same and judges."""
     wall_s = seconds("duration", duration)
+    demand_real_time("CPU shares", *weights)
     if len(weights) < 2 or not all(weight > 0 for weight in weights.values()):
         raise BadInput(
             "shares are between at least two groups, each with a weight above 0: assert_shares({a: 3, b: 1})"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+from ..core.emulation import demand_real_time
 from ..core.errors import BadInput
 from ..core.node import Node
 from ..core.report import explain
@@ -317,6 +318,7 @@ def assert_throughput(
         BadInput: an argument that cannot be used; no bound.
     """
     __tracebackhide__ = True
+    demand_real_time("throughput", a, b)
     if at_least is None and at_most is None:
         raise BadInput("at_least or at_most is wanted; measure_throughput measures without judging")
     if layer not in ("payload", "L3", "L2"):

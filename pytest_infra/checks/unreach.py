@@ -18,7 +18,7 @@ from .probe_icmp import EchoProbe
 from .probe_tcp import TcpProbe
 from .probe_udp import UdpProbe
 from .request import NOUNS, Protocol, Request, check_request, service
-from .retrace import make_probe
+from .retrace import make_probe, not_followed, send_from_afar
 from .serve import serving
 from .target import Ends, Family, Target, choose_ends
 
@@ -138,6 +138,8 @@ def _send(ends: Ends, request: Request) -> tuple[int | None, Answer | None, Outc
     with ExitStack() as stack:
         listener = stack.enter_context(serving(ends, request.protocol, request.port)) if request.serve else None
         port = request.port if listener is None else int(listener.getsockname()[1])
+        if getattr(ends.source, "remote", False):
+            return port, send_from_afar(ends, request, port, listener), not_followed(ends)
         probe = make_probe(ends, request, port, listener)
         stack.enter_context(probe)
         by_kernel = request.protocol != "udp"

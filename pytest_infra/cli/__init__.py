@@ -1,4 +1,4 @@
-"""The command ``pytest-infra``: doctor, list, shell, clean, completion, version."""
+"""The command ``pytest-infra``: doctor, list, shell, kernel, clean, completion, version."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ..core.wait import until
 from ..version import __version__
 from .completion import SHELLS, candidates, script
 from .enter import run_inside
+from .kernel import add_kernel
 from .labs import LabUp, find_lab, find_node, labs_up
 
 __all__ = ["main"]
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("node", metavar="NODE", nargs="?", help="may be left out where the lab has only one")
     command.add_argument("--session", type=int, metavar="PID", help="of several labs of that name, the one of this")
     command.set_defaults(run=_shell)
+    add_kernel(commands)
     command = commands.add_parser("clean", help="end kept labs, and remove what dead sessions left")
     command.add_argument("labs", nargs="*", metavar="LAB", help="end these kept labs only")
     command.set_defaults(run=_clean)

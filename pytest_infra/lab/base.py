@@ -28,10 +28,11 @@ from ..services import LabServices
 
 if TYPE_CHECKING:
     from ..container.container import Container
+    from ..vm.vm import VirtualMachine
 
 __all__ = ["Early", "LabBase", "LabNode", "Late"]
 
-LabNode: TypeAlias = "Host | Container"
+LabNode: TypeAlias = "Host | Container | VirtualMachine"
 """What a lab's nodes are; each domain adds its own."""
 
 T = TypeVar("T")

@@ -9,11 +9,12 @@ from .groups import LabGroups
 from .keeping import LabKeeping
 from .names import LabNames
 from .topology_file import LabTopologyFiles
+from .vms import LabVms
 
 __all__ = ["Lab"]
 
 
-class Lab(LabTopologyFiles, LabNames, LabContainers, LabGroups, LabCaptures, LabDpdk, LabKeeping):
+class Lab(LabTopologyFiles, LabNames, LabContainers, LabVms, LabGroups, LabCaptures, LabDpdk, LabKeeping):
     """Nodes, switches and the links between them.
 
     What is declared is recorded at once and made at the first observation: a check, a command, a property that

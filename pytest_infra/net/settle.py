@@ -165,12 +165,21 @@ def _text(what: str, port: Port) -> str:
     return f"{what} {port}, declared at {port.declared_at}"
 
 
+def _configures_itself(node: Any) -> bool:
+    """Whether it gives itself the planned addresses and routes, as the kernel of a guest does."""
+    return bool(getattr(node, "configures_itself", False))
+
+
 def _addresses(port: Port, versions: Collection[int] = (4, 6)) -> list[Request]:
+    if _configures_itself(port.node):
+        return []
     addresses = [ip for ip in port.addresses if ip.version in versions]
     return [(messages.add_address(port.index, ip), _text(f"give {ip} to", port)) for ip in addresses]
 
 
 def _new_routes(node: Any, wanted: dict[IPNetwork, Hop]) -> Iterable[Request]:
+    if _configures_itself(node):
+        return
     known: dict[IPNetwork, Hop] = node.planned_routes
     for network, hop in wanted.items():
         if known.get(network) != hop:
@@ -180,7 +189,7 @@ def _new_routes(node: Any, wanted: dict[IPNetwork, Hop]) -> Iterable[Request]:
 def _drop_old_routes(node: Any, wanted: dict[IPNetwork, Hop]) -> None:
     old = {network: hop for network, hop in node.planned_routes.items() if network not in wanted}
     node.planned_routes = dict(wanted)
-    if not old:
+    if not old or _configures_itself(node):
         return
     with node.namespace.netlink() as netlink:
         for network, hop in old.items():
@@ -222,7 +231,7 @@ def restore(port: Port) -> None:
 
     Those of IPv6 stay away where the test has turned IPv6 off (``disable_ipv6``).
     """
-    if isinstance(port.node, Switch):
+    if isinstance(port.node, Switch) or _configures_itself(port.node):
         return
     versions = (4, 6) if port.node.namespace.within(_has_ipv6, port.name) else (4,)
     planned: dict[IPNetwork, Hop] = getattr(port.node, "planned_routes", {})

@@ -22,12 +22,13 @@ from ..fixtures import (
     infra_gpu,
     infra_host,
     infra_image,
+    infra_vm,
     lab,
     lab_factory,
     netns,
     ovs_bridge,
 )
-from . import evidence, inconclusive, options
+from . import evidence, inconclusive, kernels, options
 from .exclusive import give_back, take_exclusive
 from .keep import KEEP, Keep
 from .options import SETTINGS, Settings, read_settings
@@ -43,6 +44,7 @@ __all__ = [
     "infra_gpu",
     "infra_host",
     "infra_image",
+    "infra_vm",
     "lab",
     "lab_factory",
     "netns",
@@ -57,6 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("infra", "infrastructure (pytest-infra)")
     options.add_options(parser, group)
     evidence.add_options(parser, group)
+    kernels.add_option(group)
     KEEP.add(parser, group)
     inconclusive.CHOICE.add(parser, group)
 
@@ -118,7 +121,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
             register(config.option)
         if not hasattr(config, "workerinput"):
-            _check_required(settings)
+            if kernels.KERNELS not in config.stash:  # else the guests are asked for what must be there
+                _check_required(settings)
         elif sys.platform == "linux":
             end_with_controller()
 
@@ -141,7 +145,8 @@ def _check_required(settings: Settings) -> None:
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """``--infra-doctor`` prints its table and ends."""
+    """``--infra-doctor`` prints its table and ends; ``--infra-kernel`` chooses the workers of pytest-xdist."""
+    kernels.use_kernels(config)
     if not config.option.infra_doctor:
         return None
     from ..doctor import doctor
@@ -155,11 +160,14 @@ def pytest_report_header(config: pytest.Config) -> str | None:
         return None
     from ..doctor import summary
 
-    return summary()
+    guests = ", ".join(kernel.name for kernel in config.stash.get(kernels.KERNELS, ()))
+    return summary() + (f"\ninfra: the tests run in guests with the kernel {guests}" if guests else "")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A capability that nobody knows, in a marker, is a mistake and not a skip."""
+    kernels.name_items(items)
     if not config.stash[SETTINGS].enabled or not any(item.get_closest_marker("infra_requires") for item in items):
         return
     from ..doctor import capabilities

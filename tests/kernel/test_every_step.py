@@ -12,9 +12,11 @@ import errno
 import importlib
 import os
 import pkgutil
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -46,6 +48,7 @@ from pytest_infra.lab.dpdk_node import DpdkNode
 from pytest_infra.net.borrowed import BorrowedHost
 from pytest_infra.net.bridge import LinuxBridge
 from pytest_infra.net.capture import Capture as PortCapture
+from pytest_infra.net.dock import Dock
 from pytest_infra.net.frr import FrrRouter
 from pytest_infra.net.host import Host
 from pytest_infra.net.isolated import ISOLATIONS, IsolatedHost
@@ -69,6 +72,16 @@ from pytest_infra.packet.probe import Bench
 from pytest_infra.packet.probed import External, Probed
 from pytest_infra.packet.red import RedQueue
 from pytest_infra.session import Infra
+from pytest_infra.vm.console import Console
+from pytest_infra.vm.emulator import Emulator
+from pytest_infra.vm.guest import Guest
+from pytest_infra.vm.hosted import HostedGuest
+from pytest_infra.vm.kernel import KERNEL, find_kernel
+from pytest_infra.vm.libvirt import Libvirt
+from pytest_infra.vm.migrate import _Target
+from pytest_infra.vm.qemu import Machine
+from pytest_infra.vm.requirement import QEMU
+from pytest_infra.vm.vm import VirtualMachine
 
 PACKAGE = os.path.dirname(pytest_infra.__file__)
 
@@ -213,6 +226,51 @@ def on_a_wire(make: Callable[[Lab], Resource]) -> Recipe:
     return recipe
 
 
+def in_a_guest(recipe: Recipe) -> Recipe:
+    """With a program that speaks as QEMU and the agent in a guest do; a real one would take seconds for each step."""
+
+    def made(infra: Infra) -> tuple[Step, Step]:
+        KERNEL.demand()
+        begin, end = recipe(infra)
+        folder = tempfile.mkdtemp()
+        program = os.path.join(folder, os.path.basename(QEMU.program))
+        with open(program, "w", encoding="ascii") as file:
+            file.write(f'#!/bin/sh\nexec {sys.executable} -I -S {os.path.dirname(__file__)}/fake_qemu.py "$@"\n')
+        os.chmod(program, 0o755)
+        before = os.environ["PATH"]
+        os.environ["PATH"] = f"{folder}:{before}"
+
+        def last() -> None:
+            try:
+                end()
+            finally:
+                os.environ["PATH"] = before
+                shutil.rmtree(folder)
+
+        return begin, last
+
+    return made
+
+
+def moving(infra: Infra) -> tuple[Step, Step]:
+    """Begins the process that a guest is to move to."""
+    lab = infra.lab().start()
+    vm, targets = lab.vm(accel="tcg"), []
+    lab.link(vm, lab.host())
+
+    def begin() -> None:
+        lab.up()
+        targets.append(_Target(vm.guest, vm.cards, vm.outside))
+        targets[-1].start()
+
+    def end() -> None:
+        for target in targets:
+            target.stop()
+        lab.stop()
+
+    return begin, end
+
+
 def wires(lab: Lab) -> dict[str, Port]:
     return {"p1": lab.nodes["a"].ports[0], "p2": lab.nodes["b"].ports[0]}
 
@@ -264,6 +322,8 @@ def entrance(infra: Infra) -> Entrance:
     return infra._services.entrance
 
 
+MACHINE = Machine("/nowhere/kernel", "/nowhere/initrd", 256 << 20, 1, "tcg")
+
 RECIPES: dict[type[Resource], list[Recipe]] = {
     Guard: [plainly(lambda infra: Guard("test", private=("/run",)))],
     Lease: [plainly(lambda infra: Lease())],
@@ -298,6 +358,13 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     Capture: [on_a_wire(lambda lab: Capture(lab.nodes["a"].ports[0]))],
     PortCapture: [on_a_wire(lambda lab: PortCapture(lab.nodes["a"].ports[0]))],
     Relay: [on_a_wire(lambda lab: Relay(lab.nodes["a"].ports[0], lab.guard))],
+    Dock: [in_lab(lambda lab: Dock("d", **lab._of_hosts()))],
+    Emulator: [in_a_guest(plainly(lambda infra: Emulator(MACHINE, subprocess.Popen, Console())))],
+    Guest: [in_a_guest(plainly(lambda infra: Guest("x", MACHINE, subprocess.Popen, ready_s=30, snapshot=False)))],
+    HostedGuest: [in_a_guest(plainly(lambda infra: HostedGuest(find_kernel(), accel="tcg")))],
+    _Target: [in_a_guest(moving)],
+    Libvirt: [on_a_wire(lambda lab: Libvirt("a", lambda: lab.nodes["a"].namespace.fd))],
+    VirtualMachine: [in_a_guest(in_lab(lambda lab: lab.link(lab.vm(accel="tcg"), lab.host())))],
     Recorder: [plainly(lambda infra: Recorder())],
     Bench: [on_a_wire(lambda lab: Bench(wires(lab), None, quiet_s=0.1))],
     Probed: [on_a_wire(lambda lab: Probed(External("device", wires(lab), quiet_s=0.1)))],

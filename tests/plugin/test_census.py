@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from pytest_infra.session import Infra
+from pytest_infra.vm.kernel import KERNEL
+
 CONFTEST = '''
 """Labs with all that could be left behind: daemons, a switch with daemons of its own, files, control groups."""
 import os, sys
@@ -213,6 +216,30 @@ def test_nothing_is_left(pytester: pytest.Pytester, case: str) -> None:
     found = census(pytester, CASES[case])
     assert found["left"] == [], found["output"]
     assert found["status"] == CASES[case][-1], found["output"]
+
+
+CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+GUESTS = """
+    def test_waits(lab, wait):
+        from pytest_infra import UserNic, VdeNic
+        vm, a, sw1 = lab.vm(accel="tcg", nics=[VdeNic(), UserNic()]), lab.host("a"), lab.ovs("sw1")
+        for node in (vm, a):
+            lab.link(node, sw1)
+        vm.spawn(["sleep", "600"])
+        wait()
+"""
+
+
+@pytest.mark.timeout(600)
+def test_nothing_is_left_of_guests(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", CACHE)
+    KERNEL.demand()
+    with Infra() as infra, infra.lab() as lab:  # the first guest of its kind makes a snapshot, which takes a while
+        lab.vm(accel="tcg")
+        lab.up()
+    found = census(pytester, (GUESTS, "SIGKILL", "pytest", [], -9))
+    assert found["left"] == [], found["output"]
+    assert found["status"] == -9, found["output"]
 
 
 LEAVES_A_PROCESS = """

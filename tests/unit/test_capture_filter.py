@@ -17,7 +17,7 @@ from pytest_infra.net import capture_filter
 from pytest_infra.net.capture_filter import compile_filter
 from pytest_infra.net.frame import Frame
 from pytest_infra.net.pcapng import pcapng
-from pytest_infra.net.ring import _attach
+from pytest_infra.net.ring import attach_filter
 
 A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 A6, B6 = "fd00::1", "fd00::2"
@@ -97,7 +97,7 @@ def picked(text: str) -> set[str]:
     sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with sender, receiver:
         receiver.setblocking(False)
-        _attach(receiver, compile_filter(text, 1 << 16))
+        attach_filter(receiver, compile_filter(text, 1 << 16))
         found = set()
         for name, frame in FRAMES.items():
             sender.send(frame)
@@ -117,7 +117,7 @@ def test_the_kernel_picks_these_frames(text: str) -> None:
 def test_only_so_many_bytes_are_kept() -> None:
     sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with sender, receiver:
-        _attach(receiver, compile_filter("icmp", 20))
+        attach_filter(receiver, compile_filter("icmp", 20))
         sender.send(FRAMES["icmp"])
         assert receiver.recv(2048) == FRAMES["icmp"][:20]
 

@@ -1,0 +1,1 @@
+"""Virtual machines: kernels, guests, their network cards, and the way to run anything on another kernel."""
