@@ -11,137 +11,39 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .cgroup.group import (
-        Group,
-    )
-    from .cgroup.limits import (
-        IoMax,
-    )
-    from .checks import (
-        assert_path,
-        assert_reachable,
-        assert_unreachable,
-        ping,
-        traceroute,
-        workload,
-    )
-    from .checks.accounting import (
-        assert_accounted,
-    )
-    from .checks.agree import (
-        assert_agrees,
-        assert_installs,
-    )
-    from .checks.balance import (
-        assert_flow_affinity,
-        assert_flow_order,
-        assert_spread,
-    )
-    from .checks.balanced import (
-        assert_balanced,
-    )
-    from .checks.classify import (
-        assert_classified,
-        assert_dropped,
-    )
-    from .checks.compare import (
-        assert_ratio,
-        compare,
-    )
-    from .checks.converge import (
-        assert_all_reachable,
-        assert_converged,
-        assert_reconverged,
-    )
-    from .checks.drop_curve import (
-        assert_drop_curve,
-    )
-    from .checks.events import (
-        assert_not_throttled,
-        assert_oom_killed,
-    )
-    from .checks.find_rate import (
-        assert_rate,
-        find_rate,
-    )
-    from .checks.forwarding import (
-        assert_forwarded,
-        assert_no_drops,
-        measure_forwarding,
-    )
-    from .checks.gpu_clean import (
-        assert_gpu_clean,
-    )
-    from .checks.gpu_overlap import (
-        assert_overlap,
-        measure_overlap,
-    )
-    from .checks.gpu_transfer import (
-        assert_transfer,
-        measure_transfer,
-    )
-    from .checks.latency import (
-        assert_jitter,
-        assert_latency,
-        measure_latency,
-    )
-    from .checks.limits import (
-        assert_limited,
-    )
-    from .checks.loss import (
-        assert_loss,
-        measure_loss,
-    )
-    from .checks.meter import (
-        assert_metered,
-    )
-    from .checks.migration import (
-        assert_migrates,
-    )
-    from .checks.packet_rate import (
-        measure_packet_rate,
-    )
-    from .checks.pipeline import (
-        Stage,
-        assert_pipeline,
-        measure_pipeline,
-    )
-    from .checks.police import (
-        assert_policed,
-        offer,
-    )
-    from .checks.resolve import (
-        assert_resolves,
-    )
-    from .checks.schedule import (
-        assert_link_shares,
-        assert_priority,
-        assert_shaped,
-    )
-    from .checks.shares import (
-        assert_shares,
-        measure_shares,
-    )
-    from .checks.survive import (
-        assert_survives,
-    )
-    from .checks.throughput import (
-        assert_throughput,
-        measure_throughput,
-    )
-    from .checks.track import (
-        assert_tracks,
-    )
-    from .checks.usage import (
-        measure_usage,
-    )
-    from .container import (
-        Bind,
-        Health,
-        Tmpfs,
-        Volume,
-        ready,
-    )
+    from .cgroup.group import Group
+    from .cgroup.limits import IoMax
+    from .checks import assert_path, assert_reachable, assert_unreachable, ping, traceroute, workload
+    from .checks.accounting import assert_accounted
+    from .checks.agree import assert_agrees, assert_installs
+    from .checks.balance import assert_flow_affinity, assert_flow_order, assert_spread
+    from .checks.balanced import assert_balanced
+    from .checks.classify import assert_classified, assert_dropped
+    from .checks.compare import assert_ratio, compare
+    from .checks.converge import assert_all_reachable, assert_converged, assert_reconverged
+    from .checks.drop_curve import assert_drop_curve
+    from .checks.events import assert_not_throttled, assert_oom_killed
+    from .checks.find_rate import assert_rate, find_rate
+    from .checks.forwarding import assert_forwarded, assert_no_drops, measure_forwarding
+    from .checks.gpu_clean import assert_gpu_clean
+    from .checks.gpu_overlap import assert_overlap, measure_overlap
+    from .checks.gpu_transfer import assert_transfer, measure_transfer
+    from .checks.latency import assert_jitter, assert_latency, measure_latency
+    from .checks.limits import assert_limited
+    from .checks.loss import assert_loss, measure_loss
+    from .checks.meter import assert_metered
+    from .checks.migration import assert_migrates
+    from .checks.packet_rate import measure_packet_rate
+    from .checks.pipeline import Stage, assert_pipeline, measure_pipeline
+    from .checks.police import assert_policed, offer
+    from .checks.resolve import assert_resolves
+    from .checks.schedule import assert_link_shares, assert_priority, assert_shaped
+    from .checks.shares import assert_shares, measure_shares
+    from .checks.survive import assert_survives
+    from .checks.throughput import assert_throughput, measure_throughput
+    from .checks.track import assert_tracks
+    from .checks.usage import measure_usage
+    from .container import Bind, Health, Tmpfs, Volume, ready
     from .core.errors import (
         BadInput,
         CheckFailed,
@@ -153,9 +55,7 @@ if TYPE_CHECKING:
         Unavailable,
         WaitTimeout,
     )
-    from .core.wait import (
-        until,
-    )
+    from .core.wait import until
     from .faults import (
         blackhole,
         clock_moved,
@@ -168,23 +68,11 @@ if TYPE_CHECKING:
         one_way,
         partition,
     )
-    from .lab import (
-        Lab,
-    )
-    from .net.ovs_dpdk import (
-        Policer,
-    )
-    from .net.ovs_openflow import (
-        Bucket,
-    )
-    from .session import (
-        Infra,
-    )
-    from .vm.nic import (
-        SocketNic,
-        UserNic,
-        VdeNic,
-    )
+    from .lab import Lab
+    from .net.ovs_dpdk import Policer
+    from .net.ovs_openflow import Bucket
+    from .session import Infra
+    from .vm.nic import SocketNic, UserNic, VdeNic
 
 __all__ = [
     "BadInput",
@@ -285,107 +173,37 @@ __all__ = [
 _MODULES = {
     "cgroup.group": ("Group",),
     "cgroup.limits": ("IoMax",),
-    "checks": (
-        "assert_path",
-        "assert_reachable",
-        "assert_unreachable",
-        "ping",
-        "traceroute",
-        "workload",
-    ),
+    "checks": ("assert_path", "assert_reachable", "assert_unreachable", "ping", "traceroute", "workload"),
     "checks.accounting": ("assert_accounted",),
-    "checks.agree": (
-        "assert_agrees",
-        "assert_installs",
-    ),
-    "checks.balance": (
-        "assert_flow_affinity",
-        "assert_flow_order",
-        "assert_spread",
-    ),
+    "checks.agree": ("assert_agrees", "assert_installs"),
+    "checks.balance": ("assert_flow_affinity", "assert_flow_order", "assert_spread"),
     "checks.balanced": ("assert_balanced",),
-    "checks.classify": (
-        "assert_classified",
-        "assert_dropped",
-    ),
-    "checks.compare": (
-        "assert_ratio",
-        "compare",
-    ),
-    "checks.converge": (
-        "assert_all_reachable",
-        "assert_converged",
-        "assert_reconverged",
-    ),
+    "checks.classify": ("assert_classified", "assert_dropped"),
+    "checks.compare": ("assert_ratio", "compare"),
+    "checks.converge": ("assert_all_reachable", "assert_converged", "assert_reconverged"),
     "checks.drop_curve": ("assert_drop_curve",),
-    "checks.events": (
-        "assert_not_throttled",
-        "assert_oom_killed",
-    ),
-    "checks.find_rate": (
-        "assert_rate",
-        "find_rate",
-    ),
-    "checks.forwarding": (
-        "assert_forwarded",
-        "assert_no_drops",
-        "measure_forwarding",
-    ),
+    "checks.events": ("assert_not_throttled", "assert_oom_killed"),
+    "checks.find_rate": ("assert_rate", "find_rate"),
+    "checks.forwarding": ("assert_forwarded", "assert_no_drops", "measure_forwarding"),
     "checks.gpu_clean": ("assert_gpu_clean",),
-    "checks.gpu_overlap": (
-        "assert_overlap",
-        "measure_overlap",
-    ),
-    "checks.gpu_transfer": (
-        "assert_transfer",
-        "measure_transfer",
-    ),
-    "checks.latency": (
-        "assert_jitter",
-        "assert_latency",
-        "measure_latency",
-    ),
+    "checks.gpu_overlap": ("assert_overlap", "measure_overlap"),
+    "checks.gpu_transfer": ("assert_transfer", "measure_transfer"),
+    "checks.latency": ("assert_jitter", "assert_latency", "measure_latency"),
     "checks.limits": ("assert_limited",),
-    "checks.loss": (
-        "assert_loss",
-        "measure_loss",
-    ),
+    "checks.loss": ("assert_loss", "measure_loss"),
     "checks.meter": ("assert_metered",),
     "checks.migration": ("assert_migrates",),
     "checks.packet_rate": ("measure_packet_rate",),
-    "checks.pipeline": (
-        "Stage",
-        "assert_pipeline",
-        "measure_pipeline",
-    ),
-    "checks.police": (
-        "assert_policed",
-        "offer",
-    ),
+    "checks.pipeline": ("Stage", "assert_pipeline", "measure_pipeline"),
+    "checks.police": ("assert_policed", "offer"),
     "checks.resolve": ("assert_resolves",),
-    "checks.schedule": (
-        "assert_link_shares",
-        "assert_priority",
-        "assert_shaped",
-    ),
-    "checks.shares": (
-        "assert_shares",
-        "measure_shares",
-    ),
+    "checks.schedule": ("assert_link_shares", "assert_priority", "assert_shaped"),
+    "checks.shares": ("assert_shares", "measure_shares"),
     "checks.survive": ("assert_survives",),
-    "checks.throughput": (
-        "assert_throughput",
-        "measure_throughput",
-    ),
+    "checks.throughput": ("assert_throughput", "measure_throughput"),
     "checks.track": ("assert_tracks",),
     "checks.usage": ("measure_usage",),
-    "container": (
-        "Bind",
-        "Health",
-        "Tmpfs",
-        "Volume",
-        "ready",
-    ),
+    "container": ("Bind", "Health", "Tmpfs", "Volume", "ready"),
     "core.errors": (
         "BadInput",
         "CheckFailed",
@@ -414,11 +232,7 @@ _MODULES = {
     "net.ovs_dpdk": ("Policer",),
     "net.ovs_openflow": ("Bucket",),
     "session": ("Infra",),
-    "vm.nic": (
-        "SocketNic",
-        "UserNic",
-        "VdeNic",
-    ),
+    "vm.nic": ("SocketNic", "UserNic", "VdeNic"),
 }
 
 

@@ -100,8 +100,9 @@ def measure_overlap(
     numbers = compute.allocate(4 * _NUMBERS)
     copies, kernels = compute.queue(), compute.queue()
 
+    target, source = (on_device, on_host) if direction == "h2d" else (on_host, on_device)
+
     def copy() -> None:
-        target, source = (on_device, on_host) if direction == "h2d" else (on_host, on_device)
         compute.copy(target, source, copies)
 
     compute.seconds(copy, copies)
@@ -115,10 +116,8 @@ def measure_overlap(
         kernel()
         copy()
 
-    taken = [
-        (compute.seconds(copy, copies), compute.seconds(kernel, kernels), compute.seconds(both, copies, kernels))
-        for _ in range(_ROUNDS)
-    ]
+    works = ((copy, (copies,)), (kernel, (kernels,)), (both, (copies, kernels)))
+    taken = [[compute.seconds(work, *queues) for work, queues in works] for _ in range(_ROUNDS)]
     compute.release(on_device, on_host, numbers)
     medians = [statistics.median(times) for times in zip(*taken, strict=True)]
     return OverlapReport(

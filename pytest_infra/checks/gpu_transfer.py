@@ -194,14 +194,9 @@ def measure_transfer(
         BadInput: an argument that cannot be.
         InfraError: the device refuses, or what arrived is not what was sent.
     """
-    if direction not in DIRECTIONS:
-        raise BadInput(f"no direction {direction!r}; there are {', '.join(DIRECTIONS)}")
-    if not isinstance(streams, int) or not 1 <= streams <= _MOST_STREAMS:
-        raise BadInput(f"streams is a whole number from 1 to {_MOST_STREAMS}, not {streams!r}")
     wanted = size_bytes(size)
     sweep = sorted({wanted, *map(size_bytes, sizes)})
-    if len(sweep) < 2 or sweep[0] < 1:
-        raise BadInput(f"at least two sizes of 1 byte or more are needed, not {sweep}")
+    _check(direction, streams, sweep)
     took = _take(gpu.compute, direction, sweep, streams)
     rates = {key: sorted(key[0] / time for time in times) for key, times in took.items()}
     medians = {key: statistics.median(values) for key, values in rates.items()}
@@ -228,6 +223,15 @@ def measure_transfer(
         best_of=f"{format_size(best[0])} of {'pinned' if best[1] else 'pageable'} memory",
         slowed_by=health.slowed_by,
     )
+
+
+def _check(direction: str, streams: int, sweep: Sequence[int]) -> None:
+    if direction not in DIRECTIONS:
+        raise BadInput(f"no direction {direction!r}; there are {', '.join(DIRECTIONS)}")
+    if not isinstance(streams, int) or not 1 <= streams <= _MOST_STREAMS:
+        raise BadInput(f"streams is a whole number from 1 to {_MOST_STREAMS}, not {streams!r}")
+    if len(sweep) < 2 or sweep[0] < 1:
+        raise BadInput(f"at least two sizes of 1 byte or more are needed, not {sweep}")
 
 
 def _take(compute: Compute, direction: str, sweep: Sequence[int], streams: int) -> dict[tuple[int, bool], list[float]]:

@@ -110,6 +110,13 @@ def add_options(parser: pytest.Parser, group: Any) -> None:
         "(PYTEST_INFRA_LOCK_TIMEOUT, ini: infra_lock_timeout)",
     )
     parser.addini("infra_lock_timeout", "how long a test waits for what it must hold alone", default="10 min")
+    parser.addini("infra", "run the tests that need real infrastructure", type="bool", default=False)
+    parser.addini("infra_require", "what must be there for --infra", type="args", default=[])
+    _add_values(parser, group)
+
+
+def _add_values(parser: pytest.Parser, group: Any) -> None:
+    """The options that take a value: durations, files."""
     report = "write a report with each test's labs, timeline and measurements to this HTML file"
     group.addoption(
         "--infra-report",
@@ -118,8 +125,6 @@ def add_options(parser: pytest.Parser, group: Any) -> None:
         help=f"{report} (PYTEST_INFRA_REPORT, ini: infra_report)",
     )
     parser.addini("infra_report", report, default="")
-    parser.addini("infra", "run the tests that need real infrastructure", type="bool", default=False)
-    parser.addini("infra_require", "what must be there for --infra", type="args", default=[])
 
 
 def read_settings(config: pytest.Config, options: Any) -> Settings:
