@@ -198,7 +198,7 @@ class VirtualMachine(Controls, Resource):
             StartFailed: the guest has ended, or does not answer.
         """
         popen = self._popen(argv, env, cwd)
-        options: dict[str, Any] = {"where": self.name, "popen": popen, "input": input, "kind": GuestProcess}
+        options: dict[str, Any] = {"where": self.name, "popen": popen, "input": input, "kind": self._new_process}
         return process.run(argv, check=check, timeout_s=timeout_s, **options)
 
     def spawn(
@@ -216,7 +216,12 @@ class VirtualMachine(Controls, Resource):
             CommandFailed: no such program.
         """
         popen = self._popen(argv, env, cwd)
-        return self._lab.adopt(GuestProcess(argv, where=self.name, popen=popen, input=input))
+        return self._lab.adopt(self._new_process(argv, where=self.name, popen=popen, input=input))
+
+    def _new_process(self, argv: Any, **options: Any) -> Process:
+        """Start a process, and have the lab's journal remember it."""
+        started: Process = self._lab.journal.process(argv, kind=GuestProcess, **options)
+        return started
 
     def _popen(self, argv: Any, env: Mapping[str, str] | None, cwd: str | os.PathLike[str] | None) -> process.Popen:
         process.check_argv(argv)
@@ -225,7 +230,6 @@ class VirtualMachine(Controls, Resource):
         start = partial(GuestPopen, self.guest.channel, env=environment, cwd=None if cwd is None else os.fspath(cwd))
 
         def popen(argv: Sequence[str], *, stdin: int, stdout: int, stderr: int, **_of_the_machine: Any) -> Any:
-            self._lab.journal.ran(self.name, argv)
             return start(argv, stdin=stdin, stdout=stdout, stderr=stderr)
 
         return popen
