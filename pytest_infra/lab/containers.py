@@ -53,7 +53,7 @@ class LabContainers(LabBase):
         from ..container.sandbox import Sandbox
 
         chosen = self._name(name, "c")
-        host = (Router if router else Host)(chosen, **self._of_hosts())
+        host = self._network_of(chosen, network, router)
         options |= {"network": network, "wait": wait, "within": within}
         sandbox = Sandbox(host, self, wanted=network is None)
         container = declare(chosen, image, command, lab=self, host=host, sandbox=sandbox, **options)
@@ -62,10 +62,19 @@ class LabContainers(LabBase):
         self.nodes[chosen] = container
         return container
 
+    def _network_of(self, name: str, network: str | None, router: bool) -> Host:
+        if network == "host":
+            return self._engines_network(name)
+        return (Router if router else Host)(name, **self._of_hosts())
+
+    def _engines_network(self, name: str) -> BorrowedHost:
+        """The engine's own network; it may be the machine's, so nothing is set in it."""
+        open_namespace: Callable[[], int] = lambda: self.engine().network()  # noqa: E731
+        return BorrowedHost(name, namespace=open_namespace, **self._of_hosts(routes=False))
+
     def docker_host(self, name: str | None = None) -> BorrowedHost:
         """The network of the container engine, where it publishes ports, as a host. No link can end there."""
-        open_namespace: Callable[[], int] = lambda: self.engine().network()  # noqa: E731
-        host = BorrowedHost(self._name(name, "docker"), namespace=open_namespace, **self._of_hosts(routes=False))
+        host = self._engines_network(self._name(name, "docker"))
         self._add_node(host)
         return host
 

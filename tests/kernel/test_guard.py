@@ -63,11 +63,11 @@ def test_nothing_outlives_the_process(infra, end):
     with subprocess.Popen([sys.executable, "-c", PARENT, mark, end], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = 0
-        for line in parent.stdout:
-            if line.startswith("child"):
-                child = int(line.split()[1])
-            if line == "ready\n":
-                break
+        awaited = {"ready", "child"} if "fork" in end else {"ready"}
+        while awaited:
+            word, *number = parent.stdout.readline().split()
+            awaited.remove(word)
+            child = int(number[0]) if number else child
         try:
             assert parent.wait(20) == (-signal.SIGKILL if "kill" in end else 0)
             until(lambda: not sleepers(mark), within_s=5, what="all are gone", last_words=lambda: str(sleepers(mark)))
