@@ -182,9 +182,10 @@ def _refuse(target: Target, wanted: dict[str, float], usage: Usage, buffered: bo
             f"write_bytes of {usage.target} cannot be judged: version 1 counts buffered writes for whoever writes them "
             "out, which may be any group; write with O_DIRECT, or use a machine with version 2"
         )
-    if (usage.dirty_bytes or 0) > TOLERANCES["write_bytes"].plus:
+    waiting = usage.dirty_bytes or 0
+    if waiting > TOLERANCES["write_bytes"].plus:
         raise Inconclusive(
-            f"write_bytes of {usage.target} cannot be judged: {format_size(usage.dirty_bytes)} are still in the page "
+            f"write_bytes of {usage.target} cannot be judged: {format_size(waiting)} are still in the page "
             "cache and on no device; sync first (fsync(2)), or write with O_DIRECT"
         )
 
