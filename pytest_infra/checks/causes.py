@@ -25,6 +25,7 @@ def autopsy_of(
     trace: Outcome | None = None,
     packet_bytes: int = 0,
     dont_fragment: bool = False,
+    within_s: float = 0.0,
 ) -> Autopsy:
     """Why packets from one end to the other were not answered.
 
@@ -37,6 +38,7 @@ def autopsy_of(
         trace: how far a second probe came; None when none was sent.
         packet_bytes: the size of the IP packets; 0 for small ones.
         dont_fragment: whether nobody may fragment them.
+        within_s: how long an answer was waited for; 0 where that is not known.
     """
     return examine(
         Case(
@@ -51,6 +53,7 @@ def autopsy_of(
             trace=trace,
             packet_bytes=packet_bytes,
             dont_fragment=dont_fragment,
+            within_s=within_s,
         )
     )
 

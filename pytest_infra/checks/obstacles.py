@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-__all__ = ["obstacles"]
+__all__ = ["impaired", "obstacles"]
 
 
 def obstacles(source: Any, destination: Any) -> list[str]:
     """The impairments of the links on the shortest way, in words: ``a:eth0 -> sw1:sw1-p1: rate 50 Mbit/s``."""
-    found = []
-    for port in _way(source, destination):
-        if impairment := getattr(getattr(port, "link", None), "impairments", {}).get(port):
-            found.append(f"{port} -> {port.peer}: {impairment}")
-    return found
+    return [f"{port} -> {port.peer}: {impairment}" for port, impairment in impaired(source, destination)]
+
+
+def impaired(source: Any, destination: Any) -> list[tuple[Any, Any]]:
+    """The ports on the shortest way whose frames the lab impairs, each with its `net.impairment.Impairment`."""
+    links = [(port, getattr(port, "link", None)) for port in _way(source, destination)]
+    found = [(port, getattr(link, "impairments", {}).get(port)) for port, link in links]
+    return [(port, impairment) for port, impairment in found if impairment]
 
 
 def _way(source: Any, destination: Any) -> list[Any]:

@@ -218,6 +218,7 @@ def _explained(report: ReachReport, ends: Ends, request: Request) -> ReachReport
         trace=retrace(ends, request, failure),
         packet_bytes=_packet_bytes(request, ends),
         dont_fragment=request.dont_fragment,
+        within_s=min(request.within_s, report.within_s),
     )
     node = node_having(ends.source, ip_address(failure.sender)) if failure.sender else None
     return replace(report, autopsy=autopsy, refused_by=node.name if node is not None else "")

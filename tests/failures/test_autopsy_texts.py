@@ -245,3 +245,54 @@ def test_a_served_udp_check_with_a_firewall(lab: Lab, snapshot: SnapshotAssertio
     lab.up()
     nft(r1, "forward", "udp dport 8080 drop")
     cause(a, b, "filtered", "r1", snapshot, protocol="udp", serve=True, port=8080)
+
+
+IMPAIRED: dict[str, dict[str, str]] = {
+    "loses all that comes back": {"loss": "100 %", "toward": "a"},
+    "delays longer than was waited": {"delay": "2 s"},
+}
+
+
+@pytest.mark.parametrize("name", IMPAIRED)
+def test_impaired_by_the_lab(lab: Lab, name: str, snapshot: SnapshotAssertion) -> None:
+    a, r, b = lab.host("a"), lab.router("r"), lab.host("b")
+    first = lab.link(a, r, ip="10.0.0.1/24", peer_ip="10.0.0.2/24")
+    lab.link(r, b, ip="10.0.1.1/24", peer_ip="10.0.1.2/24")
+    assert_reachable(a, b, within="10 s")
+    values = dict(IMPAIRED[name])
+    toward = lab.nodes[values.pop("toward")] if "toward" in values else None
+    first.impair(toward=toward, **values)  # type: ignore[arg-type]
+    at = "r" if toward is a else "a"
+    cause(a, b, "impaired", at, snapshot)
+    cause(a, b, "impaired", at, snapshot, protocol="udp", serve=True, port=80)
+
+
+def test_a_wire_that_lets_nothing_through(lab: Lab) -> None:
+    a, r, b = lab.host("a"), lab.router("r"), lab.host("b")
+    lab.link(a, r, ip="10.0.0.1/24", peer_ip="10.0.0.2/24")
+    lab.link(r, b, ip="10.0.1.1/24", peer_ip="10.0.1.2/24").impair(loss="100 %")
+    for options in ({}, {"protocol": "udp", "serve": True}, {"protocol": "tcp", "serve": True}, {"within": "5 s"}):
+        report = measure_reach(a, b, **options)  # neighbours unknown, then unresolved: the answers differ by kernel
+        finding = report.autopsy and report.autopsy.finding
+        assert finding, report.explain()
+        assert (finding.kind, finding.node) == ("impaired", "r"), report.explain()
+        assert "r:eth1 -> b:eth0: loss 100 %; b:eth0 -> r:eth1: loss 100 %" in finding.cause
+
+
+VIRTUAL = {
+    "nobody listens behind it": ("rejected", "10.96.0.1"),
+    "no server": ("rejected", "r"),
+    "no server, on the source": ("filtered", "a"),
+}
+
+
+@pytest.mark.parametrize("name", VIRTUAL)
+def test_a_virtual_service(lab: Lab, name: str, snapshot: SnapshotAssertion) -> None:
+    a, r, b = lab.host("a"), lab.router("r"), lab.host("b")
+    lab.link(a, r, ip="10.0.0.1/24", peer_ip="10.0.0.2/24")
+    lab.link(r, b, ip="10.0.1.1/24", peer_ip="10.0.1.2/24")
+    behind = [] if name.startswith("no server") else [(b, 8080)]
+    web = lab.service("web", behind, port=80, on=[a if name.endswith("source") else r])
+    lab.up()
+    sh(r, "ip route add default via 10.0.1.2")
+    cause(a, web.address, *VIRTUAL[name], snapshot, protocol="tcp", port=80, within=None)

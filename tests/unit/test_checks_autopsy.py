@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from pytest_infra.checks.answer import Answer
-from pytest_infra.checks.autopsy import Autopsy, Case, examine
+from pytest_infra.checks.autopsy import Autopsy, Case, examine, view
+from pytest_infra.checks.autopsy.sockets import ListeningSocket
 from pytest_infra.checks.graph import node_having, nodes_of, owner_of, wires_from
+from pytest_infra.checks.icmp import IcmpError
 from pytest_infra.checks.outcome import Outcome
 from pytest_infra.checks.rule_trace import RuleDrop
 from pytest_infra.core.node import Address, Interface, Neighbour, Route
@@ -153,6 +155,34 @@ def test_an_address_that_the_target_never_had() -> None:
 )
 def test_a_second_probe_is_the_last_witness(trace: Outcome | None, expected: str | None) -> None:
     assert kind(why(*pair(), trace=trace)) == expected
+
+
+def refusal(sender: str) -> Answer:
+    return Answer("icmp", sender, icmp=IcmpError(sender, 3, 3, 4))
+
+
+def test_the_rules_of_the_source_are_named_and_no_route() -> None:
+    a, b = pair()
+    a.routes.clear()
+    autopsy = why(a, b, answer=refusal("10.0.0.1"), protocol="udp", port=53)
+    assert kind(autopsy) == "rejected"
+    assert autopsy.finding is not None
+    assert autopsy.finding.cause.startswith("the rules of a reject it: ICMP port unreachable from 10.0.0.1")
+
+
+def test_a_socket_waits_only_where_somebody_has_looked(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = pair()
+    settings: dict[str, Any] = {"protocol": "tcp", "port": 80, "answer": Answer("reset", "10.0.0.2")}
+    waiting = [ListeningSocket("tcp", ip_address("10.0.0.2"), 80)]
+    for look, said in ((lambda: waiting, True), (lambda: 1 / 0, False)):
+        monkeypatch.setattr(view, "read_listening", look)
+        finding = why(a, b, **settings).finding
+        assert finding is not None
+        assert ("a socket of b waits there" in finding.cause) is said
+    nobody = why(a, None, address=ip_address("10.96.0.1"), **settings).finding  # type: ignore[arg-type]
+    assert nobody is not None
+    assert "no node of the lab has that address" in nobody.cause
+    assert "socket" not in nobody.cause
 
 
 DROP = RuleDrop("b", "request", "inet", "t", "c", "icmp type echo-request drop", 4)

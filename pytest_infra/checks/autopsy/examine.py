@@ -19,6 +19,7 @@ from . import (
     find_duplicates,
     find_filters,
     find_forwarding,
+    find_impairments,
     find_interfaces,
     find_losses,
     find_neighbours,
@@ -51,6 +52,7 @@ HOP_FINDERS: Final = (
     find_addresses.FAR_ADDRESS,
     find_duplicates.DUPLICATE,
     find_switching.FLOWS,
+    find_impairments.IMPASSABLE,
     find_neighbours.NEIGHBOUR,
     find_sizes.MTU,
     find_filters.RETURN_PATH_FILTER,
@@ -61,12 +63,19 @@ END_FINDERS: Final = (
     find_addresses.DESTINATION_ADDRESS,
     find_duplicates.OWN_ADDRESS,
     find_filters.RULES,
+    find_services.REJECTED_ON_THE_WAY,
     find_services.LISTENER,
     find_services.BACKLOG,
     find_services.ECHO_IGNORED,
     find_services.REJECTED,
 )
-LAST_FINDERS: Final = (find_losses.UDP_SILENCE, find_dpdk.PROCESS_LOSSES, find_losses.LOSS, find_losses.INTERMITTENT)
+LAST_FINDERS: Final = (
+    find_impairments.IMPAIRED,
+    find_losses.UDP_SILENCE,
+    find_dpdk.PROCESS_LOSSES,
+    find_losses.LOSS,
+    find_losses.INTERMITTENT,
+)
 _TIME_LIMIT_S = 10.0  # ten hops take 0.2 s; a machine at many times its load, or an emulated one, needs the rest
 
 
@@ -132,7 +141,8 @@ class _Examination:
     def run(self) -> Finding | None:
         """The first cause: on the way there, at the destination, or on the way back."""
         case = self._case
-        finders = (find_duplicates.DUPLICATE,) if _answered_by_destination(case) else HOP_FINDERS
+        proven = _answered_by_destination(case) or find_services.rejecting_node(case) is not None
+        finders = (find_duplicates.DUPLICATE,) if proven else HOP_FINDERS
         there = Hop(case, case.source, case.destination, case.address, case.source_address)
         finding = self._way(there, finders, self._fine) or self._end(END_FINDERS) or self._way_back()
         if finding is None and not self.not_seen:

@@ -6,11 +6,20 @@ import errno
 import shlex
 import signal
 from ipaddress import ip_address
+from typing import Any
 
 from ..graph import node_having
 from .finding import Case, EndFinder, Finding
 
-__all__ = ["BACKLOG", "ECHO_IGNORED", "LISTENER", "REFUSED_HERE", "REJECTED"]
+__all__ = [
+    "BACKLOG",
+    "ECHO_IGNORED",
+    "LISTENER",
+    "REFUSED_HERE",
+    "REJECTED",
+    "REJECTED_ON_THE_WAY",
+    "rejecting_node",
+]
 
 _LAST_WORDS = 120
 _PROHIBITED = {4: {(3, 9), (3, 10), (3, 13)}, 6: {(1, 1), (1, 5), (1, 6)}}
@@ -139,12 +148,56 @@ def _rejected(case: Case) -> Finding | None:
     port_answer = case.answer.kind == "reset" or (error is not None and error.port_unreachable)
     if not port_answer or case.protocol == "icmp":
         return None
+    return _port_refused(case)
+
+
+def _port_refused(case: Case) -> Finding:
+    """A port was refused: that a socket waits there is said only where somebody has looked."""
+    if case.destination is None:
+        return Finding(
+            "rejected",
+            case.name,
+            f"{_service(case)} of {case.address} was refused, and no node of the lab has that address: {case.answer}; "
+            "who translates it found nobody listening behind it, or a packet filter rejects it",
+            "look at the rules of the nodes on the way, nft list ruleset, and whether the servers behind it listen",
+        )
+    waits = "a packet filter rejects it, or what listens there has changed since"
+    if case.served or case.view(case.destination).has_read("listening"):
+        waits = f"a socket of {case.name} waits there, so a packet filter rejects it, or the server's queue is full"
     return Finding(
         "rejected",
         case.name,
-        f"a socket of {case.name} waits on {_service(case)}, yet the answer was: {case.answer}; "
-        "a packet filter rejects it, or the server's queue is full",
+        f"{_service(case)} of {case.name} was refused: {case.answer}; {waits}",
         f"look at the rules on the way and in {case.name}: nft list ruleset",
+    )
+
+
+def rejecting_node(case: Case) -> Any:
+    """The node whose rules sent the ICMP error, short of the destination; None where it may have another reason.
+
+    Only a packet filter says for others that a port is closed; and of the source's own, its routes are no reason.
+    """
+    error = case.answer.icmp
+    if error is None or error.sender == str(case.address):
+        return None
+    sender = ip_address(error.sender)
+    node = case.source if case.view(case.source).owns(sender) else node_having(case.source, sender)
+    if node is None or node is case.destination:
+        return None
+    own = node is case.source and (error.type, error.code) in _PROHIBITED[error.version]
+    return node if error.port_unreachable or own else None
+
+
+def _rejected_on_the_way(case: Case) -> Finding | None:
+    node = rejecting_node(case)
+    if node is None:
+        return None
+    return Finding(
+        "rejected",
+        node.name,
+        f"the rules of {node.name} reject it: {case.answer}, which is an address of {node.name}",
+        f"look at the rules of {node.name}: nft list ruleset",
+        mark="REJECTED HERE",
     )
 
 
@@ -194,5 +247,7 @@ ECHO_IGNORED = EndFinder(
     "echo settings", _echo_ignored, applies=lambda case: _at_a_node(case) and case.protocol == "icmp"
 )
 """Whether the kernel is told not to answer echo requests."""
+REJECTED_ON_THE_WAY = EndFinder("", _rejected_on_the_way)
+"""Whether the rules of the source or of a router reject it."""
 REJECTED = EndFinder("rejections", _rejected, applies=lambda case: case.answer.kind != "silence")
 """Whether somebody refused it on purpose."""

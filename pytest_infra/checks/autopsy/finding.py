@@ -54,6 +54,8 @@ class Case:
     """The size of the IP packets; 0 for small ones."""
     dont_fragment: bool = False
     """Whether nobody may fragment them."""
+    within_s: float = 0.0
+    """How long an answer was waited for; 0 where that is not known."""
     _views: dict[int, View] = field(default_factory=dict)
 
     def view(self, node: Any) -> View:

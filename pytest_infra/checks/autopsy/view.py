@@ -70,6 +70,10 @@ class View:
         """The MAC addresses of all interfaces."""
         return [item.mac.lower() for item in self.interfaces.values()]
 
+    def has_read(self, part: str) -> bool:
+        """Whether a part has been read, and could be: ``listening``."""
+        return part in self.__dict__
+
     def sysctl(self, name: str) -> str | None:
         """A kernel setting; None where this kernel does not have it."""
         if name not in self._settings:
