@@ -40,7 +40,9 @@ def choose_pairs(where: Any, pairs: int | Sequence[tuple[Node, Node]] | None, mo
         BadInput: fewer than two nodes, or not so many pairs.
     """
     if pairs is not None and not isinstance(pairs, int):
-        return list(pairs)
+        if not (named_pairs := list(pairs)):
+            raise BadInput("pairs is empty, and of no pair nothing can be said; give pairs of nodes, or None for all")
+        return named_pairs
     nodes = _nodes(where)
     possible = len(nodes) * (len(nodes) - 1)
     if not possible:

@@ -175,8 +175,9 @@ def assert_unreachable(
 
     A refusal (an ICMP error, a TCP reset, no route, an interface that is down) settles it at once. For silence, a
     sentinel is sent behind the probe on each segment of the way and back: once it has arrived, the probe would have
-    arrived before it, and nothing is waited for. Where no sentinel comes through, or the order of frames is not sure,
-    `within` is waited out; `UnreachableReport.proof` says which it was.
+    arrived before it, and nothing is waited for. Where the topology does not allow a sentinel (the other end is no node
+    of the lab, no sentinel comes through, or the order of frames is not sure), `within` is waited out, which is weaker;
+    `UnreachableReport.proof` says which it was, and `why`.
 
     Args:
         a: the node to send from, or the node and the address to send from.

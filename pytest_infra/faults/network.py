@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from typing import Any
 
 from ..core.errors import BadInput, StartFailed
@@ -23,7 +24,7 @@ def _unless_ended(undo: Callable[..., object], *args: object) -> None:
 
 @contextmanager
 def cut(*links: Any) -> Iterator[None]:
-    """Links that are down meanwhile, and up again afterwards with their addresses and routes.
+    """Links that are down meanwhile; afterwards the ends that were up are so again, with their addresses and routes.
 
     Raises:
         BadInput: none is given.
@@ -32,16 +33,25 @@ def cut(*links: Any) -> Iterator[None]:
         raise BadInput("cut takes the links that are to be down")
     with ExitStack() as undo:
         for link in links:
+            were_up = [port for port in link.ports if port.interface.up]
+            undo.callback(_unless_ended, _set_up, were_up)
             link.down()
-            undo.callback(_unless_ended, link.up)
         yield
+
+
+def _set_up(ports: Sequence[Any]) -> None:
+    for port in ports:
+        port.set_state(True)
+    for port in ports:
+        port.restore(port)
 
 
 @contextmanager
 def partition(*groups: Sequence[Any]) -> Iterator[None]:
     """Groups of nodes between which no IP packet passes meanwhile; within a group, and to others, all do.
 
-    Each node drops what comes from a node of another group, by its addresses (nftables, table ``infra-partition``).
+    Each node drops what comes from a node of another group, by its addresses of now, the link-local ones of
+    IPv6 included (nftables, a table ``infra-partition-NUMBER`` for each use).
 
     Args:
         groups: two or more lists of nodes.
@@ -75,21 +85,30 @@ def one_way(source: Any, destination: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _deaf(node: Any, others: Sequence[Any], table: str) -> Iterator[None]:
+def _deaf(node: Any, others: Sequence[Any], purpose: str) -> Iterator[None]:
     """A node that drops what comes from others, before anything else of it sees it."""
-    addresses = [ip.ip for other in others for port in other.ports for ip in port.addresses]
+    addresses = [address for other in others for address in _sends_from(other)]
     rules = []
     for version, family in ((4, "ip"), (6, "ip6")):
-        if mine := sorted(str(address) for address in addresses if address.version == version):
+        if mine := sorted({str(address).partition("%")[0] for address in addresses if address.version == version}):
             rules.append(f"    {family} saddr {{ {', '.join(mine)} }} counter drop")
     if not rules:
         raise BadInput(f"none of {', '.join(other.name for other in others)} has an address")
+    taken = {rule.table for rule in node.nft_rules}
+    table = next(name for number in count(1) if (name := f"{purpose}-{number}") not in taken)
     chain = "\n".join(["    type filter hook prerouting priority -400; policy accept;", *rules])
     node.nft(f"table inet {table} {{\n  chain {table} {{\n{chain}\n  }}\n}}\n")
     try:
         yield
     finally:
         _unless_ended(node.nft, f"delete table inet {table}\n")
+
+
+def _sends_from(node: Any) -> list[Any]:
+    """The addresses that the lab gave a node, or else those it has, and what it calls itself on each wire."""
+    planned = [ip.ip for port in node.ports for ip in port.addresses]
+    there = [item.ip.ip for item in node.addresses if not item.ip.ip.is_loopback]
+    return planned + [address for address in there if address.is_link_local or not planned]
 
 
 @contextmanager
@@ -101,11 +120,13 @@ def blackhole(node: Any, destination: Any) -> Iterator[None]:
         destination: a node, whose addresses are meant, or a prefix: ``"10.0.0.0/8"``.
 
     Raises:
-        BadInput: no such prefix, or a route to just that is there already.
+        BadInput: no such prefix, a node without addresses, or a route to just that is there already.
     """
     targets = [destination] if isinstance(destination, str) else [
         f"{ip.ip}/{ip.ip.max_prefixlen}" for port in destination.ports for ip in port.addresses
     ]  # fmt: skip
+    if not targets:
+        raise BadInput(f"no black hole for {destination.name} in {node.name}: the lab gave it no address")
     with ExitStack() as undo:
         for target in targets:
             added = node.run([_IP.path(), "route", "add", "blackhole", target], check=False)

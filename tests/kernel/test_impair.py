@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,7 @@ from pytest_infra.reporting.topology import mermaid
 
 TIMED = "netem" if NETEM.probe() else "relay"
 LOSSY = ["netem", "relay"] if NETEM.probe() else ["bpf", "relay"]
+IP_RECVERR = 11  # linux/in.h
 HAS_TUN = Path("/dev/net/tun").exists()
 
 
@@ -101,6 +104,31 @@ def test_a_loss_of_5_percent_is_one(pair, way):
     assert_loss(a, b, expected="5 %", count=3000)
     with pytest.raises((AssertionError, Inconclusive)):
         assert_loss(a, b, expected="10 %", count=3000)
+
+
+def send_and_ask_for_errors(address):
+    """Send datagrams from a socket that is told of local errors too; returns the errors."""
+    errors = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+        for _ in range(50):
+            try:
+                sock.sendto(b"x", (address, 9))
+            except OSError as error:
+                errors.append(error.errno)
+    return errors
+
+
+def test_the_sender_does_not_learn_of_a_loss_by_bpf(pair):
+    _, a, b, link = pair
+    assert_reachable(a, b)  # the neighbour is known, so datagrams do leave
+    link.impair(loss="100 %", way="bpf", toward=b)
+    address = str(b.ports[0].addresses[0].ip)
+    assert a.call(send_and_ask_for_errors, address) == []
+    assert measure_loss(a, b, count=50, within="100 ms").lost == 50
+    link.clear()
+    a.run(["tc", "qdisc", "replace", "dev", "eth0", "root", "pfifo", "limit", "0"])
+    assert set(a.call(send_and_ask_for_errors, address)) == {errno.ENOBUFS}  # a drop it would have learnt of
 
 
 def test_each_segment_of_tcp_is_lost_by_itself(pair):

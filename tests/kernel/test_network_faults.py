@@ -6,7 +6,10 @@ import pytest
 
 from pytest_infra import (
     BadInput,
+    assert_all_reachable,
+    assert_converged,
     assert_reachable,
+    assert_reconverged,
     assert_unreachable,
     blackhole,
     cut,
@@ -92,6 +95,55 @@ def test_a_duplicate_address_takes_the_traffic(nodes):
     assert_reachable(a, b, within="5 s")
 
 
+def test_faults_within_one_another(lab, nodes):
+    a, b, c = nodes
+    with one_way(a, b):
+        with one_way(c, b), partition([a], [b, c]), partition([a, b], [c]):
+            assert not measure_reach(c, b, within="100 ms").ok
+        assert len(b.nft_rules) == 2
+        assert not measure_reach(a, b, within="100 ms").ok
+        assert_reachable(c, b, within="5 s")
+    assert a.nft_rules == b.nft_rules == c.nft_rules == []
+    assert_reachable(a, b, within="5 s")
+
+
+def test_a_link_that_was_cut_stays_so_within(lab, nodes):
+    a, b, _ = nodes
+    link = lab.links[0]
+    with cut(link):
+        with cut(link):
+            pass
+        assert not link.carrier
+        assert_unreachable(a, b)
+    assert link.carrier
+    assert_reachable(a, b, within="5 s")
+    a.ports[0].down()
+    with cut(link):
+        pass
+    assert not a.ports[0].interface.up
+
+
+def test_link_local_addresses_do_not_pass_either(nodes):
+    a, b, _ = nodes
+    local = next(item.ip.ip for item in b.addresses if item.ip.version == 6 and item.ip.is_link_local)
+    assert_reachable(a, f"{local}%eth0", within="5 s")
+    with one_way(a, b):
+        assert not measure_reach(a, f"{local}%eth0", within="100 ms").ok
+    with partition([a], [b]):
+        assert not measure_reach(a, f"{local}%eth0", within="100 ms").ok
+    assert_reachable(a, f"{local}%eth0", within="5 s")
+
+
+def test_no_pairs_are_no_success(lab, nodes):
+    for check in (
+        lambda: assert_all_reachable(lab, pairs=[]),
+        lambda: assert_converged(lab, "1 s", pairs=[]),
+        lambda: assert_reconverged(lab, after=lambda: None, within="1 s", pairs=[]),
+    ):
+        with pytest.raises(BadInput, match="pairs is empty"):
+            check()
+
+
 def test_faults_end_with_the_lab(infra):
     with infra.lab() as lab:
         a, b = lab.host("a"), lab.host("b")
@@ -108,6 +160,7 @@ def test_faults_that_cannot_be(lab, nodes):
         lambda: partition([a, b], [b]),
         cut,
         lambda: partition([a], [lab.host("lonely")]),
+        lambda: blackhole(a, lab.host("nowhere")),
         lambda: duplicate_address(lab.host("alone"), a),
     ):
         with pytest.raises(BadInput), fault():
