@@ -147,6 +147,10 @@ RATE = RateReport("a", "b", "10.0.0.2", 0.005, 1400, 1442, 4300.0, None, 4290.0,
     "report",
     [
         pytest.param(replace(THROUGHPUT, at_least_bps=60e6), id="throughput"),
+        pytest.param(replace(THROUGHPUT, at_most_bps=60e6), id="throughput at most"),
+        pytest.param(
+            replace(THROUGHPUT, at_most_bps=60e6, payload_bps=0.0, flow=replace(FLOW, payload_bytes=0)), id="nothing"
+        ),
         pytest.param(
             replace(LATENCY, bounds_s=(("p50", 0.01), ("p99", 0.02)), machine_s=(("p50", 0.012), ("p99", 0.03))),
             id="latency",

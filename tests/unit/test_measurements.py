@@ -12,7 +12,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from pytest_infra.checks import generator, loss
+from pytest_infra.checks import generator, loss, throughput
 from pytest_infra.checks.compare import compare, decide, forget_noise, looks_of, smallest_effect
 from pytest_infra.checks.find_rate import RateReport
 from pytest_infra.checks.flow import Flow, header_bytes, merged
@@ -198,6 +198,9 @@ RATE = RateReport("a", "b", "10.0.0.2", 0.01, 1400, 1442, 4300.0, 4400.0, 4290.0
         (replace(THROUGHPUT, at_most_bps=40e6), "fail"),
         (replace(THROUGHPUT, at_least_bps=49e6, flow=replace(FLOW, held_back=0.2)), "inconclusive"),
         (replace(THROUGHPUT, at_least_bps=40e6, flow=replace(FLOW, held_back=0.9)), "pass"),
+        (replace(THROUGHPUT, at_most_bps=52e6, flow=replace(FLOW, held_back=0.2)), "inconclusive"),
+        (replace(THROUGHPUT, at_most_bps=40e6, flow=replace(FLOW, held_back=0.2)), "fail"),
+        (replace(THROUGHPUT, at_most_bps=52e6, payload_bps=0.0, flow=replace(FLOW, payload_bytes=0)), "inconclusive"),
         (LATENCY, "pass"),
         (replace(LATENCY, bounds_s=(("p50", 0.021),)), "pass"),
         (replace(LATENCY, bounds_s=(("p50", 0.01),)), "fail"),
@@ -264,6 +267,17 @@ def test_an_expected_loss_that_no_outcome_could_contradict(monkeypatch, expected
     failure, words = (CheckFailed, "loses 100") if can_fail else (BadInput, f"count {count} is too small")
     with pytest.raises(failure, match=words):
         loss.assert_loss(None, None, expected=expected, count=count)
+
+
+def test_udp_that_offers_no_more_than_is_allowed(monkeypatch):
+    monkeypatch.setattr(throughput, "measure_throughput", lambda *_, **__: THROUGHPUT)
+    check, load = throughput.assert_throughput, {"protocol": "udp", "at_most": "48 Mbit/s"}
+    for rate in ("10 Mbit/s", "48 Mbit/s"):
+        with pytest.raises(BadInput, match=f"rate '{rate}' offers .* not more than at_most, 48 Mbit/s"):
+            check(Here(), Here(), rate=rate, **load)
+    check(Here(), Here(), rate="49 Mbit/s", **load)
+    check(Here(), Here(), **load)
+    check(Here(), Here(), rate="48 Mbit/s", layer="L2", **{**load, "at_most": "50.3 Mbit/s"}, size=100)
 
 
 class Here:
