@@ -17,6 +17,7 @@ __all__ = ["BalanceReport", "assert_balanced", "measure_balance"]
 
 _ANSWER_S = 2.0
 _UNLIKELY = 1e-4
+_LEAST_EACH = 5
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class BalanceReport(Report):
     @property
     def ok(self) -> bool:
         """Whether all connections were opened, and went to all back ends alike."""
-        return not self.failures and bool(self.opened) and self.p >= _UNLIKELY
+        return not self.failures and all(self.connections.values()) and bool(self.opened) and self.p >= _UNLIKELY
 
     def explain(self) -> str:
         """How many went where."""
@@ -74,6 +75,8 @@ class BalanceReport(Report):
             return f"{self.client} does not know the service: none of its rules has seen a connection"
         if self.failures:
             return "a back end does not answer: assert_reachable(client, backend, protocol='tcp', port=…) says which"
+        if idle := [name for name, count in self.connections.items() if not count]:
+            return f"no connection went to {', '.join(idle)}: no rule leads there, or something else chooses"
         return "the rules prefer some back ends, or something else than its rules chooses them"
 
 
@@ -98,6 +101,8 @@ def measure_balance(client: Node, service: Any, *, count: int = 50) -> BalanceRe
     if getattr(service, "protocol", "") != "tcp":
         raise BadInput(f"the balance of a service for TCP can be measured, not that of {service!r}")
     before = service.connections()
+    if check_count(count) < _LEAST_EACH * len(before):
+        raise BadInput(f"{count} connections tell too little of {len(before)} back ends; try {_LEAST_EACH} for each")
     outcomes = client.call(_connect, service.address, service.port, check_count(count))
     after = service.connections()
     failures: dict[str, int] = {}

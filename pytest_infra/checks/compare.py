@@ -127,8 +127,11 @@ def smallest_effect(logs: list[float], blocks: int, confidence: float) -> float:
 
 
 @lru_cache(maxsize=1)
-def _noise() -> dict[str, list[float]]:
-    """By metric: what comparing something with itself gave; once for each test process."""
+def _noise() -> dict[Metric, list[float]]:
+    """By metric: what comparing something with itself gave; once for each test process.
+
+    A function is its own key, and not its name: all lambdas have the same one.
+    """
     return {}
 
 
@@ -219,11 +222,11 @@ def _check(at_least: float | None, at_most: float | None, blocks: int, confidenc
 
 def _effect(trials: _Trials, blocks: int, confidence: float) -> float:
     noise = _noise()
-    if trials.name not in noise:
+    if trials.metric not in noise:
         same = _Trials(trials.base, trials.base, trials.metric)
         pairs = [same.block() for _ in range(_NOISE_BLOCKS)]
-        noise[trials.name] = [after - before for before, after in pairs]
-    return smallest_effect(noise[trials.name], blocks, confidence)
+        noise[trials.metric] = [after - before for before, after in pairs]
+    return smallest_effect(noise[trials.metric], blocks, confidence)
 
 
 def _refusal(name: str, bound: float, effect: float) -> str:

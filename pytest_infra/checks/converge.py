@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from math import inf
+from math import ceil, inf
 from threading import Event
 from typing import Any, ClassVar
 
@@ -41,6 +41,7 @@ _NAMED = 5
 _ONE_ROUND_S = 1.0
 _EVERY_S = 0.05
 _TICK_S = 0.01
+_SPARE = 2  # round trips, as long as the first one, that an answer may take
 _LONGEST_EVENT_S = 3600.0
 
 
@@ -225,7 +226,8 @@ def measure_gap(
         mesh.receive(time.monotonic() + _ONE_ROUND_S, 0)
         if missing := [named(one) for number, one in enumerate(ends) if number not in mesh.answered[0]]:
             raise CheckFailed(f"{missing[0]} is silent before anything has happened: wait first, with assert_converged")
-        ticks = _probe_while(mesh, after, within_s, steady_s)
+        late_s = _SPARE * (time.monotonic() - mesh.sent_at[0])
+        ticks = _probe_while(mesh, after, within_s, steady_s, late_s)
         lost = {number: _silence(mesh, number, ticks) for number in range(len(ends))}
     worst = max(lost, key=lambda number: lost[number][0])
     silent = [one for number, one in enumerate(ends) if lost[number][2]]
@@ -248,11 +250,11 @@ def _event(after: Callable[[], object]) -> str:
     return f"{owner}.{name}()" if owner is not None else name if name != "<lambda>" else "what was done"
 
 
-def _probe_while(mesh: Mesh, after: Callable[[], object], within_s: float, steady_s: float) -> int:
+def _probe_while(mesh: Mesh, after: Callable[[], object], within_s: float, steady_s: float, late_s: float) -> int:
     """Let it happen while another thread probes; returns the tick after the last one."""
     happened = Event()
     with ThreadPoolExecutor(1, "infra-probe") as pool:
-        probing = pool.submit(_probe_until_steady, mesh, happened, within_s, steady_s)
+        probing = pool.submit(_probe_until_steady, mesh, happened, within_s, steady_s, late_s)
         try:
             after()
         except BaseException:
@@ -263,27 +265,32 @@ def _probe_while(mesh: Mesh, after: Callable[[], object], within_s: float, stead
         return probing.result()
 
 
-def _probe_until_steady(mesh: Mesh, happened: Event, within_s: float, steady_s: float) -> int:
-    """Probe until it has happened and every pair was answered for `steady_s` on end, or until the time is over."""
-    tick, streak = 0, 0
+def _probe_until_steady(mesh: Mesh, happened: Event, within_s: float, steady_s: float, late_s: float) -> int:
+    """Probe until it has happened and every pair was answered for `steady_s` on end, or until the time is over.
+
+    An answer may come `late_s` after its request: so much later each tick is looked at.
+    """
+    tick, streak, first = 0, 0, 0
+    back = 1 + ceil(late_s / _TICK_S)
     until_s = inf
     needed = max(1, round(steady_s / _TICK_S))
 
     def steady() -> bool:
-        nonlocal tick, streak, until_s
+        nonlocal tick, streak, first, until_s
         tick += 1
         mesh.send(tick)
         mesh.receive(mesh.sent_at[tick] + _TICK_S)
         if not happened.is_set():
             return False
-        until_s = min(until_s, time.monotonic() + within_s + steady_s)
-        whole = len(mesh.answered[tick - 1]) == len(mesh.ends)  # that of the last tick had one more to come
+        first = first or tick
+        until_s = min(until_s, time.monotonic() + within_s + steady_s + late_s)
+        whole = tick - back >= first and len(mesh.answered[tick - back]) == len(mesh.ends)
         streak = streak + 1 if whole else 0
-        late_s = time.monotonic() - until_s
-        return mesh.stopped or streak > needed or late_s > (2 * steady_s if streak else 0)
+        over_s = time.monotonic() - until_s
+        return mesh.stopped or streak > needed or over_s > (2 * steady_s if streak else 0)
 
     until(steady, within_s=_LONGEST_EVENT_S, what="the end of the probes", every_s=0, at_most_every_s=0)
-    mesh.receive(time.monotonic() + 5 * _TICK_S, tick)
+    mesh.receive(time.monotonic() + 5 * _TICK_S + late_s, tick)
     return tick + 1
 
 

@@ -66,6 +66,7 @@ def run_tcp(ends: Ends, *, streams: int, duration_s: float) -> Flow:
 
     Raises:
         OSError: no connection came about.
+        InfraError: one came about, but ended at another socket.
     """
     with ExitStack() as undo:
         pairs = [_connected(ends, undo) for _ in range(streams)]
@@ -97,7 +98,13 @@ def _connected(ends: Ends, undo: ExitStack) -> tuple[socket.socket, socket.socke
     assert ends.destination is not None
     listener = undo.enter_context(ends.destination.call(_listen, str(ends.address)))
     mine = undo.enter_context(ends.source.call(_connect, str(ends.address), listener.getsockname()[1], ends.bind_to))
-    theirs, _ = listener.accept()
+    listener.settimeout(_CONNECT_S)
+    try:
+        theirs, _ = listener.accept()
+    except TimeoutError as error:
+        what = f"the connection of {ends.source.name} to {ends.address} came about, but not with the receiver"
+        why = "it ended at another socket; a rule that redirects it (DNAT), or a proxy, may be why"
+        raise InfraError(f"{what} in {ends.destination_name}: {why}") from error
     undo.enter_context(theirs)
     listener.close()
     return mine, theirs

@@ -8,6 +8,7 @@ beyond it is a failure.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 from statistics import fmean
 from typing import Any, ClassVar
 
@@ -28,6 +29,8 @@ from .verdict import Measured, Verdict
 __all__ = ["LatencyReport", "assert_jitter", "assert_latency", "measure_latency"]
 
 _SIZE = 64
+_LEAST_PAIRS = 10
+"""Of fewer changes of the delay their mean says nothing."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,24 @@ class LatencyReport(Measured):
     on_the_way: tuple[str, ...] = ()
 
     def figure_s(self, name: str) -> float:
-        """One figure: ``p50``, ``p99`` … of the delays, or ``jitter``, the mean of the variations."""
+        """One figure: ``p50``, ``p99`` … of the delays, or ``jitter``, the mean of the variations.
+
+        The delay of a packet that did not arrive is infinite (RFC 2681, section 2.6).
+        """
         if name == "jitter":
             return fmean(self.variations_s) if self.variations_s else 0.0
-        return quantile(self.delays_s, float(name[1:]) / 100)
+        return quantile([*self.delays_s, *[inf] * self.lost], float(name[1:]) / 100)
+
+    @property
+    def lost(self) -> int:
+        """How many did not arrive."""
+        return self.sent - len(self.delays_s)
+
+    @property
+    def _too_few_pairs(self) -> bool:
+        """Whether the jitter is wanted, and of too few pairs of packets both arrived."""
+        wanted = any(name == "jitter" for name, _ in (*self.bounds_s, *self.least_s))
+        return wanted and len(self.variations_s) < _LEAST_PAIRS
 
     @property
     def jitter_s(self) -> float:
@@ -76,6 +93,8 @@ class LatencyReport(Measured):
         """Whether the figures are within their bounds, also when the machine's share is taken off."""
         if not self.delays_s:
             return "fail"
+        if self._too_few_pairs:
+            return "inconclusive"
         if any(self.figure_s(name) < bound for name, bound in self.least_s):
             return "fail"
         machine = dict(self.machine_s)
@@ -94,7 +113,11 @@ class LatencyReport(Measured):
         kind = "one way" if self.one_way else "round trip"
         rows = [("measured", self._measured()), ("wanted", self._wanted())]
         if self.verdict == "pass":
-            return explain(f"{pair}: {kind} of {format_duration(self.figure_s('p50'))} (median)", rows)
+            return explain(f"{pair}: {kind} of {_duration(self.figure_s('p50'))} (median)", rows)
+        if self._too_few_pairs:
+            pairs = f"{len(self.variations_s)} times two packets in a row arrived, at least {_LEAST_PAIRS} are wanted"
+            rows += [("cause", pairs), ("next", "send more packets: count=; assert_loss judges what is lost")]
+            return explain(f"{pair}: the jitter cannot be told of so few packets", rows)
         names = ", ".join(self.exceeded)
         if self.verdict == "inconclusive":
             rows += [("cause", f"the machine alone: {self._machine()}"), ("next", "measure on a quieter machine")]
@@ -102,7 +125,8 @@ class LatencyReport(Measured):
         low = any(
             name in dict(self.least_s) and self.figure_s(name) < dict(self.least_s)[name] for name in self.exceeded
         )
-        rows.append(("cause", "\n".join(self.on_the_way)))
+        gone = [f"{self.lost} of {self.sent} packets were lost: each took forever"] if self.lost else []
+        rows.append(("cause", "\n".join([*([] if low else gone), *self.on_the_way])))
         if self.machine_s:
             rows.append(("ruled out", f"the machine alone: {self._machine()}"))
         step = (
@@ -112,7 +136,7 @@ class LatencyReport(Measured):
 
     def _measured(self) -> str:
         names = ["p50", "p90", "p99", "jitter"]
-        figures = ", ".join(f"{name} {format_duration(self.figure_s(name))}" for name in names)
+        figures = ", ".join(f"{name} {_duration(self.figure_s(name))}" for name in names)
         return f"{figures}\n{len(self.delays_s)} of {self.sent} packets arrived"
 
     def _wanted(self) -> str:
@@ -121,7 +145,11 @@ class LatencyReport(Measured):
         return ", ".join(words)
 
     def _machine(self) -> str:
-        return ", ".join(f"{name} {format_duration(value)} over loopback" for name, value in self.machine_s)
+        return ", ".join(f"{name} {_duration(value)} over loopback" for name, value in self.machine_s)
+
+
+def _duration(value_s: float) -> str:
+    return "infinite" if value_s == inf else format_duration(value_s)
 
 
 def measure_latency(
@@ -203,7 +231,7 @@ def assert_latency(
     count: int = 100,
     **options: Any,
 ) -> LatencyReport:
-    """Check how long packets take.
+    """Check how long packets take. One that does not arrive takes longer than any bound (RFC 2681).
 
     Args:
         a: the sending node.
@@ -261,7 +289,8 @@ def assert_jitter(
 
     Raises:
         CheckFailed: it is beyond a bound, also without the machine's share.
-        Inconclusive: it is only within it without the machine's share.
+        Inconclusive: it is only within it without the machine's share; or fewer than 10 times two packets in a row
+            arrived.
         BadInput: an argument that cannot be used; no bound.
     """
     __tracebackhide__ = True

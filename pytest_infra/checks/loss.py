@@ -23,6 +23,7 @@ __all__ = ["LossReport", "assert_loss", "measure_loss"]
 _ALPHA = 0.001
 _LOOK = "look where packets are dropped: nstat, ip -s link"
 _LEAST_SIZE = 20
+_COUNT = 1000
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def measure_loss(
     a: Node | tuple[Node, Any],
     b: Target,
     *,
-    count: int = 1000,
+    count: int = _COUNT,
     interval: str | float = "200 us",
     size: int = 64,
     within: str | float = "1 s",
@@ -155,13 +156,23 @@ def assert_loss(
     Raises:
         CheckFailed: more are lost, or another part; by mistake in at most 1 of 1000 cases.
         Inconclusive: more were lost than `at_most` of them, but so few that chance may have done it.
-        BadInput: an argument that cannot be used; not exactly one of `at_most` and `expected`.
+        BadInput: an argument that cannot be used; not exactly one of `at_most` and `expected`; a count so small that
+            with `expected` no outcome could fail.
     """
     __tracebackhide__ = True
     if (at_most is None) == (expected is None):
         raise BadInput("one of at_most and expected is wanted; measure_loss measures without judging")
     most = None if at_most is None else fraction(at_most)
     wanted = None if expected is None else fraction(expected)
+    if wanted is not None:
+        _demand_that_it_can_fail(wanted, check_count(options.get("count", _COUNT)))
     report = replace(measure_loss(a, b, **options), at_most=most, expected=wanted)
     report.demand()
     return report
+
+
+def _demand_that_it_can_fail(expected: float, count: int) -> None:
+    """Refuse a series of which neither none nor all lost would be too unlikely."""
+    if min(binomial_p(lost, count, expected) for lost in (0, count)) >= _ALPHA:
+        why = f"whether none or all of so few are lost, chance may have done it at an expected loss of {expected:.2%}"
+        raise BadInput(f"count {count!r} is too small: {why}; send more")

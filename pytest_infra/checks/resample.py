@@ -18,12 +18,17 @@ Interval = tuple[float, float]
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` of the values lie, linear between two of them (Hyndman and Fan, type 7)."""
+    """The value below which `share` of the values lie, linear between two of them (Hyndman and Fan, type 7).
+
+    Nothing lies between a number and infinity: there it is the least value that `share` of the values do not exceed.
+    """
     ordered = sorted(values)
     place = share * (len(ordered) - 1)
     low = int(place)
     if low + 1 >= len(ordered):
         return ordered[-1]
+    if math.isinf(ordered[low + 1]):
+        return ordered[max(0, math.ceil(round(share * len(ordered), 9)) - 1)]
     return ordered[low] + (place - low) * (ordered[low + 1] - ordered[low])
 
 

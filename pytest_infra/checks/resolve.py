@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import Any, ClassVar
 
 from ..core.errors import BadInput, WaitTimeout
@@ -20,6 +21,7 @@ __all__ = ["DNSPYTHON", "ResolveReport", "assert_resolves", "measure_resolve"]
 
 DNSPYTHON = PythonModule("dnspython", purpose="assert_resolves", module="dns", extra="dns")
 _ANSWER_S = 2.0
+_SAYS_NO = ("no such name", "no address")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,9 @@ class ResolveReport(Report):
         """Whether it has the wanted addresses."""
         if self.wanted is None:
             return bool(self.found)
-        return set(self.found) == set(self.wanted)
+        if not self.wanted:
+            return self.failure in _SAYS_NO  # no answer proves nothing
+        return not self.failure and set(self.found) == set(self.wanted)
 
     def explain(self) -> str:
         """What was found, and why it is not what was wanted."""
@@ -58,6 +62,12 @@ class ResolveReport(Report):
             (False, True): f"{self.node}: {self.name} resolves elsewhere, to {found}",
             (False, False): f"{self.node}: {self.name} does not resolve: {self.failure}",
         }[self.ok, bool(self.found)]
+        if not self.ok and self.wanted == ():
+            verdict = (
+                f"{self.node}: it cannot be told whether {self.name} resolves: {self.failure}"
+                if not found
+                else (f"{self.node}: {self.name} resolves, to {found}")
+            )
         servers = ", ".join(self.servers) or "no name server"
         measured = f"{f'{self.full_name} is {found}' if found else self.failure}; asked {servers}"
         if self.search:
@@ -130,17 +140,24 @@ def _look_up(node: str, name: str) -> ResolveReport:
         except dns.resolver.NoNameservers as error:
             failures.append("no answer" if "timed out" in str(error) or "unreach" in str(error) else "refused")
             break
-    failure = "" if found else failures[0] if failures else "no name server"
+    unanswered = [failure for failure in failures if failure not in _SAYS_NO]
+    failure = "" if found and not unanswered else (unanswered or failures or ["no name server"])[0]
     return ResolveReport(node, name, servers, search, tuple(found), full_name, failure)
 
 
 def _addresses(to: Any) -> tuple[str, ...]:
     if isinstance(to, str):
-        return (to,)
+        try:
+            return (str(ip_address(to)),)
+        except ValueError:
+            raise BadInput(f"to is an address, a node, a service or a list of them, not {to!r}") from None
     if hasattr(to, "address"):
         return (str(to.address),)
     if hasattr(to, "ports"):
-        return tuple(str(ip.ip) for port in to.ports for ip in port.addresses)
+        found = tuple(str(ip.ip) for port in to.ports for ip in port.addresses)
+        if not found:
+            raise BadInput(f"{to.name} has no address for a name to stand for; to=[] is for no address")
+        return found
     if isinstance(to, Sequence):
         return tuple(address for one in to for address in _addresses(one))
     raise BadInput(f"to is an address, a node, a service or a list of them, not {to!r}")

@@ -28,6 +28,7 @@ Layer = Literal["payload", "L3", "L2"]
 
 _HELD_BACK = 0.1
 _TRIES = 3
+_SIZE = 1400
 _MOST_STREAMS = 64
 _LONGEST_S = 600.0
 _LARGEST_DATAGRAM = 65507
@@ -82,14 +83,19 @@ class ThroughputReport(Measured):
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the rate is within its bounds; too low a rate proves nothing where the ends set the pace."""
+        """Whether the rate is within its bounds; a low one proves nothing where the ends set the pace."""
         if self.comparison is not None:
             return self.comparison.verdict
         if self.at_most_bps is not None and self.rate_bps > self.at_most_bps:
             return "fail"
         if self.at_least_bps is not None and self.rate_bps < self.at_least_bps:
             return "inconclusive" if self.flow.held_back > _HELD_BACK else "fail"
-        return "pass"
+        return "inconclusive" if self.at_most_bps is not None and self._nothing_proven else "pass"
+
+    @property
+    def _nothing_proven(self) -> bool:
+        """Whether the network may let more through than it was seen to."""
+        return self.flow.held_back > _HELD_BACK or not self.flow.payload_bytes
 
     def explain(self) -> str:
         """The rate, at every layer, what was wanted, and what may be the reason."""
@@ -99,13 +105,19 @@ class ThroughputReport(Measured):
         verdict = {
             "pass": "",
             "fail": f" is too {self._direction}",
-            "inconclusive": f" is too {self._direction}, but the network may not be why",
+            "inconclusive": f" is too {self._direction}, but the network may not be why"
+            if self._too_low
+            else ", but it cannot be told whether the network lets no more through",
         }[self.verdict]
         verdict = f"{pair}: {format_rate(self.rate_bps)} of {self.layer}{verdict}"
         rows = [("measured", self._measured()), ("wanted", self._wanted())]
         if self.verdict != "pass":
             rows += [("cause", "\n".join(self._causes())), ("next", self._next())]
         return explain(verdict, rows)
+
+    @property
+    def _too_low(self) -> bool:
+        return self.at_least_bps is not None and self.rate_bps < self.at_least_bps
 
     @property
     def _direction(self) -> str:
@@ -131,6 +143,10 @@ class ThroughputReport(Measured):
         return f"{' and '.join(words)} of {self.layer}" if words else ""
 
     def _causes(self) -> Iterator[str]:
+        if self.verdict == "inconclusive" and not self.flow.payload_bytes:
+            yield "nothing arrived: it is no limit that was seen"
+            yield from self.on_the_way
+            return
         if self.verdict == "inconclusive":
             share = f"{self.flow.held_back:.0%} of the time"
             yield f"sender or receiver, and not the network, set the pace {share}: the machine was too busy"
@@ -146,6 +162,8 @@ class ThroughputReport(Measured):
             yield f"the receiver was too slow for {self.flow.dropped} datagrams"
 
     def _next(self) -> str:
+        if self.verdict == "inconclusive" and not self.flow.payload_bytes:
+            return "assert_reachable says why nothing arrives"
         if self.verdict == "inconclusive":
             return "measure on a quieter machine, or compare with a baseline: relative_to="
         if self._direction == "much":
@@ -193,7 +211,7 @@ def measure_throughput(
     protocol: Literal["tcp", "udp"] = "tcp",
     streams: int = 1,
     duration: str | float = "1 s",
-    size: int = 1400,
+    size: int = _SIZE,
     rate: str | float | None = None,
     family: Family | None = None,
     generator: Literal["auto", "iperf3", "built-in"] = "auto",
@@ -314,8 +332,8 @@ def assert_throughput(
 
     Raises:
         CheckFailed: too little, or too much.
-        Inconclusive: the machine is too busy to tell.
-        BadInput: an argument that cannot be used; no bound.
+        Inconclusive: the machine is too busy to tell; or with `at_most`, nothing arrived.
+        BadInput: an argument that cannot be used; no bound; UDP that offers no more than `at_most`.
     """
     __tracebackhide__ = True
     demand_real_time("throughput", a, b)
@@ -328,6 +346,7 @@ def assert_throughput(
     else:
         low = None if at_least is None else rate_bps(at_least)
         high = None if at_most is None else rate_bps(at_most)
+        _demand_enough(load, layer, high)
         for _ in range(_TRIES):
             measured = measure_throughput(a, b, **load)
             report = replace(measured, layer=layer, at_least_bps=low, at_most_bps=high)
@@ -337,6 +356,21 @@ def assert_throughput(
                 load["generator"] = "built-in"  # which knows who sets the pace
     report.demand()
     return report
+
+
+def _demand_enough(load: dict[str, Any], layer: Layer, at_most_bps: float | None) -> None:
+    """Refuse to offer so little that the network need not hold anything back."""
+    if at_most_bps is None or load.get("rate") is None or load.get("protocol") != "udp":
+        return
+    size = load.get("size", _SIZE)
+    whole = _load("udp", 1, 1.0, size, load["rate"], "auto")
+    header = header_bytes("udp", 6 if load.get("family") == "ipv6" else 4)
+    one = Flow(payload_bytes=size, duration_s=8 * size / whole.rate_bps, packets=1)
+    if (offered := one.layer_bps(layer, header)) <= at_most_bps:
+        what = f"rate {load['rate']!r} offers {format_rate(offered)} of {layer}"
+        raise BadInput(
+            f"{what}, not more than at_most, {format_rate(at_most_bps)}: whatever the network does, it passes"
+        )
 
 
 def _relative(

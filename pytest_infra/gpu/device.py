@@ -122,23 +122,35 @@ class Gpus(Resource):
 
     def _start(self, undo: ExitStack) -> None:
         mine = frozenset({os.getpid()})
-        healthy, unhealthy = _by_health(find(self._wish.backend), mine, self._shared)
-        candidates = choose(healthy, self._wish, unhealthy)
-        wish = self._wish
-        held = hold(candidates, wish.count, wish.memory_bytes, self._shared, self._timeout_s, undo)
+        held = self._hold(undo, mine)
         _set(undo, ",".join(device.uuid for device in held if device.backend == "cuda"))
         self.gpus = tuple(undo.enter_context(Gpu(device, mine)) for device in held)
 
+    def _hold(self, undo: ExitStack, mine: frozenset[int]) -> list[Found]:
+        """Hold those wished for. Who uses one is only judged when it is held: another test may just be using it."""
+        wish = self._wish
+        fit, unfit = _by_health(find(wish.backend), mine, in_use=True)
+        while True:
+            candidates = choose(fit, wish, unfit)
+            with ExitStack() as attempt:
+                held = hold(candidates, wish.count, wish.memory_bytes, self._shared, self._timeout_s, attempt)
+                still_fit, now_unfit = _by_health(held, mine, in_use=self._shared)
+                if not now_unfit:
+                    undo.enter_context(attempt.pop_all())
+                    return held
+            unfit += now_unfit
+            fit = [device for device in fit if device not in held or device in still_fit]
 
-def _by_health(devices: Sequence[Found], mine: frozenset[int], shared: bool) -> tuple[list[Found], list[str]]:
-    """Those that can be used, and of the others what is wrong with them."""
+
+def _by_health(devices: Sequence[Found], mine: frozenset[int], in_use: bool) -> tuple[list[Found], list[str]]:
+    """Those that can be used, or are `in_use` by others where that is allowed; of the rest what is wrong with them."""
     healthy, unhealthy = [], []
     for device in devices:
         if device.backend != "cuda":
             healthy.append(device)
             continue
         health = read_health(device.uuid)
-        if shared:
+        if in_use:
             health = replace(health, processes=())
         if wrong := problems(health, mine):
             unhealthy.append(f"{device}, not fit: {', '.join(wrong)}")

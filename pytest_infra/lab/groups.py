@@ -28,15 +28,19 @@ class LabGroups(LabBase):
             limits: ``memory_max="64 MiB"``, ``cpu_max=0.5``, … as `cgroup.limits.parse_limits` takes them.
 
         Raises:
-            BadInput: a limit cannot be, or a node has a group already.
+            BadInput: a limit cannot be, or a node has a group already; then no group is made, and no node joins one.
             Unavailable: the machine lacks what a limit needs.
         """
         from ..cgroup.group import Group
 
         self._alive()
         group = self._stack.enter_context(Group(name, lease=self._lease, **limits))
-        for node in nodes:
-            group.adopt(node)
+        try:
+            for node in nodes:
+                group.adopt(node)
+        except BaseException:
+            group.stop()
+            raise
         return group
 
     def inject(self, fault: AbstractContextManager[T]) -> T:

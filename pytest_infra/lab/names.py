@@ -10,7 +10,8 @@ from typing import Any
 from ..core.errors import BadInput
 from ..net.dns import DnsServer
 from ..net.host import Host
-from ..net.virtual_service import Backend, VirtualService
+from ..net.virtual_service import VirtualService, checked
+from ..services import LabServices
 from .base import LabBase
 
 __all__ = ["LabNames"]
@@ -35,6 +36,10 @@ class _Serving:
 
 class LabNames(LabBase):
     """The part of a lab with names and services."""
+
+    def __init__(self, name: str, services: LabServices) -> None:
+        super().__init__(name, services)
+        self._service_names: set[str] = set()
 
     def dns(self, name: str | None = None, *, records: Mapping[str, Any] | None = None) -> DnsServer:
         """Declare a host with a name server (dnsmasq(8)) that knows these names only; hosts ask it with ``dns=``.
@@ -79,17 +84,18 @@ class LabNames(LabBase):
             raise BadInput(f"a service's name is made of small letters, digits and '-', not {name!r}")
         if protocol not in ("tcp", "udp"):
             raise BadInput(f"a service's protocol is 'tcp' or 'udp', not {protocol!r}")
-        for end in (*[_pair(one, port)[0] for one in backends], *(on or ())):
+        if name in self._service_names:
+            raise BadInput(f"the name {name!r} is taken by another service of this lab")
+        if not isinstance(port, int) or not 1 <= port <= 65535:
+            raise BadInput(f"a port is a whole number from 1 to 65535, not {port!r}")
+        servers = checked(backends, port)
+        for end in (*(server.node for server in servers), *(on or ())):
             self._check_mine(end)
-        for number in (port, *(_pair(one, port)[1] for one in backends)):
-            if not isinstance(number, int) or not 1 <= number <= 65535:
-                raise BadInput(f"a port is a whole number from 1 to 65535, not {number!r}")
         if address:
             try:
                 IPv4Address(address)
             except ValueError:
                 raise BadInput(f"a service's address is one of IPv4, not {address!r}") from None
-        servers = [Backend(*_pair(one, port)) for one in backends]
 
         def nodes() -> Sequence[Host]:
             return (
@@ -99,13 +105,10 @@ class LabNames(LabBase):
             )
 
         service = VirtualService(name, next(self._numbers["service"]), servers, port, protocol, address, nodes)
+        self._service_names.add(name)
         self._new_late.append(service)
         return service
 
 
 def _knows_services(node: Host) -> bool:
     return node.kind in ("host", "router")
-
-
-def _pair(backend: Any, port: int) -> tuple[Any, Any]:
-    return backend if isinstance(backend, tuple) and len(backend) == 2 else (backend, port)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import BadInput
 from ..core.node import Node
 from ..core.requirement import PythonModule
+from ..net.bridge import LinuxBridge
+from ..net.host import Host
 from ..net.router import Router
 from ..net.switch import Switch
 from .topologies import LabTopologies
@@ -30,9 +32,10 @@ NETWORKX = PythonModule("networkx", extra="topology", purpose="graphs: lab.add_g
 _KINDS = ("linux", "bridge", "ovs-bridge")
 _TOP = {"name", "topology", "prefix", "mgmt"}
 _TOPOLOGY = {"nodes", "links", "kinds", "defaults"}
-_NODE = {"kind", "image", "exec", "sysctls", "labels", "group", "mtu"}
+_NODE = {"kind", "image", "exec", "sysctls", "labels", "group"}
 _LINK = {"endpoints", "mtu", "type", "labels", "vars"}
 _ENDPOINT = {"node", "interface", "mac"}
+_FORWARD = "net.ipv4.ip_forward"
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,14 @@ class _Item:
     value: Any
     line: int
 
-    def children(self, allowed: set[str], what: str, path: str) -> dict[str, _Item]:
-        """A mapping whose keys are all known."""
+    def children(self, allowed: set[str] | None, what: str, path: str) -> dict[str, _Item]:
+        """A mapping whose keys are all known; with None, any are."""
         if self.value is None:
             return {}
         if not isinstance(self.value, dict):
             raise BadInput(f"{path}, line {self.line}: {what} is a mapping, not {self.plain()!r}")
         for key, item in self.value.items():
-            if key not in allowed:
+            if allowed is not None and key not in allowed:
                 known = ", ".join(sorted(allowed))
                 raise BadInput(f"{path}, line {item.line}: {what} with {key!r} is not supported; known are {known}")
         return self.value
@@ -108,7 +111,8 @@ class _Loading:
 
     lab: LabTopologyFiles
     path: str
-    execs: list[tuple[Any, str, int]] = field(default_factory=list)
+    sysctls: list[tuple[Any, str, str, int]] = field(default_factory=list)
+    execs: list[tuple[Any, str, list[str], int]] = field(default_factory=list)
 
     def run(self) -> None:
         top = _read(self.path).children(_TOP, "a topology file", self.path)
@@ -138,7 +142,37 @@ class _Loading:
             line = own["kind"].line if "kind" in own else item.line
             raise BadInput(f"{self.path}, line {line}: kind {kind!r} is not supported; known are {', '.join(_KINDS)}")
         of_kind = kinds[kind].children(_NODE, f"kind {kind!r}", self.path) if kind in kinds else {}
-        return {**defaults, **of_kind, **own, "kind": _Item(kind, item.line)}
+        for key, part in {**of_kind, **own}.items():
+            if kind != "linux" and key in ("exec", "sysctls"):
+                raise BadInput(f"{self.path}, line {part.line}: {key!r} of a {kind} is not supported; of a linux it is")
+        setting = {**defaults, **of_kind, **own, "kind": _Item(kind, item.line)}
+        self._sysctls(setting)
+        self._commands(setting)
+        return setting
+
+    def _sysctls(self, setting: Mapping[str, _Item]) -> list[tuple[str, str, int]]:
+        """Kernel settings: names, values, lines."""
+        items = (setting.get("sysctls") or _Item(None, 1)).children(None, "'sysctls'", self.path)
+        for name, item in items.items():
+            at = f"{self.path}, line {item.line}: the sysctl {name!r}"
+            if not isinstance(item.value, str | int) or isinstance(item.value, bool):
+                raise BadInput(f"{at} is a number or a text, not {item.plain()!r}")
+            if "default" in name.replace("/", ".").split("."):
+                raise BadInput(f"{at} is not supported: it is for interfaces that are made later; name one, or 'all'")
+        return [(name, str(item.value), item.line) for name, item in items.items()]
+
+    def _commands(self, setting: Mapping[str, _Item]) -> list[tuple[str, list[str], int]]:
+        """Commands: texts, arguments, lines."""
+        commands = []
+        for item in (setting.get("exec") or _Item(None, 1)).items("'exec'", self.path):
+            try:
+                argv = shlex.split(item.value) if isinstance(item.value, str) else []
+            except ValueError as error:
+                raise BadInput(f"{self.path}, line {item.line}: {item.value!r} is no command: {error}") from error
+            if not argv:
+                raise BadInput(f"{self.path}, line {item.line}: {item.plain()!r} is no command")
+            commands.append((item.value, argv, item.line))
+        return commands
 
     def _node(self, name: str, setting: Mapping[str, _Item], line: int) -> None:
         kind = setting["kind"].value
@@ -153,12 +187,12 @@ class _Loading:
             raise BadInput(f"{self.path}, line {line}: {error}") from error
 
     def _linux(self, name: str, setting: Mapping[str, _Item]) -> None:
-        sysctls = (setting.get("sysctls") or _Item(None, 1)).plain() or {}
-        forwards = str(sysctls.get("net.ipv4.ip_forward", "0")) == "1"
-        make = self.lab.router if forwards else self.lab.host
-        node = make(name, routes=False)
-        for item in (setting.get("exec") or _Item(None, 1)).items("'exec'", self.path):
-            self.execs.append((node, str(item.value), item.line))
+        sysctls = self._sysctls(setting)
+        forwards = any(name == _FORWARD and value == "1" for name, value, _ in sysctls)
+        node = (self.lab.router if forwards else self.lab.host)(name, routes=False)
+        rest = [one for one in sysctls if one[:2] not in ((_FORWARD, "0"), (_FORWARD, "1"))]
+        self.sysctls += [(node, *one) for one in rest]
+        self.execs += [(node, *one) for one in self._commands(setting)]
 
     def _link(self, item: _Item, nodes: Mapping[str, _Item]) -> tuple[list[tuple[str, str, str | None]], int, int]:
         link = item.children(_LINK, "a link", self.path)
@@ -206,8 +240,12 @@ class _Loading:
             raise BadInput(f"{self.path}, line {line}: {error}") from error
 
     def _execute(self) -> None:
-        for node, command, line in self.execs:
-            argv = shlex.split(command)
+        for node, name, value, line in self.sysctls:
+            try:
+                node.sysctl[name] = value
+            except (BadInput, KeyError) as error:
+                raise BadInput(f"{self.path}, line {line}: {error.args[0]}") from error
+        for node, command, argv, line in self.execs:
             done = node.run(argv, check=False)
             if not done.ok:
                 said = (done.stderr or done.stdout).strip().partition("\n")[0]
@@ -223,7 +261,8 @@ class LabTopologyFiles(LabTopologies):
         """Declare what a topology file in containerlab's format says, and run its ``exec`` lines.
 
         Nodes of the kind ``linux`` become hosts (routers, where their ``sysctls`` turn ``net.ipv4.ip_forward`` on) and
-        have the addresses that their ``exec`` lines give them; their images are not run. ``bridge`` and ``ovs-bridge``
+        have the addresses that their ``exec`` lines give them; other ``sysctls`` are written before these, and their
+        images are not run. ``bridge`` and ``ovs-bridge``
         become switches.
 
         Raises:
@@ -238,7 +277,9 @@ class LabTopologyFiles(LabTopologies):
         Addresses and routes become ``exec`` lines.
 
         Raises:
-            BadInput: the lab has what the format cannot say: a container, VLANs, a bond, a tunnel, a switch in a host.
+            BadInput: the lab has what the format cannot say: a node that is no plain host or router, such as a
+                container or one with routing daemons; a switch in a host, on DPDK, with a spanning tree or a
+                controller; a link with VLANs or an impairment, a bond, a tunnel.
             Unavailable: PyYAML is not installed.
         """
         YAML.demand()
@@ -256,14 +297,16 @@ class LabTopologyFiles(LabTopologies):
 
     def _check_sayable(self) -> None:
         for node in self.nodes.values():
-            if not hasattr(node, "namespace"):
-                raise BadInput(f"a topology file cannot say what {node!r} is")
+            if type(node) not in (Host, Router):  # a guest, one with daemons, a root file system …
+                raise BadInput(f"a topology file cannot say what {node!r} is (declared at {node.declared_at})")
         for switch in self.switches.values():
-            if switch.host is not None:
-                raise BadInput(f"a topology file cannot say that {switch.name} is in {switch.host.name}")
+            if what := _unsayable(switch):
+                raise BadInput(f"a topology file cannot say that {switch.name} {what}")
         for link in self.links:
             if hasattr(link, "key") or any(port.vlans or port.bond for port in link.ports):
                 raise BadInput(f"a topology file cannot say what {link} is (declared at {link.declared_at})")
+            if any(link.impairments.values()):
+                raise BadInput(f"a topology file cannot say how {link} is impaired (declared at {link.declared_at})")
 
     def add_graph(self, graph: Any, *, routers: bool = True) -> dict[Any, LabNode]:
         """Declare the nodes and edges of a networkx graph; returns the lab's nodes by those of the graph.
@@ -302,6 +345,20 @@ class LabTopologyFiles(LabTopologies):
         for link in self.links:
             graph.add_edge(link.a.node.name, link.b.node.name, link=link)
         return graph
+
+
+def _unsayable(switch: Switch) -> str:
+    """What a switch is that the format has no word for."""
+    from ..net.ovs import OvsBridge
+
+    if switch.host is not None:
+        return f"is in {switch.host.name}"
+    if type(switch) not in (LinuxBridge, OvsBridge):
+        return "is on DPDK"
+    settings = switch.settings if isinstance(switch, OvsBridge) else None
+    if settings.spanning_tree if settings else getattr(switch, "spanning_tree", False):
+        return "has a spanning tree"
+    return "has a controller" if settings and settings.controller else ""
 
 
 def _saved(node: Any) -> dict[str, Any]:

@@ -127,6 +127,8 @@ class DnsServer(Host):
     def _arguments(self) -> Iterator[str]:
         for name, targets in self.records.items():
             addresses = [address for target in targets for address in _resolve(target)]
+            if targets and not addresses:
+                raise BadInput(f"{name} stands for {', '.join(map(str, targets))}, which has no address")
             if name.startswith("*."):
                 yield from (f"--address=/{name[2:]}/{address}" for address in addresses)
             else:

@@ -152,12 +152,19 @@ class FrrRouter(Router):
         until(answers, within_s=_START_S, what=f"{name} of {self.name} answers", last_words=lambda: self._words(name))
 
     def configure(self, config: str | None = None) -> None:
-        """Give the daemons a configuration, or lines that are added to what they have.
+        """Give the daemons their configuration again, or lines that are added to it, also for those started anew.
 
         Raises:
             BadInput: FRR refuses a line; the text names it.
         """
-        text = self.config if config is None else config_text(config)
+        text = None if config is None else config_text(config)
+        self.observe()
+        self.tell(self.config if text is None else text)
+        if text is not None:
+            self.config = "\n".join(filter(None, [self.config.rstrip("\n"), text]))
+
+    def tell(self, text: str) -> None:
+        """Have the daemons, which are up, read lines."""
         with open(self._outside(_CONFIG), "w", encoding="utf-8") as file:
             file.write(text)
         done = self._tool([_VTYSH.path(), "--vty_socket", _RUN, "-f", _CONFIG], check=False)
@@ -174,7 +181,7 @@ class FrrRouter(Router):
             if os.path.exists(path := self._outside(f"{_RUN}/{left}")):
                 os.unlink(path)
         self.await_daemon(name, self.launch(name))
-        self.configure()
+        self.tell(self.config)
 
     def kill_daemon(self, name: str) -> None:
         """Kill a daemon (SIGKILL), as a crash does: it says goodbye to nobody, and its routes stay.
@@ -214,7 +221,9 @@ class FrrRouter(Router):
             raise BadInput(f"{command!r} has no JSON in FRR: pass json=False for its text") from error
 
     def log(self, name: str) -> str:
-        """The log of one daemon; empty where it has written none."""
+        """The log of one daemon; empty where it has written none, or is not there yet."""
+        if not hasattr(self, "_guard"):
+            return ""
         try:
             with open(self._outside(f"{_RUN}/{name}.log"), encoding="utf-8", errors="replace") as file:
                 return file.read()
@@ -253,7 +262,7 @@ class Daemons(AbstractContextManager["Daemons"]):
         self._launch([(router, name) for router in self.routers for name in router.daemons if name != "zebra"])
         for router in self.routers:
             if router.config:
-                router.configure()
+                router.tell(router.config)
 
     @staticmethod
     def _launch(wanted: Sequence[tuple[FrrRouter, str]]) -> None:

@@ -22,9 +22,6 @@ WAYS = ("netem", "tbf", "bpf", "relay")
 """What can impair a link: ``tbf``, a token bucket, does only a rate; ``bpf``, a filter beside it, also loss."""
 
 
-_SINK_MAC = "02:00:00:00:00:01"
-
-
 def choose_way(impairment: Impairment, netem: bool) -> str:
     """How a direction is impaired: the simplest way that does it all."""
     if not impairment.timed and not impairment.loss:
@@ -57,7 +54,6 @@ class Impairer:
         self._stack = stack
         self._links = links
         self._relays: dict[Port, Relay] = {}
-        self._sinks: dict[Port, int] = {}
 
     def apply(self, link: Link) -> None:
         """Make a link, which is up, what its `impairments` say.
@@ -108,19 +104,10 @@ class Impairer:
         run_tc(self._guard, port.node.namespace, lines, check=check)
 
     def _set_loss(self, port: Port, loss: float) -> None:
-        """Frames that are lost go to a bridge without ports, which takes them and tells nobody."""
-        namespace, sink = port.node.namespace, f"lost{port.index}"
         self._tc(port, [f"filter del dev {port.name} egress prio {LOSS_PREFERENCE}"], check=False)
-        with namespace.netlink() as netlink:
-            if port not in self._sinks:
-                self._sinks[port] = namespace.next_index()
-                request = messages.add_bridge(sink, index=self._sinks[port], mac=_SINK_MAC)
-                netlink.request([(request, f"make the sink of {port}")])
-            if not loss:
-                netlink.request([(messages.delete_link(self._sinks.pop(port)), f"delete the sink of {port}")])
-                return
-        self._tc(port, [f"qdisc add dev {port.name} clsact"], check=False)  # one that is there already will do
-        self._tc(port, [loss_line(port.name, sink, loss)])
+        if loss:
+            self._tc(port, [f"qdisc add dev {port.name} clsact"], check=False)  # one that is there already will do
+            self._tc(port, [loss_line(port.name, loss)])
 
     def _one_by_one(self) -> None:
         """Have no node send several frames as one, of which chance would take all or none (GSO)."""

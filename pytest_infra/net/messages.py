@@ -14,7 +14,6 @@ __all__ = [
     "add_bridge",
     "add_route",
     "add_veth",
-    "delete_address",
     "delete_group",
     "delete_link",
     "delete_neighbour",
@@ -254,13 +253,6 @@ def _add_address(version: int, length: int, with_broadcast: bool) -> tuple[bytes
 def _placeholder(version: int, number: int) -> IPAddress:
     """An address that stands for another one in a template, and that no test uses."""
     return ip_address(f"94.237.94.{number}" if version == 4 else f"5eed:5eed:5eed::5eed:{number}")
-
-
-def delete_address(index: int, ip: IPInterface) -> bytes:
-    """Take an address from an interface."""
-    message = _address_message(ip)
-    message["index"] = index
-    return _encode(message, 21, 0)
 
 
 def _route_message(destination: IPNetwork, gateway: IPAddress, index: int) -> Any:

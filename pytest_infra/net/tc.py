@@ -32,7 +32,7 @@ _LEAST_FRAMES, _BURST_FRAMES = 20, 2
 _NETEM_FRAMES = 100_000
 _MILLION = 10**6
 _SKF_AD_RANDOM = 0xFFFFF000 + 56  # linux/filter.h
-_MATCH = 0xFFFFFFFF
+_STOLEN, _UNSPEC = 4, 0xFFFFFFFF  # linux/pkt_cls.h
 
 
 @lru_cache(maxsize=1)
@@ -110,15 +110,14 @@ def netem_lines(device: str, impairment: Impairment, mtu: int) -> list[str]:
     return lines
 
 
-def loss_line(device: str, sink: str, loss: float) -> str:
-    """A filter at the egress (tc-bpf(8)) that draws a number for each frame and redirects this part of them to a sink.
+def loss_line(device: str, loss: float) -> str:
+    """A filter at the egress (tc-bpf(8)) that draws a number for each frame and takes this part of them.
 
-    The sender does not learn of it, as it would if the filter dropped the frame: TCP would not take that for a loss.
+    What is taken (TC_ACT_STOLEN) counts as sent. The sender does not learn of it, as it would if the filter dropped the
+    frame (TC_ACT_SHOT) or redirected it to a device that drops it: TCP would not take that for a loss, and with
+    IP_RECVERR a datagram's sender would get ENOBUFS.
     """
     limit = min(round(loss * 2**32), 2**32 - 1)
-    always = f"1,6 0 0 {_MATCH}"
-    program = always if loss >= 1 else f"4,32 0 0 {_SKF_AD_RANDOM},53 1 0 {limit},6 0 0 {_MATCH},6 0 0 0"
-    return (
-        f"filter add dev {device} egress prio {LOSS_PREFERENCE} protocol all bpf bytecode '{program}' "
-        f"action mirred egress redirect dev {sink}"
-    )
+    take = f"6 0 0 {_STOLEN}"
+    program = f"1,{take}" if loss >= 1 else f"4,32 0 0 {_SKF_AD_RANDOM},53 1 0 {limit},{take},6 0 0 {_UNSPEC}"
+    return f"filter add dev {device} egress prio {LOSS_PREFERENCE} protocol all bpf direct-action bytecode '{program}'"

@@ -16,12 +16,13 @@ from ..core.requirement import PRIVILEGE, Command
 from ..core.resource import Facts, Resource
 from .nft import NFT, Rule, read_rules
 
-__all__ = ["IP", "Backend", "VirtualService", "ruleset"]
+__all__ = ["IP", "Backend", "VirtualService", "checked", "ruleset"]
 
 IP = Command("ip", purpose="routes of services, addresses by DHCP", packages={
     "apt": "iproute2", "dnf": "iproute", "pacman": "iproute2", "apk": "iproute2"})  # fmt: skip
 _POOL = IPv4Address("10.96.0.0")  # the first part of what clusters use by custom
 _MOST_BACKENDS = 256
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,13 @@ class VirtualService(Resource):
     kind = "service"
 
     def __init__(
-        self, name: str, number: int, backends: Sequence[Backend], port: int, protocol: str, address: str, nodes: Any
+        self, name: str, number: int, backends: Sequence[Any], port: int, protocol: str, address: str, nodes: Any
     ) -> None:
         self.name = name
         self.address = address or str(_POOL + number)
         self.port = port
         self.protocol = protocol
-        self.backends = _checked(backends)
+        self.backends = checked(backends, port)
         self._nodes = nodes
         self._loaded: list[Any] = []
 
@@ -123,13 +124,19 @@ class VirtualService(Resource):
         servers = [(backend.address, backend.port) for backend in self.backends]
         node.nft(ruleset(self.table, self.address, self.protocol, self.port, servers))
 
-    def set_backends(self, backends: Sequence[Backend]) -> None:
+    def set_backends(self, backends: Sequence[Any]) -> None:
         """Put other servers behind the service, in all nodes at once; what is connected stays where it is.
 
+        Args:
+            backends: nodes, nodes with a port, or some of `backends`.
+
         Raises:
-            BadInput: too many of them, or one without an IPv4 address.
+            BadInput: too many of them, one without an IPv4 address, or a port that cannot be; nothing has changed.
         """
-        self.backends = _checked(backends)
+        wanted = checked(backends, self.port)
+        for backend in wanted:
+            backend.address  # noqa: B018  # raises where it has none
+        self.backends = wanted
         for node in self._loaded:
             self._load(node)
 
@@ -152,9 +159,26 @@ class VirtualService(Resource):
         return {"name": self.name, "kind": self.kind, "address": where, "backends": [*map(str, self.backends)]}
 
 
-def _checked(backends: Sequence[Backend]) -> tuple[Backend, ...]:
-    if len(backends) > _MOST_BACKENDS:
+def checked(backends: Sequence[Any], port: int) -> tuple[Backend, ...]:
+    """Servers as they are given: nodes, which listen on `port`, nodes with a port, or back ends.
+
+    Raises:
+        BadInput: there are too many, one is named twice, or one cannot be a server.
+    """
+    found = tuple(_backend(one, port) for one in backends)
+    if len(found) > _MOST_BACKENDS:
         raise BadInput(f"a service has at most {_MOST_BACKENDS} back ends, not {len(backends)}")
-    if len({str(backend) for backend in backends}) < len(backends):
-        raise BadInput(f"a back end is named twice: {', '.join(map(str, backends))}")
-    return tuple(backends)
+    if len({str(backend) for backend in found}) < len(found):
+        raise BadInput(f"a back end is named twice: {', '.join(map(str, found))}")
+    return found
+
+
+def _backend(given: Any, port: int) -> Backend:
+    if isinstance(given, Backend):
+        return given
+    node, number = given if isinstance(given, tuple) and len(given) == 2 else (given, port)
+    if not hasattr(node, "ports"):
+        raise BadInput(f"a back end is a node, or a node with a port, not {given!r}")
+    if not isinstance(number, int) or not 1 <= number <= _LAST_PORT:
+        raise BadInput(f"a port is a whole number from 1 to {_LAST_PORT}, not {number!r}")
+    return Backend(node, number)

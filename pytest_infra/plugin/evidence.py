@@ -18,7 +18,7 @@ import pytest
 from ..core.errors import CheckFailed
 from ..core.evidence import Artifact, attached
 from ..fixtures import BEFORE_END, RECORD, SESSION
-from .options import Choice
+from .options import Choice, check_place
 from .skips import LACKS
 from .teardown import teardown_has_failed
 
@@ -93,10 +93,16 @@ def read_settings(config: pytest.Config) -> EvidenceSettings:
 
 
 def keep_evidence(config: pytest.Config) -> None:
-    """Register the hooks, and where GitHub Actions runs the tests the one for its job summary."""
+    """Register the hooks, and where GitHub Actions runs the tests the one for its job summary.
+
+    Raises:
+        pytest.UsageError: the folder of evidence, where one is wanted, cannot be a folder.
+    """
     from ..reporting.github import summary_file
 
     settings = read_settings(config)
+    if any(settings.covers(failed=True)):
+        check_place("--infra-artifacts-dir", settings.folder, folder=True)
     config.pluginmanager.register(Evidence(config, settings), "infra-evidence")
     if settings.github == "auto" and not hasattr(config, "workerinput") and (path := summary_file()):
         config.pluginmanager.register(GitHubSummary(path), "infra-github")

@@ -17,6 +17,7 @@ from ..core.evidence import attached
 from ..fixtures import BEFORE_END, SESSION
 from .evidence import KEPT
 from .measured import CHECKS
+from .options import check_place
 from .skips import LACKS
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def register(config: pytest.Config) -> None:
     """Collect where the report, or pytest-html's, is wanted; write it where the terminal is.
 
     Raises:
-        pytest.UsageError: Jinja2 is not there.
+        pytest.UsageError: Jinja2 is not there, or the report's path cannot be a file.
     """
     given = config.getoption("infra_report") or os.environ.get("PYTEST_INFRA_REPORT") or config.getini("infra_report")
     others = bool(config.getoption("htmlpath", None)) and config.pluginmanager.hasplugin("html")
@@ -49,7 +50,9 @@ def register(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--infra-report: {error}") from None
     config.pluginmanager.register(Views(config, others), "infra-views")
     if given and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(HtmlReport(config, config.invocation_params.dir / given), "infra-html")
+        path = config.invocation_params.dir / given
+        check_place("--infra-report", path)
+        config.pluginmanager.register(HtmlReport(config, path), "infra-html")
 
 
 class Views:

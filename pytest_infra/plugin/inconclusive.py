@@ -42,8 +42,11 @@ class InconclusiveVerdicts:
         vars(report)[_VERDICT] = self._choice
         if self._choice == "pass":
             report.outcome, report.longrepr = "passed", None
+            call.excinfo = None  # else pytest takes it for a failure to stop at: --pdb, --infra-pause
             report.sections.append(("infra: inconclusive, and passed by --infra-inconclusive=pass", str(error)))
         elif self._choice == "skip":
+            skip = pytest.skip.Exception(f"inconclusive: {error}").with_traceback(error.__traceback__)
+            call.excinfo = pytest.ExceptionInfo.from_exception(skip)
             path, line, _ = item.reportinfo()
             report.outcome = "skipped"
             report.longrepr = (os.fspath(path), (line or 0) + 1, f"Skipped: inconclusive: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from ..core.errors import BadInput
 from ..core.units import duration_s
 
-__all__ = ["SETTINGS", "Choice", "Settings", "add_options", "read_settings"]
+__all__ = ["SETTINGS", "Choice", "Settings", "add_options", "check_place", "read_settings"]
 
 _FALSE = ("", "0", "false", "no", "off")
 
@@ -125,6 +126,21 @@ def _add_values(parser: pytest.Parser, group: Any) -> None:
         help=f"{report} (PYTEST_INFRA_REPORT, ini: infra_report)",
     )
     parser.addini("infra_report", report, default="")
+
+
+def check_place(option: str, path: Path, *, folder: bool = False) -> None:
+    """See to it, before any test runs, that a path can be a file, or a folder.
+
+    Raises:
+        pytest.UsageError: it is the other, or lies below a file.
+    """
+    if not folder and os.path.isdir(path):
+        raise pytest.UsageError(f"{option}: {path} is a folder, and the name of a file is wanted")
+    there = path if folder else path.parent
+    while not os.path.lexists(there):
+        there = there.parent
+    if not os.path.isdir(there):
+        raise pytest.UsageError(f"{option}: {path} cannot be made: {there} is no folder")
 
 
 def read_settings(config: pytest.Config, options: Any) -> Settings:

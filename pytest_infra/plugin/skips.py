@@ -64,7 +64,19 @@ class Skips:
 
 def _lack(call: pytest.CallInfo[None]) -> Unavailable | None:
     error = call.excinfo.value if call.excinfo is not None and call.when != "teardown" else None
-    return error if isinstance(error, Unavailable) else None
+    return error if isinstance(error, Unavailable) and not _follows_a_failure(error) else None
+
+
+def _follows_a_failure(error: BaseException) -> bool:
+    """Whether it was raised while an assertion's failure was handled, which a skip would hide."""
+    seen: set[int] = set()
+    earlier = error.__context__
+    while earlier is not None and id(earlier) not in seen:
+        if isinstance(earlier, AssertionError):
+            return True
+        seen.add(id(earlier))
+        earlier = earlier.__context__
+    return False
 
 
 def _end_at_caller(item: pytest.Item, call: pytest.CallInfo[None]) -> None:

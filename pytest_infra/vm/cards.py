@@ -72,13 +72,13 @@ class Cards:
         self.all: list[Card] = []
         self._name, self._model, self._vhost = name, model, vhost
         self._new_mac, self._wire, self._vde, self._interface = new_mac, wire, vde, interface
-        self._used = 0
+        self._used: set[int] = set()
         self.has_disk = False
 
     def forget(self) -> None:
         """The guest has ended, and its cards with it."""
         self.all.clear()
-        self._used = 0
+        self._used.clear()
 
     @property
     def linked(self) -> list[Any]:
@@ -94,12 +94,13 @@ class Cards:
         ]
 
     def _slot(self) -> int:
-        if self._used == SLOTS:
+        slot = next((slot for slot in range(SLOTS) if slot not in self._used), None)
+        if slot is None:
             raise BadInput(
                 f"the guest {self._name} has no slot left: it takes {SLOTS} network cards and disks together"
             )
-        self._used += 1
-        return self._used - 1
+        self._used.add(slot)
+        return slot
 
     def plug_links(self, guest: Guest, dock: Any) -> None:
         """Plug in a card for each link that has none."""
@@ -109,9 +110,9 @@ class Cards:
                 guest.emulator.qmp.ask_with("netdev_add", self.open_tap(guest, dock, card))
                 self._insert(guest, card)
 
-    def open_tap(self, guest: Guest, dock: Any, card: Card, emulator: Any = None) -> dict[str, Any]:
+    def open_tap(self, guest: Guest, dock: Any, card: Card) -> dict[str, Any]:
         """Hand QEMU a new tap on the wire of a card; returns how it is to use it."""
-        qmp = (emulator or guest.emulator).qmp
+        qmp = guest.emulator.qmp
         fd = dock.tap(card.port)
         try:
             qmp.give(f"fd{card.slot}", fd)
@@ -155,6 +156,7 @@ class Cards:
             names = ", ".join(card.name for card in self.all) or "none"
             raise BadInput(f"the guest {self._name} has no network card {name!r}; there are {names}")
         qmp = guest.emulator.qmp
+        qmp.events.clear()  # an earlier card of this slot may have gone
         qmp.ask("device_del", id=f"card{card.slot}")
 
         def gone() -> bool:
@@ -165,6 +167,7 @@ class Cards:
         until(gone, within_s=within_s, what=f"the guest {self._name} lets its card {name} go")
         qmp.ask("netdev_del", id=f"net{card.slot}")
         self.all.remove(card)
+        self._used.discard(card.slot)
 
     def plug_disk(self, guest: Guest, path: str) -> None:
         """Plug in a disk, read-only: what is written to it by the guest stays in the guest."""

@@ -17,7 +17,7 @@ from ..core.errors import Unavailable
 from .closure import add_files, python_files
 from .cpio import Archive
 from .kernel import Kernel
-from .requirement import BUSYBOX, cache_directory
+from .requirement import BUSYBOX, cache_directory, mark_used
 
 __all__ = ["AGENT_PORT", "HOST_MODULES", "STEP", "check_kernel", "initramfs"]
 
@@ -142,7 +142,9 @@ def initramfs(kernel: Kernel, *, warm: bool = False, tools: bool = True) -> str:
         status = os.stat(file)
         stamp.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())
     path = os.path.join(cache_directory("initramfs"), f"{kernel.name}-{stamp.hexdigest()[:16]}.cpio")
-    if not os.path.exists(path):
+    if os.path.exists(path):
+        mark_used(path)
+    else:
         content = _archive(kernel, files, busybox, start, tools)
         part = f"{path}.{os.getpid()}"
         with open(part, "wb") as file_:

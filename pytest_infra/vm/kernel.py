@@ -12,7 +12,7 @@ from ..core.errors import BadInput, InfraError
 from ..core.requirement import Absent, Present, Requirement
 from .image import has_pvh_entry, release_of, uncompressed
 from .modules import Modules
-from .requirement import cache_directory
+from .requirement import cache_directory, mark_used
 
 __all__ = ["KERNEL", "GuestKernel", "Kernel", "find_kernel", "kernels", "kernels_folder"]
 
@@ -58,6 +58,7 @@ class Kernel:
         key = f"{self.name}-{status.st_size}-{status.st_mtime_ns}.vmlinux"
         path = os.path.join(cache_directory("vmlinux"), key)
         if os.path.exists(path):
+            mark_used(path)
             return path
         with open(self.image, "rb") as file:
             content = uncompressed(file.read())

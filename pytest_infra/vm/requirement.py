@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ..core.errors import InfraError
 from ..core.requirement import Absent, Command, Present, find_program
 
-__all__ = ["BUSYBOX", "DEPMOD", "QEMU", "VDE", "StaticCommand", "cache_directory"]
+__all__ = ["BUSYBOX", "DEPMOD", "QEMU", "VDE", "StaticCommand", "cache_directory", "mark_used"]
 
 _MOST_HEADER_BYTES = 1024
 
@@ -54,3 +55,9 @@ def cache_directory(*names: str) -> str:
     except OSError as error:
         raise InfraError(f"the folder {path} for what is kept cannot be made: {error.strerror}") from error
     return path
+
+
+def mark_used(path: str) -> None:
+    """Give a file of the cache the time of now: those that were used the longest ago are deleted first."""
+    with suppress(OSError):
+        os.utime(path)

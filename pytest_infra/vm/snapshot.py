@@ -18,7 +18,7 @@ from ..core.wait import until
 from .emulator import Emulator
 from .qemu import Machine
 from .qmp import Qmp
-from .requirement import QEMU, cache_directory
+from .requirement import QEMU, cache_directory, mark_used
 
 __all__ = ["finished_migration", "locked", "prune", "restore_from", "save", "snapshot_path"]
 
@@ -38,8 +38,7 @@ def snapshot_path(machine: Machine) -> str:
 
 def restore_from(path: str) -> str:
     """What QEMU is told to start from a snapshot; it runs the command itself."""
-    with suppress(OSError):
-        os.utime(path)
+    mark_used(path)
     return f"exec:cat {shlex.quote(path)}"
 
 
@@ -86,6 +85,14 @@ def prune() -> None:
     for kind, most in _MOST_KEPT.items():
         folder = cache_directory(kind)
         files = [entry for entry in os.scandir(folder) if not entry.name.endswith(".lock")]
-        for entry in sorted(files, key=lambda entry: entry.stat().st_mtime)[:-most]:
+        for entry in sorted(files, key=_last_use_s)[:-most]:
             with suppress(OSError):
                 os.unlink(entry.path)
+
+
+def _last_use_s(entry: os.DirEntry[str]) -> float:
+    """When a file was used last; 0 where another process has deleted it meanwhile."""
+    try:
+        return entry.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

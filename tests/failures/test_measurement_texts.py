@@ -147,10 +147,15 @@ RATE = RateReport("a", "b", "10.0.0.2", 0.005, 1400, 1442, 4300.0, None, 4290.0,
     "report",
     [
         pytest.param(replace(THROUGHPUT, at_least_bps=60e6), id="throughput"),
+        pytest.param(replace(THROUGHPUT, at_most_bps=60e6), id="throughput at most"),
+        pytest.param(
+            replace(THROUGHPUT, at_most_bps=60e6, payload_bps=0.0, flow=replace(FLOW, payload_bytes=0)), id="nothing"
+        ),
         pytest.param(
             replace(LATENCY, bounds_s=(("p50", 0.01), ("p99", 0.02)), machine_s=(("p50", 0.012), ("p99", 0.03))),
             id="latency",
         ),
+        pytest.param(replace(LATENCY, bounds_s=(("jitter", 0.01),)), id="jitter"),
         pytest.param(replace(LOSS, at_most=0.045), id="loss"),
         pytest.param(replace(RATE, at_least_bps=100e6), id="rate"),
     ],
@@ -159,6 +164,12 @@ def test_what_cannot_be_told(report: Measured, snapshot: SnapshotAssertion) -> N
     with pytest.raises(Inconclusive) as unsure:
         report.demand()
     assert str(unsure.value) == snapshot
+
+
+def test_packets_that_took_forever(snapshot: SnapshotAssertion) -> None:
+    with pytest.raises(CheckFailed) as failure:
+        replace(LATENCY, sent=100, bounds_s=(("p50", 0.05),), machine_s=(("p50", 0.0001),)).demand()
+    assert str(failure.value) == snapshot
 
 
 def test_segments_that_were_sent_again(snapshot: SnapshotAssertion) -> None:

@@ -96,6 +96,11 @@ def test_a_host_has_one_group_at_a_time(lab: Lab) -> None:
     lab.cgroup("first", host)
     with pytest.raises(BadInput, match="a has a control group already: first"):
         lab.cgroup("second", host)
+    other = lab.host("other")
+    with pytest.raises(BadInput, match="has a control group already: first"):
+        lab.cgroup("third", other, host)
+    assert other.control_group is None  # nothing half-made stays
+    assert lab.cgroup("third", other) is other.control_group
 
 
 def test_a_host_is_free_again_when_its_group_ends(infra: Infra, lab: Lab) -> None:

@@ -156,3 +156,23 @@ def test_each_call_fails_in_turn_and_nothing_is_left(python):
         done = python(COMPUTE, FAKE_FAIL=number)
         assert "CUDA_ERROR_OUT_OF_MEMORY: out of memory" in done.stdout, number
         assert re.fullmatch(r"calls \d+ live 0\n", done.stderr), number
+
+
+WAIT = """
+import os
+from pytest_infra import Infra
+from pytest_infra.gpu import hold
+from pytest_infra.gpu.nvml import find_cuda
+with Infra() as infra, infra.gpus(backend="cuda"):
+    os.environ["FAKE_PID"] = "1"  # its test computes
+    try:
+        infra.gpus(backend="cuda", timeout=0.2).start()
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_a_gpu_that_another_test_uses_is_waited_for(python):
+    said = python(WAIT).stdout
+    assert said.startswith(("WaitTimeout", "StartFailed"))
+    assert "held by process" in said

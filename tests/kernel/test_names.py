@@ -65,6 +65,8 @@ def test_a_name_resolves_in_the_cluster_only(cluster):
     assert_resolves(client, "any.apps.example.org", to="10.1.2.3")
     assert_resolves(client, "b1.example.org", to=b1)  # IPv4 and IPv6
     assert_resolves(client, "nothing.example.org", to=[])
+    with pytest.raises(CheckFailed, match=r"it cannot be told whether .* resolves: no answer"):
+        assert_resolves(outside, "nothing.example.org", to=[])
     with pytest.raises(CheckFailed, match=r"outside: web\S* does not resolve: no answer"):
         assert_resolves(outside, "web.prod.svc.cluster.local", to=web)
     assert "web.prod.svc.cluster.local is" in dns.log()
@@ -89,18 +91,23 @@ def test_connections_are_spread_and_counted(cluster):
         report = assert_balanced(client, web, count=20)
         assert report.connections == {"b1:8080": 10, "b2:8080": 10}
         with pytest.raises(CheckFailed, match="outside does not know the service"):
-            assert_balanced(outside, web, count=3)
-        web.set_backends(web.backends[:1])
+            assert_balanced(outside, web, count=10)
+        web.set_backends([(b1, 8080)])
         assert assert_balanced(client, web, count=6).connections == {"b1:8080": 6}
     assert [rule.comment for rule in web.rules(client) if rule.comment] == ["server 0"]
     assert web.describe()["backends"] == ["b1:8080"]
 
 
-def test_a_service_with_a_dead_back_end_or_none(cluster):
+def test_a_service_with_a_dead_back_end_or_none(cluster, lab):
     client, _, web, (b1, _), _ = cluster
     with listening(b1), pytest.raises(CheckFailed, match=r"10 of 20 connections .* fail") as caught:
         assert_balanced(client, web, count=20)
     assert "10 connection refused" in str(caught.value)
+    with pytest.raises(BadInput, match="5 for each"):
+        assert_balanced(client, web, count=9)
+    with pytest.raises(BadInput, match="has no IPv4 address"):
+        web.set_backends([lab.host("new")])
+    assert web.describe()["backends"] == ["b1:8080", "b2:8080"]
     web.set_backends([])
     with pytest.raises(CheckFailed, match="the service has no back ends"):
         assert_balanced(client, web, count=5)
@@ -113,7 +120,7 @@ def test_a_service_behind_a_router(lab):
     lab.link(router, lab.host("far"))  # a second subnet: the client's route is a default route
     web = lab.service("web", [server], port=80, on=[router])
     with listening(server, port=80):
-        assert assert_balanced(client, web, count=4).connections == {"server:80": 4}
+        assert assert_balanced(client, web, count=5).connections == {"server:80": 5}
     assert client.nft_rules == []
 
 
@@ -164,7 +171,8 @@ def test_files_of_a_host_are_seen_in_it_only(lab):
         (lambda lab: lab.service("web", [], port=0), "from 1 to 65535"),
         (lambda lab: lab.service("web", [], port=80, protocol="sctp"), "'tcp' or 'udp'"),
         (lambda lab: lab.service("web", [], port=80, address="fd00::1"), "one of IPv4"),
-        (lambda lab: lab.service("web", [None], port=80), "is not a node of the lab"),
+        (lambda lab: lab.service("web", [None], port=80), "a back end is a node"),
+        (lambda lab: [lab.service("web", [], port=port) for port in (80, 81)], "taken by another service"),
         (lambda lab: lab.service("web", [(lab.host("b"), 70000)], port=80), "from 1 to 65535"),
         (lambda lab: (b := lab.host("c")) and lab.service("web", [b, b], port=80), "named twice"),
     ],

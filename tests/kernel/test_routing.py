@@ -35,7 +35,23 @@ def test_a_daemon_is_killed_and_started_again(lab: Lab) -> None:
     until(lambda: not any(str(route.destination) == "10.2.0.0/24" for route in r1.routes), within_s=30, what="it goes")
     names = {artifact.name for artifact in r1.diagnose()}
     assert {"r1-zebra.txt", "r1-staticd.txt", "r1-frr.conf"} <= names
+    r1.configure("ip route 10.3.0.0/24 10.0.0.2")
+    r1.restart_daemon("staticd")  # what was added or taken away since is not forgotten
+
+    def configured() -> set[str]:
+        return {str(route.destination) for route in r1.routes} & {"10.2.0.0/24", "10.3.0.0/24"}
+
+    until(lambda: configured() == {"10.3.0.0/24"}, within_s=30, what="only the route that was added since")
     assert "hostname" in r1.vtysh("show running-config", json=False)
+
+
+@pytest.mark.infra_requires("frr")
+def test_daemons_that_are_configured_before_anything_is_up(lab: Lab) -> None:
+    r1 = lab.router("r1", daemons=["staticd"])
+    lab.link(r1, lab.host("a"), ip="10.0.0.1/24", peer_ip="10.0.0.2/24")
+    assert r1.log("staticd") == ""
+    r1.configure(STATIC)
+    until(lambda: "10.2.0.0/24" in map(str, (route.destination for route in r1.routes)), within_s=30, what="the route")
 
 
 @pytest.mark.infra_requires("frr")

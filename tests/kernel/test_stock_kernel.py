@@ -14,13 +14,15 @@ from pytest_infra import BadInput, CommandFailed, Unavailable, assert_reachable,
 
 pytestmark = [pytest.mark.infra, pytest.mark.timeout(900)]
 
+_LACKS = ("Unknown device", "not supported", "No such file", "Error: Spec", "TC classifier not found")
+
 
 def demand(node, *argv):
     """Run a command that a kernel without the feature refuses."""
     try:
         return node.run([*argv], timeout_s=120)
     except CommandFailed as error:
-        if any(words in error.stderr for words in ("Unknown device", "not supported", "No such file", "Error: Spec")):
+        if any(words in error.stderr for words in _LACKS):
             raise Unavailable("stock-kernel", f"{argv[:6]}: {error.stderr.strip()}", "--infra-kernel=…") from error
         raise
 

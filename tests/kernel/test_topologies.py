@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import networkx
@@ -10,6 +11,7 @@ import pytest
 from pytest_infra import BadInput, Lab, assert_all_reachable, assert_reachable
 from pytest_infra.session import Infra
 
+SYSCTLS = "{net.ipv4.ip_default_ttl: 99, net.ipv4.ip_local_port_range: 2000 3000}"
 FILE = """\
 name: two-racks
 topology:
@@ -30,6 +32,7 @@ topology:
         - ip route add default via 10.0.1.1
     b:
       kind: linux
+      sysctls: {net.ipv4.ip_default_ttl: 99, net.ipv4.ip_local_port_range: 2000 3000}
       exec:
         - ip address add 10.0.2.10/24 dev eth1
         - ip route add default via 10.0.2.1
@@ -66,6 +69,8 @@ def test_a_file_of_containerlab(lab: Lab, tmp_path: Path) -> None:
     assert a.interfaces["eth1"].mtu == 1400
     assert sorted(lab.switches) == ["br1", "sw2"]
     assert lab.node("r1").kind == "router"
+    assert b.sysctl["net.ipv4.ip_default_ttl"] == "99"
+    assert b.sysctl["net.ipv4.ip_local_port_range"].split() == ["2000", "3000"]
 
 
 @pytest.mark.infra_requires("ip")
@@ -91,15 +96,24 @@ def _shape(lab: Lab) -> networkx.MultiGraph:
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
-        ("kind: bridge", "kind: ceos", r"line 24: kind 'ceos' is not supported; known are linux, bridge, ovs-bridge"),
+        ("kind: bridge", "kind: ceos", r"line 25: kind 'ceos' is not supported; known are linux, bridge, ovs-bridge"),
         ("    a:\n", "    a:\n      startup-config: x\n", r"line 15: node 'a' with 'startup-config' is not supported"),
-        ('"a:eth1"]', '"c:eth1"]', r"line 29: endpoint 'c:eth1' is not NODE:INTERFACE; nodes are r1, a, b, br1, sw2"),
-        ('"a:eth1"]', '"a"]', r"line 29: endpoint 'a' is not NODE:INTERFACE"),
-        ('["br1:br1-a", "a:eth1"]', '["a:eth1"]', r"line 29: a link has two endpoints, not 1"),
-        ("type: veth", "type: host", r"line 31: a link of the type 'host' is not supported"),
-        ("mtu: 1400", "mtu: 14", r"line 29: mtu 14 cannot be used"),
-        ("via 10.0.2.1", "via 10.9.9.9", r"line 22: 'ip route add default via 10.9.9.9' in b ended with status 2"),
-        ("  links:", "  cables:", r"line 27: a topology with 'cables' is not supported"),
+        ('"a:eth1"]', '"c:eth1"]', r"line 30: endpoint 'c:eth1' is not NODE:INTERFACE; nodes are r1, a, b, br1, sw2"),
+        ('"a:eth1"]', '"a"]', r"line 30: endpoint 'a' is not NODE:INTERFACE"),
+        ('["br1:br1-a", "a:eth1"]', '["a:eth1"]', r"line 30: a link has two endpoints, not 1"),
+        ("type: veth", "type: host", r"line 32: a link of the type 'host' is not supported"),
+        ("mtu: 1400", "mtu: 14", r"line 30: mtu 14 cannot be used"),
+        ("via 10.0.2.1", "via 10.9.9.9", r"line 23: 'ip route add default via 10.9.9.9' in b ended with status 2"),
+        ("  links:", "  cables:", r"line 28: a topology with 'cables' is not supported"),
+        ("    a:\n", "    a:\n      mtu: 1400\n", r"line 15: node 'a' with 'mtu' is not supported"),
+        ("default_ttl: 99", "default_ttl: 999", r"line 20: .*ip_default_ttl"),
+        ("ip_default_ttl", "no_such", r"line 20: .*no_such"),
+        ("default_ttl: 99", "default_ttl: [1]", r"line 20: the sysctl '.*ttl' is a number or a text, not \[1\]"),
+        ("ipv4.ip_default_ttl", "ipv4.conf.default.rp_filter", r"line 20: the sysctl .* is not supported: it is for"),
+        (SYSCTLS, "[x]", r"line 20: 'sysctls' is a mapping, not \['x'\]"),
+        ("- ip route", "- 'echo \"x'\n        - ip route", r"line 17: 'echo \"x' is no command: No closing quotation"),
+        ("- ip route", "- ''\n        - ip route", r"line 17: '' is no command"),
+        ("kind: bridge", "kind: bridge\n      exec: [ls]", r"line 26: 'exec' of a bridge is not supported"),
         ("topology:", "topology: [", r"line \d+: not YAML"),
     ],
 )
@@ -123,6 +137,29 @@ def test_files_that_are_none(lab: Lab, tmp_path: Path) -> None:
 def test_what_a_file_cannot_say(lab: Lab, tmp_path: Path) -> None:
     lab.link(lab.host("a"), lab.ovs("sw"), vlan=10)
     with pytest.raises(BadInput, match=r"cannot say what a:eth0 -- sw:sw-p1 is \(declared at test_topologies.py:\d+\)"):
+        lab.save(tmp_path / "x.yml")
+    assert not (tmp_path / "x.yml").exists()
+
+
+@pytest.mark.parametrize(
+    ("declare", "why"),
+    [
+        (lambda lab, a, sw: a.ports[0].link.ask({"loss": "5 %"}), "how a:eth0 -- sw:sw-p1 is impaired"),
+        (lambda lab, a, sw: lab.bridge("tree", spanning_tree=True), "that tree has a spanning tree"),
+        (lambda lab, a, sw: lab.ovs("tree", spanning_tree="rstp"), "that tree has a spanning tree"),
+        (lambda lab, a, sw: lab.ovs("told", controller="tcp:192.0.2.1:6653"), "that told has a controller"),
+        (lambda lab, a, sw: lab.bridge("inner", host=a), "that inner is in a"),
+        (lambda lab, a, sw: lab.router("r1", daemons=["ospfd"]), "what <.*r1.*> is"),
+        (lambda lab, a, sw: lab.host("c", isolate=["uts"]), "what <.*c.*> is"),
+        (lambda lab, a, sw: lab.ovs("fast", dpdk=True), "that fast is on DPDK"),
+        (lambda lab, a, sw: lab.vm("guest"), "what <.*guest.*> is"),
+    ],
+)
+def test_what_a_file_cannot_say_either(lab: Lab, tmp_path: Path, declare: Callable[..., object], why: str) -> None:
+    a, sw = lab.host("a"), lab.bridge("sw")
+    lab.link(a, sw)
+    declare(lab, a, sw)
+    with pytest.raises(BadInput, match=f"a topology file cannot say {why}"):
         lab.save(tmp_path / "x.yml")
     assert not (tmp_path / "x.yml").exists()
 

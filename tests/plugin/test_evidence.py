@@ -371,3 +371,14 @@ def test_an_annotation_on_github_is_at_the_users_line(
     assert f"file={path.name},line={here}" in annotation
     for words in ("a cannot reach b", "measured   0 of 1", "cause      ", "next       "):
         assert words in annotation
+
+
+def test_a_folder_that_cannot_be_is_refused_at_once(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_never(): raise AssertionError")
+    (pytester.path / "file").touch()
+    for given in ("file", "file/in/it"):
+        result = pytester.runpytest_subprocess("--infra", f"--infra-artifacts-dir={given}")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines([f"*--infra-artifacts-dir: *{given} cannot be made: *file is no folder"])
+    result = pytester.runpytest_subprocess("--infra", "--infra-artifacts-dir=file", "--infra-artifacts=never")
+    result.assert_outcomes(failed=1)

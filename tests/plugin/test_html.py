@@ -245,3 +245,17 @@ def test_the_check_of_the_page_finds_what_is_wrong(tmp_path: Path) -> None:
         assert [url for url in asked if not url.startswith(("file:", "data:"))] == ["http://127.0.0.1:9/x.png"]
         assert not page.value(FIT)
         assert json.loads(page.value(CONTRAST))[0] < 2
+
+
+def test_a_report_that_cannot_be_written_is_refused_at_once(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_never(): raise AssertionError")
+    (pytester.path / "folder").mkdir()
+    (pytester.path / "file").touch()
+    for given, why in [
+        ("folder", "*--infra-report: *folder is a folder, and the name of a file is wanted"),
+        ("file/report.html", "*--infra-report: *file/report.html cannot be made: *file is no folder"),
+    ]:
+        result = pytester.runpytest_subprocess("--infra", f"--infra-report={given}")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines([why])
+        assert "1 failed" not in result.stdout.str()

@@ -48,3 +48,13 @@ def test_by_variable_and_with_a_wrong_value(pytester: pytest.Pytester, monkeypat
     monkeypatch.setenv("PYTEST_INFRA_INCONCLUSIVE", "maybe")
     result = pytester.runpytest_subprocess("--infra")
     result.stderr.fnmatch_lines(["*infra_inconclusive*'maybe' is none of fail, skip, pass"])
+
+
+@pytest.mark.parametrize(("choice", "stops"), [("fail", 2), ("skip", 1), ("pass", 1)])
+def test_nobody_is_asked_to_look_at_one_that_is_no_failure(pytester: pytest.Pytester, choice: str, stops: int) -> None:
+    """``--pdb`` and ``--infra-pause`` stop where pytest calls `pytest_exception_interact`."""
+    pytester.makeconftest("def pytest_exception_interact(node): print(f'stops at {node.name}')")
+    pytester.makepyfile(TESTS)
+    result = pytester.runpytest_subprocess("--infra", "--infra-artifacts=never", "-s", f"--infra-inconclusive={choice}")
+    assert result.stdout.str().count("stops at ") == stops
+    result.stdout.fnmatch_lines(["*stops at test_wrong*"])

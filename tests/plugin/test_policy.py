@@ -430,3 +430,36 @@ def test_the_full_trace_has_all_lines(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("--infra", "--full-trace", "-k", "test_in_helper")
     result.assert_outcomes(failed=1, deselected=2)
     result.stdout.fnmatch_lines(["*naming.py:*: BadInput"])
+
+
+def test_a_lack_does_not_hide_a_failure(pytester: pytest.Pytester) -> None:
+    """An assertion that has failed before, or a check, is what the test says, and no skip."""
+    pytester.makepyfile(
+        """
+        from pytest_infra import CheckFailed, Unavailable
+
+        def test_assertion(infra):
+            try:
+                assert 1 == 2
+            finally:
+                raise Unavailable("netem", "the kernel has none")
+
+        def test_check(infra):
+            try:
+                raise CheckFailed("a cannot reach b")
+            except CheckFailed:
+                try:
+                    raise KeyError("x")
+                except KeyError:
+                    raise Unavailable("netem", "the kernel has none") from None
+
+        def test_another_error(infra):
+            try:
+                raise KeyError("x")
+            except KeyError as error:
+                raise Unavailable("netem", "the kernel has none") from error
+        """
+    )
+    result = pytester.runpytest_subprocess("--infra", "--infra-artifacts=never")
+    result.assert_outcomes(failed=2, skipped=1)
+    result.stdout.fnmatch_lines(["*assert 1 == 2*", "infra: 1 test skipped: netem (the kernel has none*"])

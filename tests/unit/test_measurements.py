@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import math
 import random
+import socket
+from contextlib import ExitStack
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 
+from pytest_infra.checks import generator, loss, throughput
 from pytest_infra.checks.compare import compare, decide, forget_noise, looks_of, smallest_effect
 from pytest_infra.checks.find_rate import RateReport
 from pytest_infra.checks.flow import Flow, header_bytes, merged
@@ -18,6 +22,7 @@ from pytest_infra.checks.loss import LossReport
 from pytest_infra.checks.rate_search import Goal, Trial, classify, conditional_throughput, search
 from pytest_infra.checks.resample import clopper_pearson, paired_interval, quantile, quantile_bounds, t_quantile
 from pytest_infra.checks.stream import Stream
+from pytest_infra.checks.target import Ends
 from pytest_infra.checks.throughput import ThroughputReport
 from pytest_infra.core.errors import BadInput, CheckFailed, Inconclusive, InfraError
 
@@ -26,6 +31,11 @@ def test_quantiles():
     assert quantile([1, 2, 3, 4], 0.5) == 2.5
     assert quantile([5], 0.99) == 5
     assert quantile(list(range(101)), 0.99) == 99
+    most = [*range(1, 100), math.inf]
+    assert quantile(most, 0.99) == 99
+    assert quantile([*most[1:], math.inf], 0.99) == math.inf
+    assert quantile([1, math.inf], 0.5) == 1
+    assert quantile([1, math.inf, math.inf], 0.5) == math.inf
 
 
 @pytest.mark.parametrize(
@@ -141,6 +151,17 @@ def test_the_order_is_a_b_b_a_or_the_other_way_round():
     assert set(blocks) == {"ABBA", "BAAB"}
 
 
+def test_the_noise_of_one_function_is_not_that_of_another():
+    steady, wild = machine(0.01, 3), machine(0.5, 3)
+    few = {"blocks": 5}
+    calm = compare(steady(1.0), steady(1.0), metric=lambda value: value, **few)
+    rough = compare(wild(1.0), wild(1.0), metric=lambda value: value, **few)
+    assert calm.metric == rough.metric == "<lambda>"
+    assert calm.smallest_effect < 0.1 < rough.smallest_effect
+    again = compare(wild(1.0), wild(1.0), metric=math.sqrt, **few)
+    assert again.smallest_effect == compare(steady(1.0), steady(1.0), metric=math.sqrt, **few).smallest_effect
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -162,6 +183,7 @@ def test_bad_input_of_comparisons(options, words):
 FLOW = Flow(payload_bytes=6_000_000, duration_s=1.0, packets=4144, cpu_s=0.04, mss=1448)
 THROUGHPUT = ThroughputReport("a", "b", "10.0.0.2", "tcp", 1, "built-in", FLOW, 48e6, 49.7e6, 50.2e6, 0, 0.5, 0)
 LATENCY = LatencyReport("a", "b", "10.0.0.2", True, 4, (0.02, 0.02, 0.021, 0.03), (0.0, 0.001, 0.009))
+ONE_OF_100 = replace(LATENCY, sent=100, delays_s=(0.001,), variations_s=())
 LOSS = LossReport("a", "b", "10.0.0.2", sent=1000, lost=50, duplicates=0, reordered=0)
 RATE = RateReport("a", "b", "10.0.0.2", 0.01, 1400, 1442, 4300.0, 4400.0, 4290.0, 4280.0, 4300.0, 9, 0, None)
 
@@ -176,6 +198,9 @@ RATE = RateReport("a", "b", "10.0.0.2", 0.01, 1400, 1442, 4300.0, 4400.0, 4290.0
         (replace(THROUGHPUT, at_most_bps=40e6), "fail"),
         (replace(THROUGHPUT, at_least_bps=49e6, flow=replace(FLOW, held_back=0.2)), "inconclusive"),
         (replace(THROUGHPUT, at_least_bps=40e6, flow=replace(FLOW, held_back=0.9)), "pass"),
+        (replace(THROUGHPUT, at_most_bps=52e6, flow=replace(FLOW, held_back=0.2)), "inconclusive"),
+        (replace(THROUGHPUT, at_most_bps=40e6, flow=replace(FLOW, held_back=0.2)), "fail"),
+        (replace(THROUGHPUT, at_most_bps=52e6, payload_bps=0.0, flow=replace(FLOW, payload_bytes=0)), "inconclusive"),
         (LATENCY, "pass"),
         (replace(LATENCY, bounds_s=(("p50", 0.021),)), "pass"),
         (replace(LATENCY, bounds_s=(("p50", 0.01),)), "fail"),
@@ -183,6 +208,15 @@ RATE = RateReport("a", "b", "10.0.0.2", 0.01, 1400, 1442, 4300.0, 4400.0, 4290.0
         (replace(LATENCY, bounds_s=(("p50", 0.01),), machine_s=(("p50", 0.015),)), "inconclusive"),
         (replace(LATENCY, least_s=(("p50", 0.025),)), "fail"),
         (replace(LATENCY, delays_s=()), "fail"),
+        (replace(ONE_OF_100, bounds_s=(("p50", 0.01),)), "fail"),
+        (replace(ONE_OF_100, bounds_s=(("p99", 0.01),), machine_s=(("p99", 0.001),)), "fail"),
+        (replace(ONE_OF_100, bounds_s=(("p50", 0.01),), machine_s=(("p50", math.inf),)), "inconclusive"),
+        (replace(ONE_OF_100, sent=1, bounds_s=(("p50", 0.01),)), "pass"),
+        (replace(ONE_OF_100, delays_s=(0.001,) * 99, bounds_s=(("p99", 0.01),)), "pass"),
+        (replace(ONE_OF_100, delays_s=(0.001,) * 98, bounds_s=(("p99", 0.01),)), "fail"),
+        (replace(LATENCY, bounds_s=(("jitter", 0.01),)), "inconclusive"),
+        (replace(LATENCY, least_s=(("jitter", 0.01),)), "inconclusive"),
+        (replace(LATENCY, variations_s=(0.001,) * 10, bounds_s=(("jitter", 0.01),)), "pass"),
         (LOSS, "pass"),
         (replace(LOSS, at_most=0.05), "pass"),
         (replace(LOSS, at_most=0.045), "inconclusive"),
@@ -224,6 +258,51 @@ def test_streams():
     stream = Stream((0.01, None, 0.03, 0.01), (0, 3, 2, 3))
     assert (stream.sent, stream.lost, stream.duplicates, stream.reordered) == (4, 1, 1, 1)
     assert stream.variations_s == pytest.approx((0.02,))
+
+
+@pytest.mark.parametrize(("expected", "count", "can_fail"), [(0.5, 10, False), (0.5, 11, True), (0.05, 1, False)])
+def test_an_expected_loss_that_no_outcome_could_contradict(monkeypatch, expected, count, can_fail):
+    measured = replace(LOSS, sent=count, lost=count)
+    monkeypatch.setattr(loss, "measure_loss", lambda *_, **__: measured)
+    failure, words = (CheckFailed, "loses 100") if can_fail else (BadInput, f"count {count} is too small")
+    with pytest.raises(failure, match=words):
+        loss.assert_loss(None, None, expected=expected, count=count)
+
+
+def test_udp_that_offers_no_more_than_is_allowed(monkeypatch):
+    monkeypatch.setattr(throughput, "measure_throughput", lambda *_, **__: THROUGHPUT)
+    check, load = throughput.assert_throughput, {"protocol": "udp", "at_most": "48 Mbit/s"}
+    for rate in ("10 Mbit/s", "48 Mbit/s"):
+        with pytest.raises(BadInput, match=f"rate '{rate}' offers .* not more than at_most, 48 Mbit/s"):
+            check(Here(), Here(), rate=rate, **load)
+    check(Here(), Here(), rate="49 Mbit/s", **load)
+    check(Here(), Here(), **load)
+    check(Here(), Here(), rate="48 Mbit/s", layer="L2", **{**load, "at_most": "50.3 Mbit/s"}, size=100)
+
+
+class Here:
+    """A node that is this machine."""
+
+    name = "here"
+
+    def call(self, function, *args):
+        return function(*args)
+
+
+def test_a_connection_that_ends_at_another_socket(monkeypatch):
+    """As one does that a rule redirects: the receiver waits for it only so long."""
+    monkeypatch.setattr(generator, "_CONNECT_S", 0.2)
+    here, connect = Here(), generator._connect
+    ends = Ends(here, None, here, ip_address("127.0.0.1"))
+    with ExitStack() as undo:
+        mine, theirs = generator._connected(ends, undo)
+        assert mine.getsockname() == theirs.getpeername()
+        assert theirs.gettimeout() is None
+    with socket.create_server(("127.0.0.1", 0)) as other, ExitStack() as undo:
+        elsewhere = other.getsockname()[1]
+        monkeypatch.setattr(generator, "_connect", lambda address, _, source: connect(address, elsewhere, source))
+        with pytest.raises(InfraError, match=r"here to 127\.0\.0\.1 came about, .* ended at another socket"):
+            generator._connected(ends, undo)
 
 
 # -- iperf3 ------------------------------------------------------------------------------------------------------

@@ -6,15 +6,20 @@ import os
 import struct
 import subprocess
 import zlib
+from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pytest_infra.checks.shares import measure_shares
 from pytest_infra.core.emulation import EMULATED, demand_real_time
-from pytest_infra.core.errors import BadInput, Inconclusive, Unavailable
+from pytest_infra.core.errors import BadInput, Inconclusive, Unavailable, WaitTimeout
 from pytest_infra.plugin.kernels import KernelSchedulers, _with
 from pytest_infra.vm import kernel as kernel_module
+from pytest_infra.vm import snapshot
+from pytest_infra.vm.cards import Cards
 from pytest_infra.vm.console import Console
 from pytest_infra.vm.cpio import Archive
 from pytest_infra.vm.image import has_pvh_entry, release_of, uncompressed
@@ -23,8 +28,8 @@ from pytest_infra.vm.kernel import Kernel, find_kernel, kernels
 from pytest_infra.vm.modules import Modules
 from pytest_infra.vm.nic import SocketNic, UserNic
 from pytest_infra.vm.options import vm_options
-from pytest_infra.vm.qemu import Machine, argv
-from pytest_infra.vm.requirement import StaticCommand
+from pytest_infra.vm.qemu import SLOTS, Machine, argv
+from pytest_infra.vm.requirement import StaticCommand, cache_directory
 from pytest_infra.vm.wire import read_frame, to_bytes
 
 ELF = b"\x7fELF\x02" + b"\0" * 59
@@ -298,3 +303,70 @@ def test_time_is_not_judged_in_an_emulated_guest(monkeypatch):
         demand_real_time("a rate")
     with pytest.raises(Inconclusive, match="CPU shares cannot be judged"):
         measure_shares({"a": 1, "b": 2})
+
+
+def test_what_was_used_lately_stays_in_the_cache(cache, monkeypatch):
+    monkeypatch.setattr(snapshot, "_MOST_KEPT", {"vmlinux": 2})
+    kernel = next(iter(kernels()))
+    used = Path(kernel.bootable())
+    for number in range(3):
+        (used.parent / f"other{number}").touch()
+        os.utime(used.parent / f"other{number}", (1000 + number, 1000 + number))
+    os.utime(used, (1, 1))
+    assert kernel.bootable() == str(used)
+    snapshot.prune()
+    assert {path.name for path in used.parent.iterdir()} == {used.name, "other2"}
+
+
+def test_another_process_that_prunes_meanwhile_is_no_error(cache, monkeypatch):
+    folder = Path(cache_directory("snapshots"))
+    for number in range(10):
+        (folder / f"s{number}").touch()
+    real = os.scandir
+
+    def first_gone(path):
+        entries = list(real(path))
+        Path(entries[0].path).unlink() if path == str(folder) else None
+        return entries
+
+    monkeypatch.setattr(os, "scandir", first_gone)
+    snapshot.prune()
+    monkeypatch.undo()
+    assert len(list(folder.iterdir())) == 8
+
+
+class _Monitor:
+    """A QEMU that lets each card go at once."""
+
+    def __init__(self) -> None:
+        self.events: deque[dict] = deque()
+        self.cards: set[str] = set()
+        self.asleep = False
+
+    def ask_with(self, command: str, arguments: dict) -> None:
+        if command == "device_add":
+            assert arguments["id"] not in self.cards
+            self.cards.add(arguments["id"])
+
+    def ask(self, command: str, **arguments: str) -> None:
+        if command == "device_del" and not self.asleep:
+            self.cards.remove(arguments["id"])
+            self.events.append({"event": "DEVICE_DELETED", "data": {"device": arguments["id"]}})
+
+
+def test_a_card_that_is_unplugged_gives_its_slot_back():
+    monitor = _Monitor()
+    guest: Any = SimpleNamespace(emulator=SimpleNamespace(qmp=monitor))
+    nothing: Any = None
+    cards = Cards("g", model="virtio-net", vhost=None, new_mac=lambda: "02:00:00:00:00:01", wire=nothing, vde=nothing,
+                  interface=nothing)  # fmt: skip
+    for _ in range(2 * SLOTS):
+        cards.plug_nic(guest, UserNic())
+        cards.unplug(guest, cards.all[0].name, 5)
+    for _ in range(SLOTS):
+        cards.plug_nic(guest, UserNic())
+    with pytest.raises(BadInput, match="no slot left"):
+        cards.plug_nic(guest, UserNic())
+    monitor.asleep = True
+    with pytest.raises(WaitTimeout):  # that another card of this slot has gone says nothing of this one
+        cards.unplug(guest, cards.all[0].name, 0.1)
