@@ -113,7 +113,7 @@ class DnsServer(Host):
 
     def _serve(self) -> None:
         argv = [DNSMASQ.path(), "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--log-facility=-"]
-        argv += ["--user=root", "--group=root", "--no-resolv", "--no-hosts", "--no-poll", "--log-queries"]
+        argv += ["--user=", "--group=", "--no-resolv", "--no-hosts", "--no-poll", "--log-queries"]
         self._server = self.spawn([*argv, "--local=/#/", *self._arguments()])
         server = self._server
 
