@@ -16,7 +16,7 @@ from pytest_infra import (
 pytestmark = pytest.mark.infra_requires("dnsmasq", "nft", "ip", "nginx")
 
 NGINX = """
-daemon off; master_process off; pid /tmp/{name}.pid; error_log stderr; worker_processes 1;
+user root root; daemon off; master_process off; pid /tmp/{name}.pid; error_log stderr; worker_processes 1;
 events {{}}
 http {{
     access_log off;
