@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -58,5 +59,6 @@ class IngressDevice:
         self._write(classifier)
         self.installed = classifier
 
+    @abstractmethod
     def _write(self, classifier: Classifier) -> None:
-        raise NotImplementedError
+        """Put the rules where packets come in."""

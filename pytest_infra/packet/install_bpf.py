@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -92,8 +93,9 @@ class BpfIngress(IngressDevice, Resource):
     def _everywhere(self) -> int:
         return -1
 
+    @abstractmethod
     def _attach(self, port: str, program: int) -> None:
-        raise NotImplementedError
+        """Let the program see what comes in at a port."""
 
     def counters(self) -> dict[str, int]:
         """How many packets each rule has decided about."""

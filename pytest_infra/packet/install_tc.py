@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from itertools import product
@@ -121,16 +122,17 @@ class TcFilters(IngressDevice):
         steps += [f"action skbedit mark {rule.mark} pipe"] if rule.mark is not None else []
         return " ".join([*steps, self._redirect(rule.to)])
 
+    @abstractmethod
     def _matches(self, rule: Rule, box: Box) -> Iterator[str]:
         """A rule's matches for one family: ``protocol … CLASSIFIER …``.
 
         Raises:
             Unavailable: the classifier cannot express them.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _sentinel_keys(self, address: int) -> str:
-        raise NotImplementedError
+        """The keys that match a sentinel with this address."""
 
     def counters(self) -> dict[str, int]:
         """How many packets each rule has decided about."""
