@@ -17,7 +17,7 @@ from ..core.report import Report, explain
 from ..core.units import format_duration, format_size, rate_bps, size_bytes
 from . import workload
 from .arguments import seconds
-from .tolerance import CPU_MAX_REL, LEAST_PERIODS, LEAST_RATE_S, RATE_REL
+from .tolerance import CPU_MAX_REL, LEAST_PERIODS, LEAST_RATE_S, RATE_REL, RATE_SLICE_S
 from .usage import Target, measure_usage, name_of
 
 __all__ = ["LimitFinding", "LimitReport", "Runner", "assert_limited", "measure_limits"]
@@ -162,10 +162,10 @@ def _check_rate(runner: Runner, folder: str, rate: float, duration_s: float, ver
         if os.path.exists(path):
             os.unlink(path)
     got = size / facts["wall_s"]
-    ok = got <= limit_bytes * (1 + RATE_REL)
+    ok = size <= limit_bytes * (1 + RATE_REL) * (facts["wall_s"] + RATE_SLICE_S)
     cause = f"no limit acts on the device that holds {folder}" if got > 2 * limit_bytes else "the limit is a higher one"
     measured = f"{verb}_max: {format_size(size)} in {format_duration(facts['wall_s'])}, {format_size(got)}/s"
-    wanted = f"at most {format_size(limit_bytes)}/s (+ {RATE_REL:.0%})"
+    wanted = f"at most {format_size(limit_bytes)}/s (+ {RATE_REL:.0%}, + {format_duration(RATE_SLICE_S)})"
     return LimitFinding(f"{verb}_max", measured, wanted, ok, cause)
 
 

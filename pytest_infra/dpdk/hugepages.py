@@ -47,9 +47,16 @@ def _write(path: str, number: int) -> None:
 
 
 def _kept() -> int:
-    """How many pages the machine keeps: not those that it only waits to free, because somebody has them still."""
+    """How many pages the machine keeps: not those that it only waits to free, because somebody has them still.
+
+    Those may be freed at any moment, also between two readings: both numbers must be of the same one.
+    """
     path = nr_hugepages(_PAGE_KIB)
-    return _number(path) - _number(os.path.join(os.path.dirname(path), "surplus_hugepages"))
+    surplus_path = os.path.join(os.path.dirname(path), "surplus_hugepages")
+    while True:
+        surplus, pages = _number(surplus_path), _number(path)
+        if _number(surplus_path) == surplus:
+            return pages - surplus
 
 
 def _apply(folder: str) -> int:

@@ -14,7 +14,7 @@ from .compute import Compute, DeviceMemory, HostMemory, Limits
 from .found import Found
 from .kernels import OPENCL_C
 
-__all__ = ["OpenClCompute", "find_opencl"]
+__all__ = ["OpenClCompute", "find_opencl", "find_unusable"]
 
 _MODULE = PythonModule("pyopencl", purpose="computing through OpenCL", extra="opencl")
 
@@ -34,12 +34,33 @@ def _library() -> Iterator[Any]:
 
 
 def find_opencl() -> list[Found]:
-    """The devices of all platforms, GPUs before CPUs.
+    """The devices of all platforms that can compile a program, GPUs before CPUs.
 
     Raises:
         Unavailable: the package is not installed.
     """
-    return sorted((found for found, _ in _devices()), key=lambda found: found.kind != "gpu")
+    usable = (found for found, device in _devices() if not _complaint(device))
+    return sorted(usable, key=lambda found: found.kind != "gpu")
+
+
+def find_unusable() -> dict[str, str]:
+    """By name, what the compiler says of each device that it cannot compile for: its LLVM may not know the processor.
+
+    Raises:
+        Unavailable: the package is not installed.
+    """
+    return {found.name: complaint for found, device in _devices() if (complaint := _complaint(device))}
+
+
+def _complaint(device: Any) -> str:
+    """Why nothing can be compiled for this device; an empty string where it can."""
+    with _library() as cl:
+        try:
+            cl.Program(cl.Context([device]), "__kernel void nothing(void) {}").build()
+        except cl.Error as error:
+            said = (line.removeprefix("error: ") for line in str(error).splitlines() if line.startswith("error: "))
+            return next(said, str(error))
+    return ""
 
 
 def _devices() -> list[tuple[Found, Any]]:

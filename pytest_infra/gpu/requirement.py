@@ -8,7 +8,7 @@ from ..core.requirement import Absent, Present, PythonModule, Requirement
 
 __all__ = ["CUDA", "GPU", "NVML", "OPENCL", "NvidiaGpu", "OpenClDevice"]
 
-_NO_DEVICE = "install a driver, or for the CPU: pip install 'pytest-infra[opencl]'"
+_NO_DEVICE = "install a GPU's driver, or PoCL for the CPU: pytest-infra doctor --install opencl, or: apt-get install {}"
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,20 @@ class OpenClDevice(Requirement):
         module = PythonModule("pyopencl", extra="opencl").probe()
         if not module:
             return module
-        from .opencl import find_opencl
+        from .opencl import find_opencl, find_unusable
 
         devices = find_opencl()
         if not devices:
-            return Absent("OpenCL finds no device", _NO_DEVICE)
+            unusable = "; ".join(f"cannot compile for {name}: {said}" for name, said in find_unusable().items())
+            return Absent(f"OpenCL {unusable or 'finds no device'}", _NO_DEVICE.format(self.packages["apt"]))
         return Present(", ".join(device.name + " (a CPU)" * (device.kind == "cpu") for device in devices))
 
 
 NVML = PythonModule("nvidia-ml-py", purpose="finding NVIDIA's GPUs", module="pynvml", extra="gpu")
 CUDA = PythonModule("cuda-bindings", purpose="computing on NVIDIA's GPUs", module="cuda.bindings", extra="gpu")
 GPU = NvidiaGpu("gpu", purpose="GPU tests on NVIDIA's GPUs")
-OPENCL = OpenClDevice("opencl", purpose="GPU tests on any device, a CPU too")
+OPENCL = OpenClDevice(
+    "opencl",
+    purpose="GPU tests on any device, a CPU too",
+    packages={"apt": "pocl-opencl-icd", "dnf": "pocl", "pacman": "pocl"},
+)

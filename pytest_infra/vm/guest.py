@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from ..core.errors import InfraError, StartFailed, WaitTimeout
@@ -23,6 +23,7 @@ from .snapshot import locked, prune, restore_from, save, snapshot_path
 __all__ = ["Guest"]
 
 _RESTORE_S = 60.0
+_DYING_S = 0.5
 _PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
 _MEMORY = re.compile("[Oo]ut of memory|deadlocked on memory|Initramfs unpacking failed|oom-kill|annot allocate memory")
 
@@ -188,6 +189,8 @@ class Guest(Resource):
 
     def obituary(self) -> str:
         """Why a guest that was ready does not answer."""
+        with suppress(WaitTimeout):  # an emulator that dies closes its channels a little before it has ended
+            until(lambda: not self.emulator.running, within_s=_DYING_S, what="QEMU has ended")
         if self.emulator.running:
             return "its agent has ended; the console's last lines: " + " | ".join(self.console.last_lines(3))
         self.console.await_end()

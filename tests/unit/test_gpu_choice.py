@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from pytest_infra import BadInput, Unavailable
+from pytest_infra.core.requirement import Absent, Present, PythonModule
+from pytest_infra.gpu import opencl
 from pytest_infra.gpu.found import Found, Wish, choose, visible
 from pytest_infra.gpu.health import GpuProcess, Health, leftovers, problems
 from pytest_infra.gpu.hold import SLICES, slices
+from pytest_infra.gpu.requirement import OPENCL
 
 GIB = 2**30
 BIG = Found("GPU-aaaa", "NVIDIA H100 80GB HBM3", "cuda", "gpu", 80 * GIB, (9, 0), 0)
@@ -111,3 +114,15 @@ def test_a_gpu_is_shared_by_its_memory() -> None:
     assert slices(BIG, 5 * GIB, shared=True) == 1
     assert slices(BIG, 5 * GIB + 1, shared=True) == 2
     assert slices(BIG, 80 * GIB, shared=True) == SLICES
+
+
+def test_a_device_that_nothing_can_be_compiled_for_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PythonModule, "probe", lambda self: Present())
+    monkeypatch.setattr(opencl, "_devices", lambda: [(CPU, "its handle")])
+    monkeypatch.setattr(opencl, "_complaint", lambda device: "unknown target CPU 'generic'")
+    found = OPENCL.probe()
+    assert isinstance(found, Absent)
+    assert found.why == "OpenCL cannot compile for some CPU: unknown target CPU 'generic'"
+    assert found.remedy.endswith("pytest-infra doctor --install opencl, or: apt-get install pocl-opencl-icd")
+    monkeypatch.setattr(opencl, "_complaint", lambda device: "")
+    assert OPENCL.probe() == Present("some CPU (a CPU)")
