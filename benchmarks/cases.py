@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import statistics
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from pytest_infra import Infra
 
 HERE = Path(__file__).parent
 KINDS = ("yardstick", "pytest-infra")
+_MUNET_S = 60  # it takes about one
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,17 @@ class Munet:
         )
 
     def lab_s(self) -> float:
-        """Set up and take down one lab."""
+        """Set up and take down one lab.
+
+        Raises:
+            TimeoutError: it takes longer than a minute: now and then munet waits for ever for a helper of its own.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(file=self._process.stdin, flush=True)
+        if not select.select([self._process.stdout], [], [], _MUNET_S)[0]:
+            self._process.kill()
+            raise TimeoutError(f"munet has made no lab for {_MUNET_S} s; run it again, or with --no-munet")
         return sum(float(part) for part in self._process.stdout.readline().split())
 
     def close(self) -> None:
