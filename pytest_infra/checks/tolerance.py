@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["CPU_MAX_REL", "LEAST_PERIODS", "LEAST_RATE_S", "RATE_REL", "RATE_SLICE_S", "SHARES_REL", "TOLERANCES", "Tolerance"]
+__all__ = [
+    "CPU_MAX_REL",
+    "LEAST_PERIODS",
+    "LEAST_RATE_S",
+    "RATE_REL",
+    "RATE_SLICE_S",
+    "SHARES_REL",
+    "TOLERANCES",
+    "Tolerance",
+]
 
 
 @dataclass(frozen=True)

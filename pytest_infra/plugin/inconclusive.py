@@ -23,6 +23,15 @@ CHOICE = Choice(
 _VERDICT = "infra_inconclusive"
 
 
+def _hides_a_failure(error: BaseException) -> bool:
+    """Whether an assertion had failed before, as in a ``finally`` whose measurement cannot decide."""
+    while not error.__suppress_context__ and (earlier := error.__context__) is not None:
+        if isinstance(earlier, AssertionError):
+            return True
+        error = earlier
+    return False
+
+
 class InconclusiveVerdicts:
     """The hooks: turns the error into what was chosen, and counts such tests where the terminal is."""
 
@@ -37,7 +46,7 @@ class InconclusiveVerdicts:
         """Turn an `Inconclusive` into a skip or a pass."""
         report = yield
         error = call.excinfo.value if call.excinfo is not None and call.when == "call" else None
-        if not isinstance(error, Inconclusive) or report.outcome != "failed":
+        if not isinstance(error, Inconclusive) or report.outcome != "failed" or _hides_a_failure(error):
             return report
         vars(report)[_VERDICT] = self._choice
         if self._choice == "pass":

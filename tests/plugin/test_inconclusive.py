@@ -58,3 +58,26 @@ def test_nobody_is_asked_to_look_at_one_that_is_no_failure(pytester: pytest.Pyte
     result = pytester.runpytest_subprocess("--infra", "--infra-artifacts=never", "-s", f"--infra-inconclusive={choice}")
     assert result.stdout.str().count("stops at ") == stops
     result.stdout.fnmatch_lines(["*stops at test_wrong*"])
+
+
+@pytest.mark.parametrize("choice", ["skip", "pass"])
+def test_an_assertion_that_failed_before_stays_a_failure(pytester: pytest.Pytester, choice: str) -> None:
+    pytester.makepyfile("""
+        from pytest_infra import Inconclusive
+
+        def test_wrong(infra):
+            try:
+                assert 1 == 2
+            finally:
+                raise Inconclusive("a to b: it cannot be told")
+
+        def test_tried_otherwise(infra):
+            try:
+                raise ValueError("no such tool")
+            except ValueError:
+                raise Inconclusive("a to b: it cannot be told")
+    """)
+    result = pytester.runpytest_subprocess("--infra", "--infra-artifacts=never", f"--infra-inconclusive={choice}")
+    outcomes = {"failed": 1, "skipped" if choice == "skip" else "passed": 1}
+    result.assert_outcomes(**outcomes)
+    result.stdout.fnmatch_lines(["*assert 1 == 2*", "infra: 1 test was inconclusive, *"])
