@@ -82,7 +82,7 @@ def test_the_policer_keeps_to_its_rate_in_real_time(edge):
     edge.install(Classifier([Rule("voice", proto="udp", to="edge-p2", police=police)], ports=edge.ports))
     with Probed(edge) as device:
         seen = offer(device, VOICE, rate="12 Mbit/s", header_bytes=0)  # Open vSwitch's meters count whole frames
-    assert_policed(seen, rate="2 Mbit/s", burst=10_000)
+    assert_policed(seen, rate="2 Mbit/s", burst=10_000, tick="1 ms")
 
 
 def test_a_three_colour_profile_can_be_worked_out_before_there_is_a_device():

@@ -143,7 +143,12 @@ class PoliceReport(Report):
 
 
 def assert_policed(
-    passages: Passages | Sequence[Passage], *, rate: str | float, burst: str | int, clock_error_s: float = 0.001
+    passages: Passages | Sequence[Passage],
+    *,
+    rate: str | float,
+    burst: str | int,
+    clock_error_s: float = 0.001,
+    tick: str | float = 0,
 ) -> PoliceReport:
     """Check a policer in real time: never more than burst + rate · time in any interval, and no less than it owes.
 
@@ -156,6 +161,8 @@ def assert_policed(
         burst: its burst in bytes.
         clock_error_s: how far the time at which a packet was sent may be from when the policer saw it; `offer` has
             measured it.
+        tick: how coarse the policer's own clock is: ``"1 ms"`` for a meter of Open vSwitch's userspace datapath, which
+            counts in milliseconds (lib/dpif-netdev.c). An interval may seem longer to it by as much.
 
     Raises:
         CheckFailed: too much passed in some interval, or too little in all.
@@ -167,7 +174,7 @@ def assert_policed(
     if not passages:
         raise BadInput("nothing was sent, which proves nothing")
     bps, limit = int(rate_bps(rate)), size_bytes(burst)
-    slack = int(2 * clock_error_s * bps / 8)
+    slack = int((2 * clock_error_s + duration_s(tick)) * bps / 8)
     span_ns = passages[-1].at_ns - passages[0].at_ns
     offered = sum(item.size_bytes for item in passages)
     owed = limit + span_ns * bps // (8 * _NS)

@@ -30,6 +30,13 @@ _LAST_WORDS_S = 1.0  # what a command has written may still be on its way throug
 _NOT_FOUND = ("no such file or directory", "executable file not found", "not found in $PATH")
 
 
+def _read_ahead(stream: Any, channel: socket.socket) -> bytes:
+    """What the HTTP client has read beyond the response's header: the first output may come along with it."""
+    channel.settimeout(0)
+    buffered: bytes = stream._response.raw._fp.fp.peek()
+    return buffered
+
+
 class Exec:
     """A command that the engine has started in a container; it has what `Process` needs of a `subprocess.Popen`.
 
@@ -76,6 +83,7 @@ class Exec:
             )["Id"]
             self._stream = self._call("exec_start", self.id, socket=True)
             self._channel: socket.socket = getattr(self._stream, "_sock", self._stream)
+            self._ahead = _read_ahead(self._stream, self._channel)
             self._channel.settimeout(None)
         except BaseException:
             self._close()
@@ -102,7 +110,7 @@ class Exec:
         try:
             with suppress(OSError, EngineError):
                 while True:
-                    if poll.poll((_LAST_WORDS_S if ended else idle_s) * 1000):
+                    if self._ahead or poll.poll((_LAST_WORDS_S if ended else idle_s) * 1000):
                         if not self._take_frame():
                             break
                     elif ended:
@@ -127,7 +135,7 @@ class Exec:
         return True
 
     def _take(self, length: int) -> bytes:
-        content = b""
+        content, self._ahead = self._ahead[:length], self._ahead[length:]
         while len(content) < length and (more := self._channel.recv(length - len(content))):
             content += more
         return content

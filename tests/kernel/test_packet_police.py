@@ -77,7 +77,9 @@ def test_a_meter_of_open_vswitch(lab: Lab) -> None:
     device = switch(lab)
     packet = install(device, Rule("all", to="sw1-p2", police=Police("2 Mbit/s", 10_000)))
     with Probed(device) as probed:
-        assert_policed(offer(probed, packet, rate=OFFERED, header_bytes=FRAME), rate="2 Mbit/s", burst=10_000)
+        assert_policed(
+            offer(probed, packet, rate=OFFERED, header_bytes=FRAME), rate="2 Mbit/s", burst=10_000, tick="1 ms"
+        )
 
 
 POLICERS = {
