@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "CPU_MAX_REL",
+    "CPU_TICK_S",
     "LEAST_PERIODS",
     "LEAST_RATE_S",
     "RATE_REL",
@@ -44,6 +45,9 @@ TOLERANCES: Mapping[str, Tolerance] = {
 
 CPU_MAX_REL = 0.05
 """A CPU quota, over at least `LEAST_PERIODS` periods."""
+
+CPU_TICK_S = 0.004
+"""How much a quota may be overdrawn at the end: it is looked at once a tick (sched/fair.c), of 4 ms at 250 Hz."""
 
 LEAST_PERIODS = 20
 """Over fewer periods a quota's first and last one decide: half a second at 0.5 CPU measured 0.51 to 0.60."""

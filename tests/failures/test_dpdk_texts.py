@@ -70,8 +70,10 @@ def killed(d: Any) -> None:
 
 
 def moved(d: Any) -> None:
-    for task in os.listdir(f"/proc/{d.process.child.pid}/task"):
-        os.sched_setaffinity(int(task), {sorted(os.sched_getaffinity(0))[0]})
+    """Each thread that is bound to one CPU goes to another one; which it was given depends on who else has some."""
+    for task in map(int, os.listdir(f"/proc/{d.process.child.pid}/task")):
+        if len(bound := os.sched_getaffinity(task)) == 1:
+            os.sched_setaffinity(task, {min(os.sched_getaffinity(0) - bound)})
     d.stop_forwarding()
 
 
