@@ -19,6 +19,7 @@ from pytest_infra.session import Infra
 pytestmark = [pytest.mark.infra, pytest.mark.infra_requires("ovs-dpdk")]
 
 SIZE = 1000  # bytes of an IP packet
+STRAY = 10  # packets that the hosts send by themselves: neighbour and listener discovery, router solicitations
 
 
 @pytest.fixture(scope="module")
@@ -122,11 +123,12 @@ def test_a_policer_lets_a_burst_pass_and_then_its_rate(lab: Lab, name: str) -> N
     took_s += time.monotonic() - began
     passed = after["tx pkts"] - before["tx pkts"]
     assert bursts_bytes // SIZE <= passed <= (bursts_bytes + rate_bps / 8 * took_s) / SIZE + 1
-    assert after["ovs_tx_qos_drops"] == 300 - passed > 0
+    dropped = after["ovs_tx_qos_drops"]
+    assert 0 < 300 - passed <= dropped <= 300 - passed + STRAY
     switch.unpolice(switch.ports[1])
     before = switch.counters(switch.ports[1])
     burst(a, b, 100)
-    assert settled(switch, before["tx pkts"] + before["ovs_tx_qos_drops"] + 100)["ovs_tx_qos_drops"] == 300 - passed
+    assert settled(switch, before["tx pkts"] + before["ovs_tx_qos_drops"] + 100)["ovs_tx_qos_drops"] == dropped
 
 
 def test_what_comes_in_is_policed_too(lab: Lab) -> None:
