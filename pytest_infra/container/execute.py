@@ -90,14 +90,15 @@ class Exec:
             raise
         self._reader = threading.Thread(target=self._read, name="infra-exec-output", daemon=True)
         self._reader.start()
-        if stdin >= 0:
-            self._write(os.pread(stdin, os.fstat(stdin).st_size, 0))
+        if stdin >= 0:  # in a thread: a command that does not read it must not hold up whoever waits for its end
+            content = os.pread(stdin, os.fstat(stdin).st_size, 0)
+            threading.Thread(target=self._write, args=(content,), name="infra-exec-input", daemon=True).start()
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         return self._engine.translate(getattr(self._client, method), *args, **kwargs)
 
     def _write(self, content: bytes) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):  # it has ended without reading everything
+        with suppress(OSError):  # it has ended without reading everything
             self._channel.sendall(content)
             self._channel.shutdown(socket.SHUT_WR)
 
@@ -151,6 +152,8 @@ class Exec:
             os.close(fd)
         self._outputs = []
         if self._stream is not None:
+            with suppress(OSError):
+                self._channel.shutdown(socket.SHUT_RDWR)  # wakes the thread that writes
             self._stream.close()
             self._channel.close()
         self._client.close()

@@ -28,6 +28,7 @@ __all__ = ["HOLDER_PID", "hold", "main"]
 HOLDER_PID = 0
 """Stands for the holder's process id in what is published of a lab (``/proc/0/fd/5``), as it is not known before."""
 _WORD = "holding "
+_START_S = 30.0
 
 
 def hold(holdings: Holdings, lease: Lease, *, lab: str, facts: Mapping[str, Any], about: Mapping[str, Any]) -> str:
@@ -69,7 +70,12 @@ def _start(order: str, descriptors: Sequence[int]) -> str:
         )
     except OSError as error:
         raise CannotKeep(f"{what} cannot be started: {error.strerror}") from error
-    said, errors = child.communicate(order)  # it goes on as a child of its own, which nobody has to wait for
+    try:
+        said, errors = child.communicate(order, _START_S)  # goes on as a child of its own, which nobody has to wait for
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+        raise CannotKeep(f"{what} did not come up within {_START_S:g} s") from None
     if not said.startswith(_WORD):
         raise CannotKeep(f"{what} did not come up: {(errors.strip().splitlines() or ['it said nothing'])[-1]}")
     return said.removeprefix(_WORD).rstrip("\n")

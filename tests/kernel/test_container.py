@@ -102,6 +102,8 @@ def test_commands(sleeper: Any) -> None:
         sleeper.run(["nosuch"])
     with pytest.raises(CommandFailed, match=r"killed after 0.5 s"):
         sleeper.run(["sleep", "1000"], timeout_s=0.5)
+    with pytest.raises(CommandFailed, match=r"killed after 0.5 s"):  # nobody reads what it is given
+        sleeper.run(["sleep", "1000"], input=bytes(20_000_000), timeout_s=0.5)
     with pytest.raises(BadInput, match=r"write \['ls', '/'\]"):
         sleeper.run("ls /")
     assert "sleep 1000" in sleeper.run(["ps"]).stdout

@@ -212,3 +212,8 @@ def test_the_holder_that_does_not_come_up(infra, monkeypatch: pytest.MonkeyPatch
         with pytest.raises(CannotKeep, match=r"did not come up: out of paper$"):
             lab.keep()
         assert a.run(["true"]).ok
+        monkeypatch.setattr(holder, "module_argv", lambda *_: [sys.executable, "-c", "import time; time.sleep(60)"])
+        monkeypatch.setattr(holder, "_START_S", 0.5)
+        with pytest.raises(CannotKeep, match=r"did not come up within 0.5 s$"):
+            lab.keep()
+        assert a.run(["true"]).ok
