@@ -13,7 +13,7 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
@@ -55,6 +55,8 @@ def check_argv(argv: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
     if isinstance(argv, str | bytes):
         words = shlex.split(argv if isinstance(argv, str) else argv.decode(errors="replace"))
         raise BadInput(f"a command is a list of arguments, not a string: write {words!r}")
+    if not isinstance(argv, Iterable):
+        raise BadInput(f"a command is a list of arguments, not {argv!r}")
     items = list(argv)
     for item in items:
         if not isinstance(item, str | os.PathLike):
@@ -69,6 +71,8 @@ def check_argv(argv: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
 
 def _environment(env: Mapping[str, str] | None) -> dict[str, str]:
     """This process's variables and those of `env`; PATH has the sbin folders too, which an ordinary user's lacks."""
+    if not isinstance(env, Mapping | None):
+        raise BadInput(f"env {env!r} cannot be used; a dict of names and values is wanted")
     for name, value in (env or {}).items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise BadInput(f"environment variables are strings; got {name!r}: {value!r}")
@@ -79,6 +83,8 @@ def _environment(env: Mapping[str, str] | None) -> dict[str, str]:
 
 def _folder(cwd: str | os.PathLike[str] | None) -> str:
     """The folder to run in, from the root: the thread that starts a process may have another present folder."""
+    if not isinstance(cwd, str | os.PathLike | None):
+        raise BadInput(f"cwd {cwd!r} cannot be used; the path of a folder is wanted")
     try:
         return os.path.abspath(os.fspath(cwd)) if cwd is not None else os.getcwd()
     except FileNotFoundError:
@@ -146,6 +152,8 @@ class Process:
 
     def _start(self, popen: Popen, input: str | bytes | None, env: dict[str, str]) -> None:
         with ExitStack() as only_now, ExitStack() as undo:
+            if not isinstance(input, str | bytes | None):
+                raise BadInput(f"input {input!r} cannot be used; text or bytes are wanted")
             stdin = subprocess.DEVNULL if input is None else _memory_file(only_now, "stdin", input)
             self._out, self._err = _memory_file(undo, "stdout"), _memory_file(undo, "stderr")
             files = {"stdin": stdin, "stdout": self._out, "stderr": self._err}

@@ -104,6 +104,10 @@ class LabBase(Resource):
 
     # -- names -----------------------------------------------------------------------------------------------
 
+    def _not_ended(self) -> None:
+        if self._began:
+            self._alive()
+
     def _check_mine(self, end: object) -> None:
         name = getattr(end, "name", "")
         if end is None or (end is not self.nodes.get(name) and end is not self.switches.get(name)):
@@ -111,10 +115,12 @@ class LabBase(Resource):
                 f"{end!r} is not a node of the lab {self.name}; make one with its host, router, container, "
                 "bridge or ovs"
             )
+        self._not_ended()
         if outside := getattr(end, "docker_network", None):
             raise BadInput(f"{end!r} is on Docker's network {outside!r}; a link needs one on the lab's, network=None")
 
     def _name(self, name: str | None, prefix: str) -> str:
+        self._not_ended()
         if name is None:
             free = (chosen for number in self._numbers[prefix] if not self._named(chosen := f"{prefix}{number}"))
             return next(free)

@@ -121,6 +121,7 @@ def test_a_path_is_an_argument_too(host, tmp_path):
     [
         ("ip addr show", r"a command is a list of arguments, not a string: write \['ip', 'addr', 'show'\]$"),
         (b"true", r"not a string: write \['true'\]$"),
+        (None, r"a command is a list of arguments, not None$"),
         ([], r"needs at least a program's name; got \[\]$"),
         ([""], r"needs at least a program's name; got \[''\]$"),
         (["ping", "-c", 1], r"a command's arguments are strings, not int \(1\)$"),
@@ -167,6 +168,20 @@ def test_the_folder(any_host, tmp_path):
     with pytest.raises(BadInput, match=r"no folder '/etc/passwd' to run 'true' in: Not a directory"):
         any_host.run(["true"], cwd="/etc/passwd")
     assert any_host.run(["pwd"], cwd="/usr").stdout == "/usr\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ({"env": 5}, r"env 5 cannot be used; a dict of names and values is wanted$"),
+        ({"cwd": 5}, r"cwd 5 cannot be used; the path of a folder is wanted$"),
+        ({"input": 5}, r"input 5 cannot be used; text or bytes are wanted$"),
+    ],
+)
+def test_options_of_another_type_are_refused(host, option, text):
+    for use in (host.run, host.spawn):
+        with pytest.raises(BadInput, match=text):
+            use(["true"], **option)
 
 
 def test_the_environment(any_host, monkeypatch):

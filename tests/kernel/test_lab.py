@@ -302,6 +302,9 @@ def test_a_lab_that_has_ended_says_so(infra):
         lambda: a.ports[0].carrier,
         lab.links[0].up,
         lab.up,
+        lambda: lab.host("late"),
+        lab.ovs,
+        lambda: lab.link(a, b),
     ):
         with pytest.raises(StartFailed, match="the lab gone is not up: it has ended"):
             use()
