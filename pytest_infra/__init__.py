@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .checks.gpu_clean import assert_gpu_clean
     from .checks.gpu_overlap import assert_overlap, measure_overlap
     from .checks.gpu_transfer import assert_transfer, measure_transfer
+    from .checks.http import assert_http, measure_http
     from .checks.latency import assert_jitter, assert_latency, measure_latency
     from .checks.limits import assert_limited
     from .checks.loss import assert_loss, measure_loss
@@ -111,6 +112,7 @@ __all__ = [
     "assert_flow_order",
     "assert_forwarded",
     "assert_gpu_clean",
+    "assert_http",
     "assert_installs",
     "assert_jitter",
     "assert_latency",
@@ -150,6 +152,7 @@ __all__ = [
     "frozen",
     "kill",
     "measure_forwarding",
+    "measure_http",
     "measure_latency",
     "measure_loss",
     "measure_overlap",
@@ -188,6 +191,7 @@ _MODULES = {
     "checks.gpu_clean": ("assert_gpu_clean",),
     "checks.gpu_overlap": ("assert_overlap", "measure_overlap"),
     "checks.gpu_transfer": ("assert_transfer", "measure_transfer"),
+    "checks.http": ("assert_http", "measure_http"),
     "checks.latency": ("assert_jitter", "assert_latency", "measure_latency"),
     "checks.limits": ("assert_limited",),
     "checks.loss": ("assert_loss", "measure_loss"),

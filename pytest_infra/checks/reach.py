@@ -28,7 +28,7 @@ from .retrace import retrace
 from .serve import serving
 from .target import Ends, Family, Target, choose_ends
 
-__all__ = ["ONE_TRY_S", "ReachReport", "assert_reachable", "measure_reach"]
+__all__ = ["ONE_TRY_S", "ReachReport", "assert_reachable", "measure_query", "measure_reach"]
 
 ONE_TRY_S = 1.0
 """How long the answers of one try have, in seconds."""
@@ -249,6 +249,14 @@ def measure_reach(
     request = check_request(protocol, port, serve, payload, once_s, count=count, size=size, dont_fragment=dont_fragment)
     ends = choose_ends(a, b, family)
     report = _probe(ends, request) if within is None else _persist(ends, request, patience_s)
+    return report if report.ok else _explained(report, ends, request)
+
+
+def measure_query(node: Node, address: str, port: int, payload: bytes) -> ReachReport:
+    """Send a UDP server a query that it may get twice; report, with an autopsy where it does not answer in a second."""
+    request = replace(check_request("udp", port, False, payload, ONE_TRY_S), repeatable=True)
+    ends = choose_ends(node, address)
+    report = _probe(ends, request)
     return report if report.ok else _explained(report, ends, request)
 
 

@@ -32,6 +32,8 @@ class Request:
     count: int = 1
     size: int = 56
     dont_fragment: bool = False
+    repeatable: bool = False
+    """Whether a server may get the datagram twice: it only asks."""
 
 
 def check_request(

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any, ClassVar
 
-from ..core.errors import BadInput, WaitTimeout
+from ..core.errors import BadInput
 from ..core.node import Node
 from ..core.report import Report, explain
 from ..core.requirement import PythonModule
-from ..core.units import format_duration
-from ..core.wait import until
-from .arguments import seconds
+from .graph import node_having
+from .reach import ReachReport, measure_query
+from .tries import try_until_ok
 
-__all__ = ["DNSPYTHON", "ResolveReport", "assert_resolves", "measure_resolve"]
+__all__ = ["DNSPYTHON", "ResolveReport", "assert_resolves", "explained", "measure_resolve"]
 
 DNSPYTHON = PythonModule("dnspython", purpose="assert_resolves", module="dns", extra="dns")
 _ANSWER_S = 2.0
 _SAYS_NO = ("no such name", "no address")
+_PORT = 53
+_QUERY = bytes.fromhex("5049 0100 0001 0000 0000 0000 00 0002 0001")
+"""A query for the name servers of the root (RFC 1035 section 4.1): name servers answer it, if only with a refusal."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class ResolveReport(Report):
     """``no name server``, ``no such name``, ``no address``, ``no answer`` or ``refused``; empty where it resolves."""
     wanted: tuple[str, ...] | None = None
     """The addresses that it should have; None for any, an empty tuple for none."""
+    owners: tuple[str, ...] = ()
+    """The nodes of the lab that have the addresses found."""
+    asked_again: ReachReport | None = None
+    """Whether its first name server is reached, where that one did not answer."""
 
     @property
     def ok(self) -> bool:
@@ -70,6 +76,8 @@ class ResolveReport(Report):
             )
         servers = ", ".join(self.servers) or "no name server"
         measured = f"{f'{self.full_name} is {found}' if found else self.failure}; asked {servers}"
+        if self.owners and not self.ok:
+            measured = measured.replace(found, f"{found} ({', '.join(self.owners)})", 1)
         if self.search:
             measured += f"; search domains {', '.join(self.search)}"
         wanted = "any address" if self.wanted is None else ", ".join(self.wanted) or "no address"
@@ -77,16 +85,27 @@ class ResolveReport(Report):
         return explain(verdict, rows if self.ok else [*rows, *self._advice()])
 
     def _advice(self) -> list[tuple[str, str]]:
+        if self.asked_again is not None:
+            return self._about_the_server(self.asked_again)
         causes = {
             "no name server": ("its resolv.conf names no server", "lab.host(…, dns=server)"),
             "no such name": ("the server knows no such name, with none of the search domains", "look at its records"),
             "no address": ("the server knows the name, but no address of it", "look at its records"),
-            "no answer": ("no name server answers", "assert_reachable(node, server, protocol='udp', port=53)"),
+            "no answer": ("no name server answers", "look whether it runs, and at the way to it"),
             "refused": ("the name server refuses to answer", "look at its log"),
             "": ("the name server has other addresses for it", "look at its records"),
         }
         cause, step = causes[self.failure]
         return [("cause", cause), ("next", step)]
+
+    def _about_the_server(self, asked: ReachReport) -> list[tuple[str, str]]:
+        if asked.autopsy is not None:
+            return asked.autopsy.rows()
+        server = asked.destination if asked.destination == asked.address else f"{asked.destination} ({asked.address})"
+        if self.failure == "refused":
+            return [("cause", f"the name server {server} answers, but refuses this name"), ("next", "look at its log")]
+        cause = f"the name server {server} answers, but not this query within {_ANSWER_S:g} s"
+        return [("cause", cause), ("next", "look at its log: it may wait for another server; or give within=")]
 
 
 def measure_resolve(node: Node, name: str) -> ResolveReport:
@@ -184,17 +203,18 @@ def assert_resolves(node: Node, name: str, to: Any = None, *, within: str | floa
     def once() -> ResolveReport:
         return replace(measure_resolve(node, name), wanted=wanted)
 
-    report = once()
-    if not report.ok and within is not None:
-        limit_s = seconds("within", within)
-        tries = [report]
-
-        def better() -> bool:
-            tries.append(once())
-            return tries[-1].ok
-
-        with suppress(WaitTimeout):
-            until(better, within_s=limit_s, what=f"{name} resolves within {format_duration(limit_s)}", every_s=0.02)
-        report = tries[-1]
+    report = try_until_ok(once, within)
+    if not report.ok:
+        report = explained(node, report)
     report.demand()
     return report
+
+
+def explained(node: Node, report: ResolveReport) -> ResolveReport:
+    """The same report with whose the addresses are, or with the autopsy of the way to the name server."""
+    nodes = [node_having(node, ip_address(address)) for address in report.found]
+    owners = tuple(dict.fromkeys(one.name for one in nodes if one is not None))
+    asked = None
+    if report.servers and report.failure in ("no answer", "refused"):
+        asked = measure_query(node, report.servers[0], _PORT, _QUERY)
+    return replace(report, owners=owners, asked_again=asked)

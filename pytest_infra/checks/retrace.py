@@ -63,15 +63,15 @@ def retrace(ends: Ends, request: Request, answer: Answer) -> Outcome:
     """Send one more probe and follow it, for a second at most; it never raises.
 
     Where the first probe met with silence, it is followed from node to node. Firewall rules and the kernel's reasons
-    for dropping packets are watched in any case. A server's own UDP port gets no second datagram: the server might
-    act on it.
+    for dropping packets are watched in any case. A server's own UDP port gets no second datagram, unless the
+    request is repeatable: the server might act on it.
 
     Args:
         ends: where the probe comes from and goes to.
         request: what to send.
         answer: what the first probe met with.
     """
-    if request.protocol == "udp" and not request.serve:
+    if request.protocol == "udp" and not (request.serve or request.repeatable):
         return Outcome("unproven", why="a UDP server gets no second datagram")
     if getattr(ends.source, "remote", False):
         return not_followed(ends)

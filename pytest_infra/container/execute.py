@@ -90,12 +90,15 @@ class Exec:
             raise
         self._reader = threading.Thread(target=self._read, name="infra-exec-output", daemon=True)
         self._reader.start()
-        if stdin >= 0:  # in a thread: a command that does not read it must not hold up whoever waits for its end
-            content = os.pread(stdin, os.fstat(stdin).st_size, 0)
-            threading.Thread(target=self._write, args=(content,), name="infra-exec-input", daemon=True).start()
+        if stdin >= 0:
+            self._feed(os.pread(stdin, os.fstat(stdin).st_size, 0))
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         return self._engine.translate(getattr(self._client, method), *args, **kwargs)
+
+    def _feed(self, content: bytes) -> None:
+        """In a thread: a command that does not read its input must not hold up whoever waits for its end."""
+        threading.Thread(target=self._write, args=(content,), name="infra-exec-input", daemon=True).start()
 
     def _write(self, content: bytes) -> None:
         with suppress(OSError):  # it has ended without reading everything

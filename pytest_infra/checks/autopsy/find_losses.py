@@ -42,6 +42,9 @@ def _intermittent(case: Case) -> Finding | None:
 
 
 def _udp_silence(case: Case) -> Finding | None:
+    if case.trace is not None and case.trace.status == "delivered":
+        cause = f"a second datagram was delivered to {case.name}; the server on its UDP port {case.port} stays silent"
+        return Finding("udp-silence", case.name, cause, "look at the log of the server", mark="SILENT")
     return Finding(
         "udp-silence",
         case.name,
@@ -52,7 +55,8 @@ def _udp_silence(case: Case) -> Finding | None:
 
 
 def _silent_udp_server(case: Case) -> bool:
-    return case.protocol == "udp" and not case.served and case.answer.kind == "silence"
+    told = case.trace is not None and case.trace.status in ("lost", "answered")
+    return case.protocol == "udp" and not case.served and case.answer.kind == "silence" and not told
 
 
 UDP_SILENCE = EndFinder("", _udp_silence, applies=_silent_udp_server)

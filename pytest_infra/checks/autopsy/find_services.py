@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shlex
 import signal
+import textwrap
 from ipaddress import ip_address
 from typing import Any
 
@@ -65,7 +66,8 @@ def _closed(case: Case, others: str) -> Finding:
         last = ended[-1]
         words = [line for line in (last.stderr or last.stdout).splitlines() if line.strip()]
         said = f"; its last words: {words[-1].strip()[:_LAST_WORDS]}" if words else ""
-        cause += f"; the process '{shlex.join(last.argv)}' there {_ending(last.returncode)}{said}"
+        argv = textwrap.shorten(shlex.join(last.argv), _LAST_WORDS, placeholder=" …")
+        cause += f"; the process '{argv}' there {_ending(last.returncode)}{said}"
     return Finding(
         "server-ended" if ended else "port-closed",
         name,
