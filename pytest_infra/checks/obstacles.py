@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-__all__ = ["impaired", "obstacles"]
+__all__ = ["both_ways", "delay_s", "impaired", "lost_part", "obstacles"]
 
 
 def obstacles(source: Any, destination: Any) -> list[str]:
@@ -18,6 +18,24 @@ def impaired(source: Any, destination: Any) -> list[tuple[Any, Any]]:
     links = [(port, getattr(port, "link", None)) for port in _way(source, destination)]
     found = [(port, getattr(link, "impairments", {}).get(port)) for port, link in links]
     return [(port, impairment) for port, impairment in found if impairment]
+
+
+def both_ways(source: Any, destination: Any) -> list[tuple[Any, Any]]:
+    """As `impaired`, on the way there and on the way back."""
+    return impaired(source, destination) + impaired(destination, source)
+
+
+def delay_s(ways: list[tuple[Any, Any]]) -> float:
+    """The longest that a packet is delayed on all of them together, seconds."""
+    return float(sum(item.delay_s + item.jitter_s for _, item in ways))
+
+
+def lost_part(ways: list[tuple[Any, Any]]) -> float:
+    """The part of the packets that does not come through all of them, 0 to 1."""
+    whole: float = 1.0
+    for _, item in ways:
+        whole *= (1 - item.loss) * (1 - item.corrupt)
+    return 1 - whole
 
 
 def _way(source: Any, destination: Any) -> list[Any]:

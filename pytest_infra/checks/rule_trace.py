@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ _RULES = f"""table inet {_OWN_TABLE} {{
 """
 _RECEIVE_BYTES = 1 << 16
 _TIMEOUT_S = 5.0
+_READ_S = 0.3  # where others send without end, the kernel tells of their packets without end
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ class RuleTrace:
         found: list[RuleDrop] = []
         for node, sock in self._open:
             try:
-                found += self._drops_of(node, sock)
+                for drop in self._drops_of(node, sock):
+                    found.append(drop)
             except Exception as error:  # noqa: BLE001
                 self.blind.append(f"the firewall rules of {node.name}: {error}")
         return list(dict.fromkeys(found))
@@ -205,7 +208,15 @@ def _has_tables() -> bool:
 
 
 def _steps(sock: socket.socket) -> Iterator[_Step]:
+    """What the kernel has told so far.
+
+    Raises:
+        TimeoutError: it tells faster than it can be read.
+    """
+    deadline = time.monotonic() + _READ_S
     while True:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"other packets meet rules there without end; {_READ_S:g} s of them were looked at")
         try:
             data = sock.recv(_RECEIVE_BYTES)
         except (BlockingIOError, InterruptedError):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
+from math import ceil, log
 from typing import Any, ClassVar, Final, Literal
 
 from ..core.node import Node
@@ -13,6 +16,7 @@ from ..core.report import Report, explain
 from ..core.units import format_duration
 from .answer import Answer
 from .follow import Follow
+from .obstacles import both_ways, delay_s, lost_part
 from .outcome import Outcome, Status
 from .probe_icmp import EchoProbe
 from .probe_tcp import TcpProbe
@@ -30,6 +34,9 @@ frames that were sent behind the probe arrived, and it did not. ``state``: an in
 carrier. ``timeout``: nothing came in time; slower and weaker than the others."""
 
 
+_UNLIKELY = 1e-3
+_MOST_TRIES = 20
+_HOST_UNREACHABLE = {4: (3, 1), 6: (1, 3)}
 _PROOFS: Final[Mapping[Status, Proof]] = {"lost": "sentinel", "down": "state"}
 
 
@@ -56,11 +63,28 @@ class UnreachableReport(Report):
     undecided: bool
     """Whether silence proves nothing here: a UDP server may have taken the datagram."""
     elapsed_s: float
+    tries: int = 1
+    """How many probes were sent; several where the lab's own links lose packets by chance."""
+    chance: float = 0.0
+    """How likely it is that those links lost all of them, 0 to 1."""
+    delay_s: float = 0.0
+    """How long those links delay an answer."""
 
     @property
     def ok(self) -> bool:
         """Whether the probe was not answered, and that is proven as well as can be."""
-        return not self.answer.replied and not self.undecided
+        return not self.answer.replied and not self.undecided and not self._doubt()
+
+    def _doubt(self) -> str:
+        """Why the lab itself may have kept an answer away that would come without its impairments."""
+        if self.proof == "state" or not _may_be_chance(self.answer):
+            return ""
+        if self.chance > _UNLIKELY:
+            probes = "one probe is" if self.tries == 1 else f"{self.tries} probes in a row are"
+            return f"its links lose packets, and so {probes} not answered in {100 * self.chance:.2g} % of all cases"
+        if self.delay_s >= self.within_s:
+            return f"its links delay an answer for {format_duration(self.delay_s)}"
+        return ""
 
     def explain(self) -> str:
         """The verdict, what was measured and wanted, and what it rests on."""
@@ -77,11 +101,26 @@ class UnreachableReport(Report):
                     ("next", "name a payload= that the server answers, or test only the network with serve=True"),
                 ],
             )
+        if doubt := self._doubt():
+            measured = f"{self.tries} {noun}{'s' * (self.tries > 1)} sent, no answer in {elapsed}"
+            return explain(
+                f"it cannot be told whether {self.source} reaches {self.destination}: the lab itself impairs the way",
+                [
+                    ("measured", measured),
+                    ("wanted", wanted),
+                    ("cause", doubt),
+                    ("next", "take them away: link.clear(); or allow for a delay: a longer within="),
+                ],
+            )
         if self.ok:
             proof = f"{self.proof}{f' at {self.place}' if self.place else ''}{f' ({self.why})' if self.why else ''}"
             return explain(
                 f"{self.source} cannot reach {self.destination}: {self.answer}",
-                [("measured", f"1 {noun} sent, {self.answer}, after {elapsed}"), ("wanted", wanted), ("proof", proof)],
+                [
+                    ("measured", f"{self.tries} {noun}{'s' * (self.tries > 1)} sent, {self.answer}, after {elapsed}"),
+                    ("wanted", wanted),
+                    ("proof", proof),
+                ],
             )
         return explain(
             f"{self.source} reaches {self.destination}, which should be out of reach: {where} answered",
@@ -114,7 +153,9 @@ def measure_unreachable(
     request = check_request(protocol, port, serve, payload, within)
     ends = choose_ends(a, b, family)
     started = time.monotonic()
-    port, answer, outcome = _send(ends, request)
+    ways = both_ways(ends.source, ends.destination) if ends.destination is not None else []
+    lost = _lost_probes(lost_part(ways))
+    tries, port, answer, outcome = _send_until_told(ends, request, _tries(lost))
     proof = _PROOFS.get(outcome.status, "timeout") if answer is None else "answer"
     return UnreachableReport(
         source=ends.source.name,
@@ -130,7 +171,40 @@ def measure_unreachable(
         why=outcome.why,
         undecided=proof == "timeout" and protocol == "udp" and not request.serve and payload is None,
         elapsed_s=time.monotonic() - started,
+        tries=tries,
+        chance=lost**tries if lost < 1 else 0.0,
+        delay_s=delay_s(ways),
     )
+
+
+def _send_until_told(ends: Ends, request: Request, most: int) -> tuple[int, int | None, Answer | None, Outcome]:
+    """Send probes until one shows more than what chance does, `most` at most; how many, and the last one's outcome."""
+    for tries in count(1):
+        port, answer, outcome = _send(ends, request)
+        told = outcome.status == "down" or (answer is not None and not _may_be_chance(answer))
+        if told or tries >= most:
+            break
+    return tries, port, answer, outcome
+
+
+def _may_be_chance(answer: Answer) -> bool:
+    """Whether lost packets may be all that is behind it: silence, or a neighbour that was not resolved in time."""
+    error = answer.icmp
+    unresolved = error is not None and (error.type, error.code) == _HOST_UNREACHABLE[error.version]
+    return answer.kind == "silence" or answer.errno == errno.EHOSTUNREACH or unresolved
+
+
+def _lost_probes(lost: float) -> float:
+    """The part of the probes that go unanswered where links lose packets: a probe may need its neighbours resolved."""
+    return float(1 - (1 - lost) ** 2)
+
+
+def _tries(lost: float) -> int:
+    """How many probes it takes until losing all of them is unlikely; one where chance does not decide, or too often."""
+    if not 0 < lost < 1:
+        return 1
+    wanted = ceil(log(_UNLIKELY) / log(lost))
+    return wanted if wanted <= _MOST_TRIES else 1
 
 
 def _send(ends: Ends, request: Request) -> tuple[int | None, Answer | None, Outcome]:
@@ -179,6 +253,10 @@ def assert_unreachable(
     of the lab, no sentinel comes through, or the order of frames is not sure), `within` is waited out, which is weaker;
     `UnreachableReport.proof` says which it was, and `why`.
 
+    Where links of the lab lose packets by chance, so many probes are sent that losing all of them is unlikely (one in a
+    thousand); where that takes more than twenty, or where the links delay an answer for as long as `within`, silence
+    proves nothing, and the check fails.
+
     Args:
         a: the node to send from, or the node and the address to send from.
         b: a node, an IP address, or a node and one of its addresses.
@@ -194,7 +272,8 @@ def assert_unreachable(
         What was measured, and the proof.
 
     Raises:
-        CheckFailed: `b` answered; or a UDP server was silent, which proves nothing without `payload` or `serve`.
+        CheckFailed: `b` answered; or silence proves nothing: that of a UDP server without `payload` or `serve`, or
+            of links that lose or delay what they carry.
         BadInput: an argument that cannot be used.
         StartFailed: `port` is taken in `b`, so the check cannot listen there.
     """

@@ -112,6 +112,21 @@ def test_udp_silence_decides_nothing(nodes: tuple[Host, Host, Host, Host], snaps
     assert normal(str(failure.value)) == snapshot
 
 
+def test_impaired_links_decide_nothing(nodes: tuple[Host, Host, Host, Host], snapshot: SnapshotAssertion) -> None:
+    a, _, _, b = nodes
+    assert_reachable(a, b)
+    link = a.ports[0].link
+    texts = []
+    for impairment in ({"loss": "60 %"}, {"delay": "200 ms"}):
+        link.clear()
+        link.impair(**impairment)
+        b.sysctl["net.ipv4.icmp_echo_ignore_all"] = "1"
+        with pytest.raises(CheckFailed) as failure:
+            assert_unreachable(a, b, within="100 ms")
+        texts.append(str(failure.value))
+    assert normal("\n".join(texts)) == snapshot
+
+
 def test_what_a_proof_reads_like(nodes: tuple[Host, Host, Host, Host], snapshot: SnapshotAssertion) -> None:
     a, _, r2, b = nodes
     assert_reachable(a, b)

@@ -271,6 +271,28 @@ def test_silence_of_a_udp_server_is_not_decided(lab: Lab) -> None:
         assert assert_unreachable(a, b, protocol="udp", port=514, payload=b"x", within="200 ms").proof == "timeout"
 
 
+def test_links_that_lose_packets_are_no_proof(lab: Lab) -> None:
+    a, b = lab.host("a"), lab.host("b")
+    link = lab.link(a, b)
+    drop(b, "input", "icmp type echo-request")
+    link.impair(loss="40 %")  # it may be that as well
+    with pytest.raises(CheckFailed, match=r"it cannot be told .*: the lab itself impairs the way"):
+        assert_unreachable(a, b, within="100 ms")
+    link.impair(loss="4 %")
+    report = assert_unreachable(a, b)
+    assert report.tries >= 2
+    assert report.chance < 1e-3
+
+
+def test_links_that_delay_packets_are_no_proof(lab: Lab) -> None:
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, b, delay="100 ms")
+    with pytest.raises(CheckFailed, match=r"its links delay an answer for 200 ms"):
+        assert_unreachable(a, b, within="150 ms")
+    with pytest.raises(CheckFailed, match="a reaches b"):
+        assert_unreachable(a, b, within="3 s")
+
+
 def test_nothing_of_the_check_stays(lab: Lab) -> None:
     a, b = two(lab)
     drop(b, "input", "icmp type echo-request")

@@ -22,7 +22,7 @@ from pytest_infra import (
     measure_throughput,
 )
 from pytest_infra.checks.converge import measure_gap
-from pytest_infra.core.errors import BadInput, Inconclusive, InfraError
+from pytest_infra.core.errors import BadInput, CheckFailed, Inconclusive, InfraError
 from pytest_infra.core.process import Process
 from pytest_infra.net.tc import NETEM
 from pytest_infra.packet.statistics import binomial_p
@@ -322,6 +322,18 @@ def test_iperf3_and_the_generator_agree(lab, protocol):
     mine = fastest(lambda: measure_throughput(a, b, protocol=protocol, rate=rate, generator="built-in"), enough)
     assert theirs.generator.startswith("iperf 3")
     assert mine.payload_bps == pytest.approx(theirs.payload_bps, rel=0.25)
+
+
+def test_throughput_is_held_against_another_pair(pair):
+    lab, a, b, _ = pair
+    c, d = lab.host("c"), lab.host("d")
+    lab.link(c, d, rate="5 Mbit/s")
+    load = {"protocol": "udp", "rate": "15 Mbit/s", "size": 200, "duration": "50 ms"}
+    report = assert_throughput(c, d, relative_to=(a, b), at_most=0.7, **load)
+    assert report.comparison is not None
+    assert report.comparison.ratio < 0.7
+    with pytest.raises(CheckFailed, match="wanted"):
+        assert_throughput(c, d, relative_to=(a, b), at_least=0.9, **load)
 
 
 @pytest.mark.parametrize(

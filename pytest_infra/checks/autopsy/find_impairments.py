@@ -6,7 +6,7 @@ import errno
 from typing import Any
 
 from ..answer import Answer
-from ..obstacles import impaired
+from ..obstacles import both_ways, delay_s, impaired, lost_part
 from .finding import Case, EndFinder, Finding, HopFinder, spot
 from .hop import Hop
 
@@ -22,8 +22,8 @@ def _impassable(hop: Hop) -> Finding | None:
     if hop.far is None or not _may_be_lost(hop.case.answer):
         return None
     ways = impaired(hop.node, hop.far.node) + impaired(hop.far.node, hop.node)
-    slow = 0 < hop.case.within_s <= _delay_s(ways)
-    return _finding(ways, slow=slow) if slow or _lost(ways) == 1.0 else None
+    slow = 0 < hop.case.within_s <= delay_s(ways)
+    return _finding(ways, slow=slow) if slow or lost_part(ways) == 1.0 else None
 
 
 def _may_be_lost(answer: Answer) -> bool:
@@ -35,8 +35,8 @@ def _may_be_lost(answer: Answer) -> bool:
 
 def _impaired(case: Case) -> Finding | None:
     """Whether the links lose packets, or delay them for longer than an answer was waited for."""
-    ways = _ways(case)
-    lost, slow = _lost(ways), 0 < case.within_s <= _ROUND_TRIPS * _delay_s(ways)
+    ways = both_ways(case.source, case.destination)
+    lost, slow = lost_part(ways), 0 < case.within_s <= _ROUND_TRIPS * delay_s(ways)
     if not slow and not (lost if _answered_later(case) else lost >= _LIKELY):
         return None
     return _finding(ways, slow=slow)
@@ -44,7 +44,7 @@ def _impaired(case: Case) -> Finding | None:
 
 def _finding(ways: list[tuple[Any, Any]], *, slow: bool) -> Finding:
     first = next(port for port, item in ways if item.loss or item.corrupt or (slow and item.delay_s))
-    does = {"loses packets": _lost(ways) > 0, "delays packets for as long as was waited": slow}
+    does = {"loses packets": lost_part(ways) > 0, "delays packets for as long as was waited": slow}
     what = [said for said, done in does.items() if done]
     words = "; ".join(f"{spot(port)} -> {spot(port.peer)}: {item}" for port, item in ways)
     return Finding(
@@ -55,23 +55,6 @@ def _finding(ways: list[tuple[Any, Any]], *, slow: bool) -> Finding:
         mark="IMPAIRED",
         port=spot(first),
     )
-
-
-def _ways(case: Case) -> list[tuple[Any, Any]]:
-    there, back = (case.source, case.destination), (case.destination, case.source)
-    return impaired(*there) + impaired(*back)
-
-
-def _delay_s(ways: list[tuple[Any, Any]]) -> float:
-    return float(sum(item.delay_s + item.jitter_s for _, item in ways))
-
-
-def _lost(ways: list[tuple[Any, Any]]) -> float:
-    """The part of the packets that has no answer for it."""
-    whole: float = 1.0
-    for _, item in ways:
-        whole *= (1 - item.loss) * (1 - item.corrupt)
-    return 1 - whole
 
 
 def _answered_later(case: Case) -> bool:
