@@ -17,7 +17,6 @@ from pytest_infra import (
 from pytest_infra.checks.schedule import Departure
 from pytest_infra.packet import (
     Arrival,
-    Capture,
     Classifier,
     LinkClass,
     OvsFlows,
@@ -120,11 +119,11 @@ def departures(lab, gold, silver):
     link = lab.link(a, b, ip="198.18.0.1/30", peer_ip="198.18.0.2/30")
     root = LinkClass("link", 1, (LinkClass("gold", gold), LinkClass("silver", silver)))
     scheduler = Scheduler(a, "eth0", root, rate="20 Mbit/s")
-    with Capture(link.b, lambda frame: len(frame) > PAYLOAD) as capture:
-        a.call(flood, "198.18.0.2", scheduler.priority("gold"), scheduler.priority("silver"))
-        seen = capture.wait_for(FRAMES, within_s=10)[100:FRAMES]
+    capture = lab.capture(link.b, "udp", memory="32 MiB")
+    a.call(flood, "198.18.0.2", scheduler.priority("gold"), scheduler.priority("silver"))
+    seen = capture.wait(FRAMES, within="10 s")[100:]
     names = {GOLD: "gold", SILVER: "silver"}
-    return [Departure(at_ns, len(frame), names[decode(frame).dport]) for at_ns, frame in seen]
+    return [Departure(frame.time_ns, frame.length, names[decode(frame.data).dport]) for frame in seen]
 
 
 def test_the_scheduler_gives_three_to_one_and_no_more_than_the_rate(lab):

@@ -102,16 +102,7 @@ class UnreachableReport(Report):
                 ],
             )
         if doubt := self._doubt():
-            measured = f"{self.tries} {noun}{'s' * (self.tries > 1)} sent, no answer in {elapsed}"
-            return explain(
-                f"it cannot be told whether {self.source} reaches {self.destination}: the lab itself impairs the way",
-                [
-                    ("measured", measured),
-                    ("wanted", wanted),
-                    ("cause", doubt),
-                    ("next", "take them away: link.clear(); or allow for a delay: a longer within="),
-                ],
-            )
+            return self._undecided_by_the_lab(doubt, noun, wanted)
         if self.ok:
             proof = f"{self.proof}{f' at {self.place}' if self.place else ''}{f' ({self.why})' if self.why else ''}"
             return explain(
@@ -131,6 +122,18 @@ class UnreachableReport(Report):
                 ),
                 ("wanted", wanted),
                 ("next", f"see by which way: print(traceroute({self.source}, {self.destination}))"),
+            ],
+        )
+
+    def _undecided_by_the_lab(self, doubt: str, noun: str, wanted: str) -> str:
+        probes = f"{self.tries} {noun}{'s' * (self.tries > 1)}"
+        return explain(
+            f"it cannot be told whether {self.source} reaches {self.destination}: the lab itself impairs the way",
+            [
+                ("measured", f"{probes} sent, no answer in {format_duration(self.elapsed_s)}"),
+                ("wanted", wanted),
+                ("cause", doubt),
+                ("next", "take them away: link.clear(); or allow for a delay: a longer within="),
             ],
         )
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class Capture(Resource):
     def _start(self, undo: ExitStack) -> None:
         slots = self._memory_bytes // self._slot_bytes
         self._ring = self.port.node.namespace.within(
-            CaptureRing, self._program, self.port.index, self._slot_bytes, slots
+            partial(CaptureRing, self.port.index, self._slot_bytes, slots, program=self._program)
         )
         undo.callback(self._close)
 

@@ -15,7 +15,7 @@ __all__ = ["VLAN_TAG", "CaptureRing", "Seen", "attach_filter", "bind_to_all", "c
 
 _ETH_P_ALL = 0x0003
 _SOL_PACKET = 263
-_RX_RING, _STATISTICS, _VERSION = 5, 6, 10
+_RX_RING, _STATISTICS, _VERSION, _IGNORE_OUTGOING = 5, 6, 10, 23
 _SO_ATTACH_FILTER = 26
 _V2 = 1
 _USER, _VLAN_VALID, _VLAN_TPID_VALID = 0x1, 0x10, 0x40
@@ -23,6 +23,7 @@ _OUTGOING = 4
 VLAN_TAG = 0x8100
 """The EtherType of a VLAN tag (IEEE 802.1Q)."""
 _MACS_BYTES = 12
+_BLOCK_BYTES = 1 << 16
 
 _HEADER = struct.Struct("=IIIHHIIHH")  # struct tpacket2_hdr
 _ADDRESS = struct.Struct("=HHiHB")  # struct sockaddr_ll, as far as it is needed
@@ -69,39 +70,43 @@ class CaptureRing:
     Make it in the network namespace, read it from anywhere.
 
     Args:
-        program: the classic BPF program that chooses.
         index: the interface.
         slot_bytes: room for one packet and its header; a power of two, at least 256.
-        slots: how many fit.
+        slots: how many fit at least.
+        program: the classic BPF program that chooses; all by default.
+        outgoing: whether what the node itself sends counts, too.
     """
 
-    def __init__(self, program: bytes, index: int, slot_bytes: int, slots: int) -> None:
-        block = max(slot_bytes, mmap.PAGESIZE)
-        slots = max(slots, block // slot_bytes)
-        blocks = slots * slot_bytes // block
+    def __init__(self, index: int, slot_bytes: int, slots: int, *, program: bytes = b"", outgoing: bool = True) -> None:
+        block = max(slot_bytes, _BLOCK_BYTES)
+        blocks = -(-slots * slot_bytes // block)
+        slots = blocks * block // slot_bytes
         self._slot_bytes, self._slots, self._next, self._lost = slot_bytes, slots, 0, 0
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         try:
-            self._socket.setsockopt(_SOL_PACKET, _VERSION, _V2)
-            attach_filter(self._socket, program)  # before it is bound, so that no packet gets past it
-            self._socket.setsockopt(_SOL_PACKET, _RX_RING, struct.pack("=IIII", block, blocks, slot_bytes, slots))
-            self._memory = mmap.mmap(self._socket.fileno(), block * blocks)
-            bind_to_all(self._socket, index)
+            self.socket.setsockopt(_SOL_PACKET, _VERSION, _V2)
+            if program:
+                attach_filter(self.socket, program)  # before it is bound, so that no packet gets past it
+            if not outgoing:
+                self.socket.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)
+            self.socket.setsockopt(_SOL_PACKET, _RX_RING, struct.pack("=IIII", block, blocks, slot_bytes, slots))
+            self._memory = mmap.mmap(self.socket.fileno(), block * blocks)
+            bind_to_all(self.socket, index)
         except BaseException:
             self.close()
             raise
         self._poll = select.poll()
-        self._poll.register(self._socket, select.POLLIN)
+        self._poll.register(self.socket, select.POLLIN)
 
     def close(self) -> None:
         """Give back socket and memory; the kernel takes some ten milliseconds for it, in which it waits."""
         if hasattr(self, "_memory"):
             self._memory.close()
-        self._socket.close()
+        self.socket.close()
 
     def lost(self) -> int:
         """How many packets found no room in the ring so far."""
-        self._lost += int(struct.unpack_from("=II", self._socket.getsockopt(_SOL_PACKET, _STATISTICS, 8))[1])
+        self._lost += int(struct.unpack_from("=II", self.socket.getsockopt(_SOL_PACKET, _STATISTICS, 8))[1])
         return self._lost
 
     def wait(self, timeout_s: float) -> bool:

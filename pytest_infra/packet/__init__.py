@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .auditing import audit
-    from .capture import Capture
     from .classifier import DEFAULT, Classifier, Verdict
     from .dropper import Red, TailDrop, Wred
     from .edge_packets import edges
@@ -38,7 +37,6 @@ __all__ = [
     "DEFAULT",
     "Arrival",
     "Bench",
-    "Capture",
     "Classifier",
     "Colour",
     "External",
@@ -90,7 +88,6 @@ _MODULES = {
         "Scheduler",
     ),
     "auditing": ("audit",),
-    "capture": ("Capture",),
     "classifier": (
         "DEFAULT",
         "Classifier",

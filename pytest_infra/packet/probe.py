@@ -150,6 +150,7 @@ class Bench(Resource):
         self._window = window
         self._last = 0
         self._rings: dict[str, Ring] = {}
+        self._lost: dict[str, int] = {}
 
     def _start(self, undo: ExitStack) -> None:
         for name, port in self.wires.items():
@@ -211,10 +212,10 @@ class Bench(Resource):
         return seen
 
     def _forget(self) -> None:
-        for ring in self._rings.values():
-            for _ in ring.drain():
+        for name, ring in self._rings.items():
+            for _ in ring.take():
                 pass
-            ring.lost()
+            self._lost[name] = ring.lost()
 
     def _send_window(self, frames: Sequence[tuple[str, bytes]], first: int) -> list[Fate]:
         arrivals: list[list[tuple[str, bytes]]] = [[] for _ in frames]
@@ -234,7 +235,8 @@ class Bench(Resource):
 
     def _demand_all(self) -> None:
         """Make sure that the captures have lost nothing."""
-        if lost := {name: count for name, ring in self._rings.items() if (count := ring.lost())}:
+        lost = {name: ring.lost() - self._lost.get(name, 0) for name, ring in self._rings.items()}
+        if lost := {name: count for name, count in lost.items() if count}:
             raise SentinelLost(f"frames did not fit into the capture: {lost}; use a smaller window")
 
     def send_paced(self, port: str, frames: Sequence[tuple[int, bytes]]) -> list[Timed]:

@@ -47,7 +47,7 @@ from pytest_infra.lab.base import LabBase
 from pytest_infra.lab.dpdk_node import DpdkNode
 from pytest_infra.net.borrowed import BorrowedHost
 from pytest_infra.net.bridge import LinuxBridge
-from pytest_infra.net.capture import Capture as PortCapture
+from pytest_infra.net.capture import Capture
 from pytest_infra.net.dock import Dock
 from pytest_infra.net.frr import FrrRouter
 from pytest_infra.net.host import Host
@@ -64,7 +64,6 @@ from pytest_infra.net.rootfs import RootedHost
 from pytest_infra.net.router import Router
 from pytest_infra.net.switch import Switch
 from pytest_infra.net.virtual_service import VirtualService
-from pytest_infra.packet.capture import Capture
 from pytest_infra.packet.install_acl import RteAcl
 from pytest_infra.packet.install_bpf import BpfIngress, TcBpf, XdpIngress
 from pytest_infra.packet.meter_ovs import OvsMeterDevice, _VirtualOvs
@@ -356,7 +355,6 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     Dockerd: [plainly(lambda infra: Dockerd())],
     Group: [plainly(lambda infra: Group("x", lease=infra.lease, pids_max=10))],
     Capture: [on_a_wire(lambda lab: Capture(lab.nodes["a"].ports[0]))],
-    PortCapture: [on_a_wire(lambda lab: PortCapture(lab.nodes["a"].ports[0]))],
     Relay: [on_a_wire(lambda lab: Relay(lab.nodes["a"].ports[0], lab.guard))],
     Dock: [in_lab(lambda lab: Dock("d", **lab._of_hosts()))],
     Emulator: [in_a_guest(plainly(lambda infra: Emulator(MACHINE, subprocess.Popen, Console())))],

@@ -10,7 +10,6 @@ import pytest
 from pytest_infra.checks.schedule import Departure, assert_link_shares, assert_priority, assert_shaped
 from pytest_infra.core.errors import BadInput, CheckFailed, Unavailable
 from pytest_infra.lab import Lab
-from pytest_infra.packet.capture import Capture
 from pytest_infra.packet.hierarchy import LinkClass, Scheduler
 from pytest_infra.packet.wire import decode
 from pytest_infra.session import Infra
@@ -63,15 +62,15 @@ def departures(lab: Lab, root: LinkClass, leaves: Sequence[str], frames: int, **
     link = lab.link(a, b, ip="198.18.0.1/30", peer_ip="198.18.0.2/30")
     lab.up()
     scheduler = Scheduler(a, link.a.name, root, rate=RATE, **options)  # type: ignore[arg-type]
-    with Capture(link.b, lambda frame: len(frame) > PAYLOAD) as capture:
-        a.call(flood, "198.18.0.2", [scheduler.priority(leaf) for leaf in leaves], frames)
-        seen = capture.wait_for(frames, within_s=30)[:frames]
+    capture = lab.capture(link.b, "udp", memory="32 MiB")
+    a.call(flood, "198.18.0.2", [scheduler.priority(leaf) for leaf in leaves], frames)
+    seen = capture.wait(frames, within="30 s")
     names = {FIRST_PORT + place: leaf for place, leaf in enumerate(leaves)}
     found = []
-    for at_ns, frame in seen:
-        port = decode(frame).dport
+    for frame in seen:
+        port = decode(frame.data).dport
         assert port is not None
-        found.append(Departure(at_ns, len(frame), names[port]))
+        found.append(Departure(frame.time_ns, frame.length, names[port]))
     return found
 
 
