@@ -32,8 +32,9 @@ _PAGES = 16
 _HEAD_AT = 1024  # struct perf_event_mmap_page
 _HEADER = struct.Struct("=IHH")
 _IP_PROTOCOLS = (0x0800, 0x86DD)
-_SAYS_NOTHING = ("NOT_SPECIFIED", "NOT_DROPPED_YET", "CONSUMED", "SOCKET_FILTER")
-"""No reason at all; and the last one only says that a socket did not want its copy."""
+_SAYS_NOTHING = ("NOT_SPECIFIED", "NOT_DROPPED_YET", "CONSUMED", "SOCKET_FILTER", "OTHERHOST")
+"""No reason at all; that a socket did not want its copy; and that a switch in user space took the frame instead of the
+port's own kernel (a frame for a wrong MAC address is found in the neighbours)."""
 
 
 class DropReasons:

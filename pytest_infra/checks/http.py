@@ -26,6 +26,7 @@ __all__ = ["HttpReport", "assert_http", "measure_http"]
 _ONE_TRY_S = 5.0
 _VERSIONS: dict[object, tuple[int, ...]] = {None: (4, 6), "ipv4": (4,), "ipv6": (6,)}
 _SHOWN_LINES, _SHOWN_WIDTH = 3, 100
+_OF_REACH = ", or use serve=True to test only the network"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class HttpReport(Report):
             return "\n".join([f"{what} is not sent: {why.partition(': ')[2]}", *lines])
         if self.connection is not None and self.connection.autopsy is not None:
             rows = [("measured", f"no connection to {self._where()}"), ("wanted", self._wanted())]
-            return explain(f"{what} gets no connection: {answered.words}", rows + self.connection.autopsy.rows())
+            autopsy = [(label, text.replace(_OF_REACH, "")) for label, text in self.connection.autopsy.rows()]
+            return explain(f"{what} gets no connection: {answered.words}", rows + autopsy)
         return explain(f"{what} {self._verdict()}", self._rows())
 
     def _verdict(self) -> str:
@@ -127,7 +129,7 @@ class HttpReport(Report):
         return f"{self.server} ({self.address})" if self.server else self.address
 
     def _wanted(self) -> str:
-        wanted = "any of " * (len(self.wanted) > 1) + ", ".join(map(str, self.wanted))
+        wanted = "status " + " or ".join(map(str, self.wanted))
         return wanted + (f", with {self.contains!r} in the body" if self.contains else "")
 
 

@@ -111,10 +111,10 @@ def _choose(source: Node, destination: Node, versions: Sequence[int], family: Fa
         if candidates:
             return candidates[0].ip
     have = ", ".join(str(ip) for ip in theirs) or "no address at all"
-    raise BadInput(
-        f"{destination.name} has no address of {_named(versions, family)}; it has {have}; "
-        "give its link one with ip= or peer_ip="
+    remedy = (
+        "give its link one with ip= or peer_ip=" if destination.ports else "no link leads to it; lab.link makes one"
     )
+    raise BadInput(f"{destination.name} has no address of {_named(versions, family)}; it has {have}; {remedy}")
 
 
 def _usable(node: Node) -> list[IPInterface]:

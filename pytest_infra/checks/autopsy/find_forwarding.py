@@ -8,34 +8,47 @@ from typing import Any
 from .finding import Finding, HopFinder, spot
 from .hop import Hop, far_place
 
-__all__ = ["FORWARDING"]
+__all__ = ["FORWARDING", "not_a_router"]
 
 _ALL = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 _ONE = {4: "net/ipv4/conf/{}/forwarding", 6: "net/ipv6/conf/{}/forwarding"}
 
 
+def not_a_router(hop: Hop) -> Finding | None:
+    """Whether the next node is a host, which does not forward, where the way needs a router."""
+    far = hop.far
+    if far is None or not _must_forward(hop) or getattr(far.node, "forwards", True):
+        return None
+    view, version = hop.case.view(far.node), hop.address.version
+    return Finding(
+        "not-a-router",
+        far.node.name,
+        f"{far.node.name} is a host, where the way needs a router: it does not forward IPv{version} "
+        f"({_ALL[version]} = {view.sysctl(_ALL[version])}){_declared(far.node)}",
+        f'declare it as a router: lab.router("{far.node.name}")',
+        mark="NOT A ROUTER",
+        port=spot(far),
+    )
+
+
+def _must_forward(hop: Hop) -> bool:
+    """Whether the packet is not for the next node itself, and its interface there does not forward."""
+    far = hop.far
+    if far is None or far.node is hop.target:
+        return False
+    view = hop.case.view(far.node)
+    return not view.owns(hop.address) and view.sysctl(_ONE[hop.address.version].format(far.name)) == "0"
+
+
 def _forwarding(hop: Hop) -> Finding | None:
     """The interface's own setting decides (ip-sysctl); the one for all is the likelier cause and is named first."""
     far = hop.far
-    if far is None or far.node is hop.target:
+    if far is None or not _must_forward(hop):
         return None
+    if finding := not_a_router(hop):
+        return finding
     view, version = hop.case.view(far.node), hop.address.version
-    if view.owns(hop.address):
-        return None
-    setting = _ONE[version].format(far.name)
-    if view.sysctl(setting) != "0":
-        return None
-    if not getattr(far.node, "forwards", True):
-        return Finding(
-            "not-a-router",
-            far.node.name,
-            f"{far.node.name} is a host, where the way needs a router: it does not forward IPv{version} "
-            f"({_ALL[version]} = {view.sysctl(_ALL[version])}){_declared(far.node)}",
-            f'declare it as a router: lab.router("{far.node.name}")',
-            mark="NOT A ROUTER",
-            port=spot(far),
-        )
-    name = _ALL[version] if view.sysctl(_ALL[version]) == "0" else setting
+    name = _ALL[version] if view.sysctl(_ALL[version]) == "0" else _ONE[version].format(far.name)
     return Finding(
         "forwarding-off",
         far.node.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...core.node import Route
 from ..graph import nodes_of, wires_from
+from .find_forwarding import not_a_router
 from .finding import Finding, HopFinder, planned, spot
 from .hop import Hop
 
@@ -22,11 +23,11 @@ def _route(hop: Hop) -> Finding | None:
     if (route is None or route.gateway is not None) and (finding := _other_subnet(hop)):
         return finding
     if route is None:
-        return Finding(
+        return not_a_router(hop) or Finding(
             "no-route",
             name,
             f"{name} has no route to {hop.address}; {_destinations(hop)}",
-            f"add one: ip route add {hop.address} …, in {name}",
+            f"add one: ip route add {_missing(hop)}, in {name}",
             mark="NO ROUTE",
         )
     if route.kind in _REFUSALS:
@@ -67,6 +68,20 @@ def _other_subnet(hop: Hop) -> Finding | None:
 def _destinations(hop: Hop) -> str:
     mine = [str(route.destination) for route in hop.view.routes if route.destination.version == hop.address.version]
     return f"its routes lead to {', '.join(dict.fromkeys(mine))}" if mine else "it has no routes at all"
+
+
+def _missing(hop: Hop) -> str:
+    """The route that the plan of the lab asks for, as far as there is one."""
+    plan, version = hop.plan, hop.address.version
+    if plan is None:
+        return f"{hop.address} …"
+    if plan.far.node is hop.target:
+        networks = [
+            str(ip.network) for ip in plan.near.addresses if ip.version == version and hop.address in ip.network
+        ]
+        return f"{networks[0] if networks else hop.address} dev {plan.near.name}"
+    gateways = [str(ip.ip) for ip in plan.far.addresses if ip.version == version]
+    return f"{hop.address} via {gateways[0]}" if gateways else f"{hop.address} dev {plan.near.name}"
 
 
 def _words(route: Route) -> str:
