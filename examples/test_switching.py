@@ -176,7 +176,7 @@ def test_guests_of_two_machines_share_a_network(lab, kind):
 
 def test_a_wrong_flow_is_refused_before_it_is_sent(switch):
     for match, actions, why in [
-        ("tcp,tcp_dts=80", "drop", r"unknown keyword tcp_dts; did you mean tcp_dst\?"),
+        ("tcp,tcp_dts=80", "drop", r"unknown keyword tcp_dts; did you mean 'tcp_dst'\?"),
         ("tcp_dst=80", "drop", r"has no effect, because the match does not ask for the protocol"),
         ("ip,nw_dst=192.0.2.300", "drop", r"'192.0.2.300' is no IPv4 address"),
         ("", "output:sw-p9", r"sw-p9: output to unknown port; it has sw-p1, sw-p2, sw-p3"),

@@ -14,6 +14,7 @@ from .core.errors import BadInput, Unavailable
 from .core.programs import PROGRAMS
 from .core.requirement import LINUX, PRIVILEGE, Absent, Present, Requirement, find_program
 from .core.resource import Resource
+from .core.suggest import not_among
 from .dpdk.requirement import Bypass
 
 __all__ = [
@@ -81,8 +82,8 @@ def select(names: Sequence[str]) -> dict[str, tuple[Requirement, ...]]:
     if not names:
         return requirements()
     known = capabilities()
-    if unknown := [name for name in names if name not in known]:
-        raise BadInput(f"unknown {', '.join(unknown)}; there are {', '.join(known)}")
+    if wrong := [name for name in names if name not in known]:
+        raise BadInput(f"no capability {not_among(known, *wrong)}")
     return {name: known[name] for name in names}
 
 

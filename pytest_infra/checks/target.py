@@ -59,6 +59,8 @@ def choose_ends(a: Node | tuple[Node, Any], b: Target, family: Family | None = N
     if source_address is not None:
         versions = _narrow(versions, source_address, family)
     destination, address = _split(b, "the target")
+    if destination is not None:
+        _check_one_lab(source, destination)
     if address is None:
         assert destination is not None
         address = _choose(source, destination, versions, family)
@@ -68,6 +70,16 @@ def choose_ends(a: Node | tuple[Node, Any], b: Target, family: Family | None = N
         port = owner_of(source, address)
         destination = port.node if port is not None else None
     return Ends(source, source_address, destination, _scoped(address, source))
+
+
+def _check_one_lab(source: Node, destination: Node) -> None:
+    """Labs have the same addresses: what is asked in one says nothing of a node of another."""
+    mine, theirs = getattr(source, "_lab", None), getattr(destination, "_lab", None)
+    if mine is not theirs and mine is not None and theirs is not None:
+        raise BadInput(
+            f"{source.name} is a node of the lab {mine.name}, {destination.name} one of the lab {theirs.name}: no link "
+            "joins labs; give an address where something else does"
+        )
 
 
 def _split(value: Any, what: str) -> tuple[Node | None, IPAddress | None]:

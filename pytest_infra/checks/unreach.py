@@ -7,15 +7,19 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from ipaddress import ip_address
 from itertools import count
 from math import ceil, log
 from typing import Any, ClassVar, Final, Literal
 
+from ..core.errors import BadInput
 from ..core.node import Node
 from ..core.report import Report, explain
 from ..core.units import format_duration
 from .answer import Answer
+from .autopsy import View
 from .follow import Follow
+from .graph import same_address
 from .obstacles import both_ways, delay_s, lost_part
 from .outcome import Outcome, Status
 from .probe_icmp import EchoProbe
@@ -69,11 +73,13 @@ class UnreachableReport(Report):
     """How likely it is that those links lost all of them, 0 to 1."""
     delay_s: float = 0.0
     """How long those links delay an answer."""
+    closed: bool = False
+    """Whether the target itself refused, as nothing listens there: then the probe did reach it."""
 
     @property
     def ok(self) -> bool:
         """Whether the probe was not answered, and that is proven as well as can be."""
-        return not self.answer.replied and not self.undecided and not self._doubt()
+        return not (self.answer.replied or self.undecided or self.closed or self._doubt())
 
     def _doubt(self) -> str:
         """Why the lab itself may have kept an answer away that would come without its impairments."""
@@ -101,6 +107,8 @@ class UnreachableReport(Report):
                     ("next", "name a payload= that the server answers, or test only the network with serve=True"),
                 ],
             )
+        if self.closed:
+            return self._closed_port(noun, wanted)
         if doubt := self._doubt():
             return self._undecided_by_the_lab(doubt, noun, wanted)
         if self.ok:
@@ -125,6 +133,17 @@ class UnreachableReport(Report):
             ],
         )
 
+    def _closed_port(self, noun: str, wanted: str) -> str:
+        return explain(
+            f"{self.source} reaches {self.destination}, which should be out of reach: it refused by itself",
+            [
+                ("measured", f"1 {noun} sent, {self.answer}, after {format_duration(self.elapsed_s)}"),
+                ("wanted", wanted),
+                ("cause", f"nothing listens on {self.protocol.upper()} port {self.port} of {self.destination}"),
+                ("next", "test the network alone with serve=True; that a port is closed, assert_reachable says"),
+            ],
+        )
+
     def _undecided_by_the_lab(self, doubt: str, noun: str, wanted: str) -> str:
         probes = f"{self.tries} {noun}{'s' * (self.tries > 1)}"
         return explain(
@@ -138,7 +157,7 @@ class UnreachableReport(Report):
         )
 
     def _delivery(self) -> str:
-        return f"; it was delivered to {self.place}" if self.place else ""
+        return f"; it arrived at {self.place}, whose firewall may have dropped it" if self.place else ""
 
 
 def measure_unreachable(
@@ -158,6 +177,7 @@ def measure_unreachable(
     started = time.monotonic()
     ways = both_ways(ends.source, ends.destination) if ends.destination is not None else []
     lost = _lost_probes(lost_part(ways))
+    _check_source(ends)
     tries, port, answer, outcome = _send_until_told(ends, request, _tries(lost))
     proof = _PROOFS.get(outcome.status, "timeout") if answer is None else "answer"
     return UnreachableReport(
@@ -177,7 +197,28 @@ def measure_unreachable(
         tries=tries,
         chance=lost**tries if lost < 1 else 0.0,
         delay_s=delay_s(ways),
+        closed=_refused_by_closed_port(ends, request, answer),
     )
+
+
+def _check_source(ends: Ends) -> None:
+    """An address that the source does not have cannot be sent from: that says nothing of the way."""
+    wanted = ends.source_address
+    if wanted is not None and not any(item.ip.ip == wanted for item in ends.source.addresses):
+        have = ", ".join(str(item.ip.ip) for item in ends.source.addresses if item.scope != "host") or "none"
+        raise BadInput(f"{ends.source.name} has no address {wanted} to send from; it has {have}")
+
+
+def _refused_by_closed_port(ends: Ends, request: Request, answer: Answer | None) -> bool:
+    """Whether the target itself refused, for nothing listens there: then the probe did reach it."""
+    if answer is None or request.serve or request.port is None or ends.destination is None:
+        return False
+    error = answer.icmp
+    itself = answer.kind == "reset" or (error is not None and error.port_unreachable)
+    if not itself or not same_address(ip_address(answer.sender), ends.address):
+        return False
+    sockets = View(ends.destination).listening
+    return not any(item.protocol == request.protocol and item.port == request.port for item in sockets)
 
 
 def _send_until_told(ends: Ends, request: Request, most: int) -> tuple[int, int | None, Answer | None, Outcome]:
@@ -250,7 +291,8 @@ def assert_unreachable(
 ) -> UnreachableReport:
     """Check that a packet from `a` does not get the answer from `b` that `assert_reachable` asks for.
 
-    A refusal (an ICMP error, a TCP reset, no route, an interface that is down) settles it at once. For silence, a
+    A refusal (an ICMP error, a TCP reset, no route, an interface that is down) settles it at once; but not that of the
+    target itself where nothing listens on the port: then the probe did reach it. For silence, a
     sentinel is sent behind the probe on each segment of the way and back: once it has arrived, the probe would have
     arrived before it, and nothing is waited for. Where the topology does not allow a sentinel (the other end is no node
     of the lab, no sentinel comes through, or the order of frames is not sure), `within` is waited out, which is weaker;
@@ -275,8 +317,8 @@ def assert_unreachable(
         What was measured, and the proof.
 
     Raises:
-        CheckFailed: `b` answered; or silence proves nothing: that of a UDP server without `payload` or `serve`, or
-            of links that lose or delay what they carry.
+        CheckFailed: `b` answered, or refused as its port is closed; or silence proves nothing: that of a UDP server
+            without `payload` or `serve`, or of links that lose or delay what they carry.
         BadInput: an argument that cannot be used.
         StartFailed: `port` is taken in `b`, so the check cannot listen there.
     """

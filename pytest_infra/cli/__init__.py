@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from ..core import userns
 from ..core.errors import InfraError, Unavailable
+from ..core.suggest import not_among
 from ..core.sweep import LeaseState, leases, sweep
 from ..core.wait import until
 from ..version import __version__
@@ -22,12 +23,17 @@ from .labs import LabUp, find_lab, find_node, labs_up
 __all__ = ["main"]
 
 _END_S = 15.0
+_COMMANDS = ("doctor", "list", "shell", "kernel", "clean", "completion", "version")
+_COMPLETE = "complete"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     end = words.index("--") if "--" in words else len(words)
+    if words and not words[0].startswith("-") and words[0] not in (*_COMMANDS, _COMPLETE):
+        sys.stderr.write(f"pytest-infra: no command {not_among(_COMMANDS, words[0])}\n")
+        return 2
     options = _parser().parse_args(words[:end])
     options.after = words[end + 1 :]
     try:
@@ -40,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pytest-infra", description="Looks after what pytest-infra needs and leaves.")
+    parser.add_argument("--version", action="version", version=f"pytest-infra {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     command = commands.add_parser("doctor", help="say what this machine has and lacks")
@@ -63,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("completion", help="print what a shell needs to complete names with the Tab key")
     command.add_argument("shell", choices=SHELLS)
     command.set_defaults(run=_completion)
-    commands.add_parser("complete").set_defaults(run=_complete)  # what those scripts call
+    commands.add_parser(_COMPLETE).set_defaults(run=_complete)  # what those scripts call
     commands.add_parser("version", help="print the version").set_defaults(run=_version)
     return parser
 

@@ -8,6 +8,7 @@ JSON object a line, and what has been undone since.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -85,12 +86,13 @@ def remove_directory(path: str) -> None:
         InfraError: something is mounted in it, so that the removal would go beyond it.
         OSError: it could not be removed.
     """
-    below = os.path.join(os.path.realpath(path), "")
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+    below = os.path.join(os.path.realpath(os.fsencode(path)), b"")
+    with open("/proc/self/mountinfo", "rb") as mounts:
         for line in mounts:
-            target = os.path.join(line.split()[4].encode("latin-1", "replace").decode("unicode_escape"), "")
-            if target.startswith(below):
-                raise InfraError(f"{path} is not removed: {target} is a mount point (umount {target})")
+            target = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), line.split()[4])  # proc(5)
+            if os.path.join(target, b"").startswith(below):
+                name = os.fsdecode(target)
+                raise InfraError(f"{path} is not removed: {name} is a mount point (umount {name})")
     try:
         shutil.rmtree(path)
     except FileNotFoundError:

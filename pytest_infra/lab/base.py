@@ -16,6 +16,7 @@ from ..core.guard import Guard
 from ..core.naming import MacPool, interface_name, node_name
 from ..core.process import Process
 from ..core.resource import Facts, Resource
+from ..core.suggest import Named
 from ..net.diagnosis import Journal
 from ..net.entries import entries
 from ..net.host import Host
@@ -68,8 +69,8 @@ class LabBase(Resource):
 
     def __init__(self, name: str, services: LabServices) -> None:
         self.name = name
-        self.nodes: dict[str, LabNode] = {}
-        self.switches: dict[str, Switch] = {}
+        self.nodes: dict[str, LabNode] = Named(f"the lab {name}")
+        self.switches: dict[str, Switch] = Named(f"the lab {name}")
         self.links: list[Link] = []
         self._services = services
         self._lease = services.lease

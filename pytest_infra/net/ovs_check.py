@@ -6,13 +6,13 @@ protocol that has it (then the flow matches everything), an octet above 255 (it 
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
 
 from ..core.errors import BadInput, CommandFailed
 from ..core.process import Completed
+from ..core.suggest import did_you_mean
 
 __all__ = ["check_described", "numbered", "refusal", "sent"]
 
@@ -91,8 +91,7 @@ def refusal(said: str, ports: Iterable[str]) -> str:
     line = next((line for line in said.splitlines() if line.startswith("ovs-ofctl: ")), said.strip().partition("\n")[0])
     text = line.removeprefix("ovs-ofctl: ")
     if unknown := re.match(r"unknown (keyword|action) (\S+)", text):
-        near = difflib.get_close_matches(unknown[2].lower(), _KEYWORDS, n=1)
-        return f"{text}; did you mean {near[0]}?" if near else text
+        return text + did_you_mean(unknown[2].lower(), _KEYWORDS)
     if "unknown port" in text:
         return f"{text}; it has {', '.join(ports) or 'none'}"
     return text

@@ -9,6 +9,7 @@ from socket import AF_INET6
 from typing import Any
 
 from ..core.node import Address, Interface, IPAddress, Neighbour, Route
+from ..core.suggest import Named
 
 __all__ = [
     "parse_addresses",
@@ -59,7 +60,7 @@ def parse_interfaces(replies: Iterable[bytes]) -> dict[str, Interface]:
 
     messages = list(_decode(ifinfmsg, replies))
     names = {message["index"]: message.get_attr("IFLA_IFNAME") for message in messages}
-    found = {}
+    found: dict[str, Interface] = Named("the node")
     for message in messages:
         info = message.get_attr("IFLA_LINKINFO")
         kind = (info.get_attr("IFLA_INFO_KIND") if info else None) or ""

@@ -128,12 +128,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _check_required(settings: Settings) -> None:
+    from ..core.suggest import not_among
     from ..doctor import capabilities, demand
 
     known = capabilities()
     names = sorted(settings.require - {"all"})
-    if unknown := [name for name in names if name not in known]:
-        raise pytest.UsageError(f"--infra-require: unknown {', '.join(unknown)}; there are all, {', '.join(known)}")
+    if wrong := [name for name in names if name not in known]:
+        raise pytest.UsageError(f"--infra-require: no capability {not_among(('all', *known), *wrong)}")
     missing = []
     for name in names:
         try:
@@ -170,14 +171,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kernels.name_items(items)
     if not config.stash[SETTINGS].enabled or not any(item.get_closest_marker("infra_requires") for item in items):
         return
+    from ..core.suggest import not_among
     from ..doctor import capabilities
 
     known = capabilities()
     for item in items:
-        if unknown := [name for name in _required(item) if name not in known]:
-            raise pytest.UsageError(
-                f"{item.nodeid}: infra_requires: unknown {', '.join(unknown)}; there are {', '.join(known)}"
-            )
+        if any(not mark.args for mark in item.iter_markers("infra_requires")):
+            raise pytest.UsageError(f"{item.nodeid}: infra_requires needs the names of capabilities, such as 'ovs'")
+        if wrong := [name for name in _required(item) if name not in known]:
+            raise pytest.UsageError(f"{item.nodeid}: infra_requires: no capability {not_among(known, *wrong)}")
 
 
 def _required(item: pytest.Item) -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 
 from pytest_infra.checks import assert_reachable, assert_unreachable, measure_unreachable
 from pytest_infra.checks.follow import Follow
-from pytest_infra.core.errors import CheckFailed
+from pytest_infra.core.errors import BadInput, CheckFailed
 from pytest_infra.lab import Lab
 from pytest_infra.net.host import Host
 from pytest_infra.session import Infra
@@ -172,15 +172,41 @@ def test_forwarding_off_and_no_way_back_are_proven(lab: Lab) -> None:
 def test_refusals_are_proof_at_once(lab: Lab) -> None:
     a, b = two(lab)
     assert_reachable(a, b)
-    for options, kind in (
-        ({"protocol": "tcp", "port": 80}, "reset"),
-        ({"protocol": "udp", "port": 80}, "icmp"),
-    ):
-        report = assert_unreachable(a, b, within="10 s", **options)  # type: ignore[arg-type]
+    b.run(["nft", "add table inet t"])
+    b.run(["nft", "add chain inet t c { type filter hook input priority 0; }"])
+    b.run(["nft", "add rule inet t c tcp dport 80 reject with tcp reset"])
+    b.run(["nft", "add rule inet t c udp dport 80 reject"])
+    for protocol, kind in (("tcp", "reset"), ("udp", "icmp")):
+        report = assert_unreachable(a, b, protocol=protocol, port=80, serve=True, within="10 s")  # type: ignore[arg-type]
         assert (report.proof, report.answer.kind) == ("answer", kind)
         assert report.elapsed_s < QUICK_S
     report = assert_unreachable(a, "203.0.113.1", within="10 s")
     assert (report.proof, report.answer.kind) == ("answer", "local")
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_port_that_is_merely_closed_is_reached(lab: Lab, protocol: str) -> None:
+    a, b = two(lab)
+    with pytest.raises(
+        CheckFailed, match=rf"it refused by itself(.|\n)*nothing listens on {protocol.upper()} port 80 of b"
+    ):
+        assert_unreachable(a, b, protocol=protocol, port=80)  # type: ignore[arg-type]
+
+
+def test_an_address_that_the_source_has_not_proves_nothing(lab: Lab) -> None:
+    a, b = two(lab)
+    for protocol in PROTOCOLS:
+        with pytest.raises(BadInput, match=r"a has no address 203.0.113.9 to send from; it has "):
+            assert_unreachable((a, "203.0.113.9"), b, protocol=protocol)  # type: ignore[arg-type]
+
+
+def test_a_node_of_another_lab_is_no_target(session: Infra, lab: Lab) -> None:
+    a, _ = two(lab)
+    with session.lab("other") as other:
+        d, _ = two(other)
+        for check in (assert_reachable, assert_unreachable):
+            with pytest.raises(BadInput, match=r"a one of the lab other: no link joins labs"):
+                check(a, d)
 
 
 def test_an_icmp_error_of_a_router_is_proof_at_once(lab: Lab) -> None:
@@ -267,7 +293,7 @@ def test_silence_of_a_udp_server_is_not_decided(lab: Lab) -> None:
     with b.call(bind):
         with pytest.raises(CheckFailed, match=r"^it cannot be told whether a reaches b") as failure:
             assert_unreachable(a, b, protocol="udp", port=514, within="200 ms")
-        assert "it was delivered to b" in str(failure.value)
+        assert "it arrived at b" in str(failure.value)
         assert assert_unreachable(a, b, protocol="udp", port=514, payload=b"x", within="200 ms").proof == "timeout"
 
 

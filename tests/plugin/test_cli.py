@@ -202,3 +202,14 @@ def test_pause_waits_with_the_lab_up(pytester: pytest.Pytester) -> None:
     os.close(mine)
     os.close(theirs)
     assert "1 failed" in rest
+
+
+def test_a_command_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    from pytest_infra.cli import main
+
+    assert main(["doctr"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("pytest-infra: no command 'doctr'; did you mean 'doctor'? There are doctor, list, ")
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("pytest-infra 0.")

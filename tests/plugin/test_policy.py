@@ -175,7 +175,7 @@ def test_require_fails_at_the_start(pytester: pytest.Pytester) -> None:
 def test_require_of_an_unknown_name_lists_what_there_is(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("--infra", "--infra-require=linux,nonsense")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --infra-require: unknown nonsense; there are all, linux, privilege,*"])
+    result.stderr.fnmatch_lines(["ERROR: --infra-require: no capability 'nonsense'; there are all, linux, privilege,*"])
 
 
 def test_require_without_infra_is_an_error(pytester: pytest.Pytester) -> None:
@@ -225,7 +225,9 @@ def test_marker_with_an_unknown_name_is_an_error(pytester: pytest.Pytester) -> N
     )
     result = pytester.runpytest_subprocess("--infra")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: *::test_x: infra_requires: unknown nonsense; there are linux, privilege*"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: *::test_x: infra_requires: no capability 'nonsense'; there are linux, privilege*"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -463,3 +465,10 @@ def test_a_lack_does_not_hide_a_failure(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("--infra", "--infra-artifacts=never")
     result.assert_outcomes(failed=2, skipped=1)
     result.stdout.fnmatch_lines(["*assert 1 == 2*", "infra: 1 test skipped: netem (the kernel has none*"])
+
+
+def test_infra_requires_without_names_is_a_mistake(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("import pytest\n@pytest.mark.infra_requires\ndef test_x(): pass")
+    result = pytester.runpytest_subprocess("--infra")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *::test_x: infra_requires needs the names of capabilities, such as 'ovs'"])

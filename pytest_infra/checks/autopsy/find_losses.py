@@ -48,7 +48,8 @@ def _udp_silence(case: Case) -> Finding | None:
     return Finding(
         "udp-silence",
         case.name,
-        f"it cannot be told: the server on UDP port {case.port} of {case.name} may have stayed silent",
+        f"it cannot be told: the server on UDP port {case.port} of {case.name} may have stayed silent, "
+        "or a firewall have dropped the datagram, which is not sent twice",
         "name a payload= that the server answers, or test only the network with serve=True",
         mark="SILENT",
     )

@@ -108,7 +108,7 @@ def _gateway(hop: Hop) -> Finding | None:
             "not-on-link",
             name,
             cause,
-            f"check the prefix length of the addresses of {name}",
+            f"join the two wires, or check the prefix length of the addresses of {name}",
             "NOT HERE",
             spot(hop.port),
         )
