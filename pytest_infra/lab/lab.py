@@ -9,12 +9,13 @@ from .groups import LabGroups
 from .keeping import LabKeeping
 from .names import LabNames
 from .topology_file import LabTopologyFiles
+from .uplinks import LabUplinks
 from .vms import LabVms
 
 __all__ = ["Lab"]
 
 
-class Lab(LabTopologyFiles, LabNames, LabContainers, LabVms, LabGroups, LabCaptures, LabDpdk, LabKeeping):
+class Lab(LabTopologyFiles, LabNames, LabUplinks, LabContainers, LabVms, LabGroups, LabCaptures, LabDpdk, LabKeeping):
     """Nodes, switches and the links between them.
 
     What is declared is recorded at once and made at the first observation: a check, a command, a property that

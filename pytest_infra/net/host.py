@@ -83,6 +83,8 @@ class Host(Resource):
         """The control group that commands join which are started from now on; see `cgroup.Group.adopt`."""
         self.prefix: tuple[str, ...] = ()
         """The program, with its arguments, that starts each command from now on, such as ``("nice",)``."""
+        self.uplink = ""
+        """How it reaches what is outside of the lab; empty where it does not."""
         self.namespace = NetNamespace(name, entrance, self.sysctl_defaults)
         self._lab = lab
 
@@ -255,4 +257,5 @@ class Host(Resource):
     def describe(self) -> Facts:
         """The host and its ports."""
         ports = [{"name": port.name, "addresses": [str(ip) for ip in port.planned or ()]} for port in self.ports]
-        return {"name": self.name, "kind": self.kind, "ports": ports}
+        outside = {"uplink": self.uplink} if self.uplink else {}
+        return {"name": self.name, "kind": self.kind, "ports": ports, **outside}

@@ -330,12 +330,13 @@ def _host_table(
             for number in far
             if networks[number].version == version and host not in next_to[networks[number]]
         )
-        if len(mine) == 1:
+        to_the_outside = bool(getattr(host, "uplink", ""))  # whose default route leads there
+        if len(mine) == 1 and not to_the_outside:
             beyond = islice(beyond, 1)  # a default route it will be, however much lies there
         found = {
             networks[number]: min(mine, key=lambda way: way[1].get(number, inf))[0] for number in dict.fromkeys(beyond)
         }
-        one_way = len(set(found.values())) == 1
+        one_way = len(set(found.values())) == 1 and not to_the_outside
         table |= {ip_network(everything): next(iter(found.values()))} if one_way else found
     return table
 
