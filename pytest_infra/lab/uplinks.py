@@ -46,5 +46,7 @@ class LabUplinks(LabBase):
         if any(port.name == "uplink" for port in node.ports):
             raise BadInput(f"{node.name} has an interface 'uplink' already; give that one another name")
         node.uplink = choose_way(via)
-        options = {"entrance": self._services.entrance, "lease": self._lease, "declared_at": caller_line()}
-        self._new_late.append(Uplink(node, outside, node.uplink, **options))
+        entrance, line = self._services.entrance, caller_line()
+        self._new_late.append(
+            Uplink(node, outside, node.uplink, entrance=entrance, lease=self._lease, declared_at=line)
+        )

@@ -108,7 +108,7 @@ def _load(ruleset: str) -> None:
 def _undo(interface: str) -> None:
     """Take away what `prepare` and `admit` made; runs in the namespace."""
     with NetlinkSocket() as netlink:
-        if there := read_interfaces(netlink).get(interface):
+        if there := read_interfaces(netlink, fresh=False).get(interface):  # the wire may be ending
             with suppress(OSError):  # the node's namespace may be ending, and the wire with it
                 netlink.request([(messages.delete_link(there.index), f"delete {interface}")])
     listed = process.run([NFT.path(), "list", "tables", "ip"]).stdout.split()

@@ -153,7 +153,7 @@ class Uplink(Resource):
             options = ["--configure", "--mtu=1500", "--disable-host-loopback", "--netns-type=path"]
             return [SLIRP.path(), *options, path, _INTERFACE]
         ports = [word for option in ("-t", "-u", "-T", "-U") for word in (option, "none")]
-        root = ["--runas", "0:0"] if linux.in_child_user_namespace() else []
+        root = ["--runas", "0:0"]  # as nobody it could not open the descriptor of the namespace
         options = ["--foreground", "--config-net", "--netns-only", "--no-map-gw", "--ns-ifname", _INTERFACE]
         return [PASTA.path(), *options, *ports, *root, "--netns", path]
 

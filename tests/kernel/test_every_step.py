@@ -63,6 +63,7 @@ from pytest_infra.net.relay import Relay
 from pytest_infra.net.rootfs import RootedHost
 from pytest_infra.net.router import Router
 from pytest_infra.net.switch import Switch
+from pytest_infra.net.uplink import Uplink
 from pytest_infra.net.virtual_service import VirtualService
 from pytest_infra.packet.install_acl import RteAcl
 from pytest_infra.packet.install_bpf import BpfIngress, TcBpf, XdpIngress
@@ -363,6 +364,7 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     _Target: [in_a_guest(moving)],
     Libvirt: [on_a_wire(lambda lab: Libvirt("a", lambda: lab.nodes["a"].namespace.fd))],
     VirtualMachine: [in_a_guest(in_lab(lambda lab: lab.link(lab.vm(accel="tcg"), lab.host())))],
+    Uplink: [in_lab(lambda lab: lab.uplink(lab.host("a"), outside=lab.host("b"), via="masquerade"))],
     Recorder: [plainly(lambda infra: Recorder())],
     Bench: [on_a_wire(lambda lab: Bench(wires(lab), None, quiet_s=0.1))],
     Probed: [on_a_wire(lambda lab: Probed(External("device", wires(lab), quiet_s=0.1)))],
