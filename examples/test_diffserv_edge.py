@@ -2,6 +2,7 @@
 
 import socket
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -97,20 +98,18 @@ FRAMES, PAYLOAD = 900, 1000
 
 
 def flood(to, gold, silver):
-    """More than the link takes, from both classes in turn; SO_PRIORITY names the class (tc-htb(8))."""
-    sockets = []
-    for priority, port in ((gold, GOLD), (silver, SILVER)):
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, priority)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
-        sockets.append((sock, port))
-    try:
-        for number in range(FRAMES):
-            for sock, port in sockets:
+    """More than the link takes, from both classes at once; SO_PRIORITY names the class (tc-htb(8))."""
+
+    def send(sock, port):
+        with sock:
+            for number in range(FRAMES):
                 sock.sendto(struct.pack("!I", number).ljust(PAYLOAD, b"\0"), (to, port))
-    finally:
-        for sock, _ in sockets:
-            sock.close()
+
+    with ThreadPoolExecutor() as threads:  # a socket whose buffer is full waits, and the other one must not
+        for priority, port in ((gold, GOLD), (silver, SILVER)):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, priority)
+            threads.submit(send, sock, port)
 
 
 def departures(lab, gold, silver):

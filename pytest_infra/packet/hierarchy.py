@@ -92,16 +92,16 @@ class Scheduler:
     ) -> None:
         if kind not in ("htb", "drr"):
             raise BadInput(f"kind is {kind!r}; allowed are 'htb' and 'drr'")
-        if kind == "drr" and (strict or root.depth > 2):
+        if kind == "drr" and (strict or root.depth != 2):
             raise BadInput("drr has no priorities and no levels: give classes right below the root, or use htb")
         self.root, self.rate_bps = root, int(rate_bps(rate))
         self._ids = {one.name: place for place, one in enumerate(root.walk(), 16)}
-        lines = [f"qdisc replace dev {port} root handle 1: htb"]
-        lines += self._htb(port, strict) if kind == "htb" else self._drr(port)
+        lines = self._htb(port, strict) if kind == "htb" else self._drr(port)
         argv = [TC_COMMAND.path(), "-batch", "-"]
         done = node.run(argv, input="\n".join([*lines, ""]), check=False)
         if done.returncode != 0:
-            said = " ".join(done.stderr.split()).partition(" We have")[0]
+            said = " ".join(line for line in done.stderr.split("\n") if not line.startswith("Warning"))
+            said = " ".join(said.split()).partition(" We have")[0]
             raise Unavailable(f"tc-{kind}", f"tc refuses it: {said}", "use a kernel that has it")
 
     def priority(self, leaf: str) -> int:
@@ -114,6 +114,7 @@ class Scheduler:
         link = f"rate {self.rate_bps}bit ceil {self.rate_bps}bit burst 5k cburst 5k"
         place = 0
         parts = self.root.parts()
+        yield f"qdisc replace dev {port} root handle 1: htb"
         for parent, one in _pairs(self.root):
             where = f"1:{self._ids[parent.name]:x}" if parent else "1:"
             leaf = not one.within
@@ -135,6 +136,8 @@ class Scheduler:
             mine = f"2:{self._ids[one.name]:x}"
             yield f"class add dev {port} parent 2: classid {mine} drr quantum {_QUANTUM * one.weight}"
             yield f"qdisc add dev {port} parent {mine} pfifo limit {_QUEUE}"
+        first = self._ids[self.root.within[0].name]  # drr drops what no class is named for: ARP, neighbour discovery
+        yield f"filter add dev {port} parent 2: protocol all prio 1 matchall classid 2:{first:x}"
 
 
 def _pairs(root: LinkClass) -> Iterator[tuple[LinkClass | None, LinkClass]]:

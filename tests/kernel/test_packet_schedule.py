@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -40,20 +41,24 @@ def lab(session: Infra) -> Iterator[Lab]:
 
 
 def flood(to: str, priorities: Sequence[int], frames: int) -> None:
-    """As many datagrams of each class, in turn, to a port of its own."""
+    """As many datagrams of each class to a port of its own, each by a thread: a socket whose buffer is full waits."""
     sockets = []
     try:
         for priority in priorities:
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, priority)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 << 20)
-        for _ in range(frames):
+        with ThreadPoolExecutor(len(sockets)) as threads:
             for place, sock in enumerate(sockets):
-                sock.sendto(bytes(PAYLOAD), (to, FIRST_PORT + place))
+                threads.submit(send, sock, (to, FIRST_PORT + place), frames)
     finally:
         for sock in sockets:
             sock.close()
+
+
+def send(sock: socket.socket, to: tuple[str, int], frames: int) -> None:
+    for _ in range(frames):
+        sock.sendto(bytes(PAYLOAD), to)
 
 
 def departures(lab: Lab, root: LinkClass, leaves: Sequence[str], frames: int, **options: object) -> list[Departure]:
@@ -79,7 +84,13 @@ def test_shares_in_a_tree_of_five_levels(lab: Lab) -> None:
     assert TREE.shares() == {"g1": 0.375, "g2": 0.375, "deep": 0.125, "low": 0.125}
     left = departures(lab, TREE, list(TREE.shares()), 800)[100:]
     assert_link_shares(left, TREE.shares())
+
+
+def test_the_rate(lab: Lab) -> None:
+    left = departures(lab, TREE, list(TREE.shares()), 800)[100:]
     assert_shaped(left, rate=RATE, burst=40_000, tolerance=0.1)
+    with pytest.raises(CheckFailed):
+        assert_shaped(left, rate="30 Mbit/s", burst=40_000, tolerance=0.1)
 
 
 def test_what_a_class_leaves_goes_to_its_siblings(lab: Lab) -> None:
