@@ -144,7 +144,7 @@ def outstanding(folder: str) -> list[dict[str, Any]]:
 
     entries: dict[int, dict[str, Any]] = {}
     try:
-        with open(os.path.join(folder, LEDGER), encoding="utf-8") as ledger:
+        with open(os.path.join(folder, LEDGER), encoding="utf-8", errors="replace") as ledger:
             lines = ledger.read().splitlines()
     except FileNotFoundError:
         return []
@@ -153,8 +153,11 @@ def outstanding(folder: str) -> list[dict[str, Any]]:
             item = json.loads(line)
         except ValueError:  # the session died while it wrote this line, so nothing was made for it
             continue
-        entries.pop(item.get("done"), None)
-        if "entry" in item:
+        if not isinstance(item, dict):
+            continue
+        if isinstance(done := item.get("done"), int):
+            entries.pop(done, None)
+        if isinstance(item.get("entry"), int) and isinstance(item.get("facts"), dict):
             entries[item["entry"]] = item
     return [entries[number] for number in sorted(entries, reverse=True)]
 
@@ -182,7 +185,7 @@ def clear(folder: str, within_s: float = 3.0) -> Swept:
                 remove_directory(folder)
             else:
                 _undo(item)
-        except (OSError, InfraError) as error:
+        except (OSError, InfraError, TypeError) as error:  # TypeError: facts that no version of it takes
             swept.errors.append(str(error))
             return False
         return True
