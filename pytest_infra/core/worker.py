@@ -22,7 +22,7 @@ T = TypeVar("T")
 class _Job:
     """A call for another thread. It is begun there or given up here, whichever comes first."""
 
-    __slots__ = ("_args", "_begun", "_ended", "_error", "_function", "_kwargs", "_lock", "_value")
+    __slots__ = ("_args", "_begun", "_ended", "_error", "_function", "_kwargs", "_lock", "_value", "goes_on")
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._function, self._args, self._kwargs = function, args, kwargs
@@ -30,6 +30,8 @@ class _Job:
         self._error: BaseException | None = None
         self._begun = threading.Lock()  # taken by the one who begins it, or gives it up
         self._ended = False
+        self.goes_on = False
+        """Whether its caller was interrupted, and it runs on."""
         self._lock = threading.Lock()  # held until it has ended
         self._lock.acquire()
 
@@ -50,8 +52,11 @@ class _Job:
             begin()
             self._lock.acquire()
         except BaseException:
-            if not self._begun.acquire(blocking=False) and whole and not self._ended:
-                self._lock.acquire()
+            if not self._begun.acquire(blocking=False) and not self._ended:
+                if whole:
+                    self._lock.acquire()
+                else:
+                    self.goes_on = True
             raise
         try:
             if self._error is not None:
@@ -75,6 +80,8 @@ class Worker:
         self._process = os.getpid()
         self._change = threading.Lock()
         self._stopped = False
+        self.abandoned = False
+        """Whether a call was interrupted that may run for ever: further calls would wait for it."""
         try:
             self._begin()
             if enter is not None:
@@ -108,7 +115,10 @@ class Worker:
         if threading.current_thread() is self._thread:
             return function(*args, **kwargs)
         job = _Job(function, args, kwargs)
-        value: T = job.result(lambda: self._put(job), whole)
+        try:
+            value: T = job.result(lambda: self._put(job), whole)
+        finally:
+            self.abandoned |= job.goes_on
         return value
 
     def _put(self, job: _Job) -> None:

@@ -164,11 +164,19 @@ class NetNamespace(Resource):
         return self._entrance.next_index()
 
     def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Run `function` in a thread that lives in the namespace; the thread is made at the first call."""
-        worker = self._worker or self._entrance.call(self._make_worker)
+        """Run `function` in a thread that lives in the namespace; the thread is made at the first call.
+
+        Where a call was interrupted and runs on (a test's time limit, Ctrl-C), another thread takes over.
+        """
+        worker = self._worker
+        if worker is None or worker.abandoned:
+            worker = self._entrance.call(self._make_worker)
         return worker.call(function, *args, **kwargs)
 
     def _make_worker(self) -> Worker:
+        if self._worker is not None and self._worker.abandoned:
+            self._worker.stop(join_s=0.0)
+            self._worker = None
         if self._worker is None:
             self._check_open()
             self._worker = Worker(f"infra-{self.name}", self._enter)
