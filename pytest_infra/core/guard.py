@@ -29,11 +29,11 @@ _END_S = 10.0
 _INIT = """
 mount -t proc proc /proc 2>/dev/null
 exec 3<&0
-cat <&3 >/dev/null &
 echo ready
-wait $!
+until cat <&3 >/dev/null & wait $!; do [ $? -gt 128 ] || exit; done
 """
-# A shell that waits for one child reaps any other too: also those that the namespace's processes leave behind.
+# The pipe's end ends it; where a process of the namespace kills cat, another one is started. A shell that waits for
+# one child reaps any other too: also those that the namespace's processes leave behind.
 
 
 @lru_cache(maxsize=1)

@@ -175,14 +175,22 @@ class Lease(Resource):
 
     def _record(self, entry: int, item: Mapping[str, object]) -> int:
         with self._writing:
-            self._open.add(entry)
             self._append({"entry": entry, **item})
+            self._open.add(entry)
         return entry
 
     def _append(self, item: Mapping[str, object]) -> None:
         import json
 
-        os.write(self._ledger, json.dumps(item).encode() + b"\n")  # one write: in the kernel's hands, or not at all
+        line = json.dumps(item).encode() + b"\n"
+        before = os.fstat(self._ledger).st_size
+        try:
+            written = os.write(self._ledger, line)  # one write: it stays when this process dies
+        except OSError as error:
+            raise InfraError(f"the ledger in {self.folder} cannot be written: {error.strerror}") from error
+        if written < len(line):
+            os.ftruncate(self._ledger, before)
+            raise InfraError(f"the ledger in {self.folder} cannot be written: its disk is full")
 
 
 def _close_in_children(lease: Lease) -> None:

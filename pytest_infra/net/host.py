@@ -126,10 +126,10 @@ class Host(Resource):
             BadInput: `argv` is a string, empty, or not made of strings.
             CommandFailed: another exit status than 0 (with `check`), no such program, or out of time.
         """
-        process.check_argv(argv)
+        words = process.check_argv(argv)
         start = partial(self._lab.journal.process, kind=Process)
         options: dict[str, Any] = {"where": self.name, "popen": self._popen(), "input": input, "env": env, "cwd": cwd}
-        return process.run(argv, check=check, timeout_s=timeout_s, kind=start, **options)
+        return process.run(words, check=check, timeout_s=timeout_s, kind=start, **options)
 
     def spawn(
         self,
@@ -145,8 +145,8 @@ class Host(Resource):
             BadInput: `argv` is a string, empty, or not made of strings.
             CommandFailed: no such program.
         """
-        process.check_argv(argv)
-        return self._spawn(argv, self._popen(), input=input, env=env, cwd=cwd)
+        words = process.check_argv(argv)
+        return self._spawn(words, self._popen(), input=input, env=env, cwd=cwd)
 
     def _spawn(self, argv: Sequence[str | os.PathLike[str]], popen: process.Popen, **options: Any) -> Process:
         lab, words = self._lab, process.check_argv(argv)
@@ -167,9 +167,9 @@ class Host(Resource):
         Raises:
             BadInput: too few or too many sockets, or `argv` cannot be used.
         """
-        process.check_argv(argv)
+        words = process.check_argv(argv)
         popen = activating(self._popen(), sockets)
-        return self._spawn(argv, popen, **options)
+        return self._spawn(words, popen, **options)
 
     @property
     def processes(self) -> list[Process]:

@@ -143,3 +143,22 @@ def test_many_guards_leave_nothing(infra, nothing_left):
     for _ in range(20):
         with Guard("test"):
             pass
+
+
+def test_a_process_that_kills_all_it_sees_does_not_end_the_others_guard(infra) -> None:
+    with infra.lab() as lab:
+        a, b = lab.host("a"), lab.host("b")
+        a.run(["true"])
+        for _ in range(3):
+            a.run(["pkill", "-KILL", "cat"], check=False)
+            assert a.run(["echo", "x"]).stdout == "x\n"
+        a.run(["sh", "-c", "kill -TERM -1; sleep 0.2"], check=False)
+        assert b.run(["echo", "y"]).stdout == "y\n"
+        sleeper = b.spawn(["sleep", "1000"])
+        assert sleeper.running
+    assert not sleeper.running
+
+
+def test_a_generator_of_arguments_is_read_once(infra) -> None:
+    with infra.lab() as lab:
+        assert lab.host("a").run(word for word in ["echo", "hi"]).stdout == "hi\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pytest_infra.core.errors import BadInput, CleanupFailed
+from pytest_infra.core.errors import BadInput, CleanupFailed, InfraError
 from pytest_infra.core.lease import Lease
 from pytest_infra.core.sweep import LEDGER, clear, leases, outstanding, sweep
 from pytest_infra.core.wait import until
@@ -265,3 +265,18 @@ def test_a_forked_child_that_ends_like_its_parent_takes_nothing_with_it(base: Pa
         assert os.path.isdir(lease.folder)
         (state,) = leases([str(base)])
         assert state.alive
+
+
+def test_what_does_not_fit_on_the_disk_is_not_taken_for_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Lease(str(tmp_path)) as lease:
+        lease.add("directory", path="/no/such/one")
+        write = os.write
+        with monkeypatch.context() as full:
+            full.setattr(os, "write", lambda fd, data: write(fd, data[:10]))
+            with pytest.raises(InfraError, match="its disk is full"):
+                lease.add("directory", path="/no/such/two")
+        lease.add("directory", path="/no/such/three")
+        paths = [item["facts"]["path"] for item in outstanding(lease.folder)]
+        assert paths == ["/no/such/three", "/no/such/one"]
