@@ -296,3 +296,19 @@ def test_a_virtual_service(lab: Lab, name: str, snapshot: SnapshotAssertion) -> 
     lab.up()
     sh(r, "ip route add default via 10.0.1.2")
     cause(a, web.address, *VIRTUAL[name], snapshot, protocol="tcp", port=80, within=None)
+
+
+def test_a_port_that_was_given_no_address(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, b, ip=[], peer_ip="10.0.0.2/24")
+    lab.up()
+    a.run(["ip", "route", "add", "10.0.0.0/24", "dev", "eth0"])
+    cause(a, b, "no-address", "a", snapshot)
+
+
+def test_an_address_that_the_target_never_had(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, b, ip="10.0.0.1/24", peer_ip="10.0.0.2/24")
+    lab.up()
+    a.run(["ip", "route", "add", "10.9.9.9", "via", "10.0.0.2"])
+    cause(a, (b, "10.9.9.9"), "no-address", "b", snapshot)
