@@ -279,6 +279,15 @@ def test_a_wire_that_lets_nothing_through(lab: Lab) -> None:
         assert "r:eth1 -> b:eth0: loss 100 %; b:eth0 -> r:eth1: loss 100 %" in finding.cause
 
 
+def test_a_source_without_an_address_of_the_family(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, b, ip="10.0.0.1/24", peer_ip=["10.0.0.2/24", "fd00::2/64"])
+    assert_reachable(a, b, within="10 s")
+    sh(a, "ip -6 address flush dev eth0")  # it has a link-local one
+    sh(a, "ip -6 route add fd00::/64 dev eth0")
+    cause(a, b, "no-address", "a", snapshot, family="ipv6")
+
+
 VIRTUAL = {
     "nobody listens behind it": ("rejected", "10.96.0.1"),
     "no server": ("rejected", "r"),
