@@ -33,17 +33,15 @@ def balance(switch, group):
     switch.ofctl(["-O", "OpenFlow15", "add-flow", switch.name, f"dl_type={SENTINEL_TYPE},actions=ALL,IN_PORT"])
 
 
-def deliveries(switch):
-    """Send packets of many flows in turn, and say which worker got each."""
+def deliveries(switch, **bench_options):
+    """Send some packets of each flow right behind each other; which worker got each, in the order of arrival."""
     wires = {port.name: port.peer for port in switch.ports}
     client = switch.ports[0].name
-    probes = [(client, Packet(proto="udp", sport=1000 + flow, dport=80)) for _ in range(EACH) for flow in range(FLOWS)]
-    with Bench(wires, sentinel_frame(SENTINEL_TYPE)) as bench:
+    probes = [(client, Packet(proto="udp", sport=1000 + flow, dport=80)) for flow in range(FLOWS) for _ in range(EACH)]
+    with Bench(wires, **bench_options or {"sentinel": sentinel_frame(SENTINEL_TYPE)}) as bench:
         fates = bench.send(probes)
-    return [
-        Delivery(probe.sport, number, fate.ports[0])
-        for number, ((_, probe), fate) in enumerate(zip(probes, fates, strict=True))
-    ]
+    arrived = sorted(enumerate(zip(probes, fates, strict=True)), key=lambda item: item[1][1].turn)
+    return [Delivery(probe.sport, number, fate.ports[0]) for number, ((_, probe), fate) in arrived]
 
 
 BUCKETS = ",".join(f"bucket=output:{port}" for port in (2, 3, 4, 5))
@@ -55,6 +53,15 @@ def test_flows_stay_together_in_order_and_are_spread(balancer):
     assert_flow_affinity(seen)
     assert_flow_order(seen)
     assert_spread(seen, [port.name for port in balancer.ports[1:]])
+
+
+def test_packets_that_overtake_each_other_are_named(lab):
+    switch = lab.ovs("lb")
+    lab.link(lab.host("client"), switch, ip=[])
+    lab.link(lab.host("w1"), switch, ip=[], delay="3 ms", jitter="3 ms")
+    balance(switch, "type=select,bucket=output:2")
+    with pytest.raises(CheckFailed, match="were overtaken within their flow"):
+        assert_flow_order(deliveries(switch, sentinel=None, quiet_s=0.1))
 
 
 def test_a_worker_that_is_left_out_is_named(balancer):

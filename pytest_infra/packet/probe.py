@@ -54,6 +54,8 @@ class Fate:
     """The port of the device by which it left, and the frame, in the order of arrival."""
     reordered: bool = False
     """Whether a frame that was sent later, by the same way, arrived before it."""
+    turn: int = -1
+    """Its place by arrival among all that were sent; of frames that left by the same port the smaller one was first."""
 
     @property
     def ports(self) -> tuple[str, ...]:
@@ -220,16 +222,18 @@ class Bench(Resource):
     def _send_window(self, frames: Sequence[tuple[str, bytes]], first: int) -> list[Fate]:
         arrivals: list[list[tuple[str, bytes]]] = [[] for _ in frames]
         order: dict[str, list[int]] = {name: [] for name in self._rings}
+        turns: dict[int, int] = {}
         for port, frame in frames:
             self._rings[port].send(frame)
         for one in self._behind(dict.fromkeys(port for port, _ in frames)):
             if 0 <= one.number - first < len(frames):
                 arrivals[one.number - first].append((one.port, one.frame))
                 order[one.port].append(one.number - first)
+                turns.setdefault(one.number - first, first + len(turns))
         self._demand_all()
         late = _overtaken(frames, order)
         return [
-            Fate(sent, tuple(seen), place in late)
+            Fate(sent, tuple(seen), place in late, turns.get(place, -1))
             for place, ((_, sent), seen) in enumerate(zip(frames, arrivals, strict=True))
         ]
 

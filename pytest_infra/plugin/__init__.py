@@ -33,7 +33,7 @@ from .exclusive import give_back, take_exclusive
 from .keep import KEEP, Keep
 from .options import SETTINGS, Settings, read_settings
 from .pause import Pause, check_pause
-from .signals import end_in_order, end_with_controller
+from .signals import InOrder, end_with_controller
 from .skips import Skips
 
 __all__ = [
@@ -115,7 +115,7 @@ def pytest_configure(config: pytest.Config) -> None:
         html.register(config)
         if (when := KEEP.value(config)) != "never":
             config.pluginmanager.register(Keep(config, when), "infra-keep")
-        config.add_cleanup(end_in_order())
+        config.pluginmanager.register(InOrder(), "infra-signals")
         if "testinfra" in sys.modules:
             from ..testinfra import register
 

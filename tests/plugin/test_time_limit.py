@@ -36,3 +36,28 @@ def test_a_call_that_never_ends(pytester: pytest.Pytester, waits: str) -> None:
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*Timeout*", "*infra evidence*"])
     assert time.monotonic() - began < 60
+
+
+def test_sigterm_ends_the_run_also_where_errors_are_caught(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import os, signal
+        import pytest
+
+        def test_is_told_to_end(lab, monkeypatch):
+            def diagnose():
+                os.kill(os.getpid(), signal.SIGTERM)
+                yield from ()
+
+            lab.host("a")
+            lab.up()
+            monkeypatch.setattr(lab, "diagnose", diagnose)
+            assert False
+
+        def test_is_not_run(lab):
+            open("ran", "w").close()
+        """
+    )
+    result = pytester.runpytest_subprocess("--infra", timeout=60)
+    assert result.ret == 128 + 15
+    assert not (pytester.path / "ran").exists()
