@@ -18,13 +18,12 @@ from .graph import node_having
 from .http_request import Answered, check_headers, check_method, check_url, in_hosts_file, is_address, send
 from .reach import ReachReport, measure_reach
 from .resolve import ResolveReport, explained, measure_resolve
-from .target import Family
+from .target import Family, versions_of
 from .tries import try_until_ok
 
 __all__ = ["HttpReport", "assert_http", "measure_http"]
 
 _ONE_TRY_S = 5.0
-_VERSIONS: dict[object, tuple[int, ...]] = {None: (4, 6), "ipv4": (4,), "ipv6": (6,)}
 _SHOWN_LINES, _SHOWN_WIDTH = 3, 100
 _OF_REACH = ", or use serve=True to test only the network"
 
@@ -182,17 +181,16 @@ def _statuses(status: int | Sequence[int]) -> tuple[int, ...]:
 
 def _address(node: Node, host: str, family: Family | None) -> tuple[str, ResolveReport | None]:
     """The address to ask: the one in the URL, of the node's hosts file, or of its name servers."""
-    if family not in _VERSIONS:
-        raise BadInput(f"family {family!r} is not known; allowed are 'ipv4', 'ipv6' and None for either")
+    versions = versions_of(family)
     if is_address(host):
-        if ip_address(host).version not in _VERSIONS[family]:
+        if ip_address(host).version not in versions:
             raise BadInput(f"{host} is no address of the family {family!r}")
         return host, None
     found, resolution = node.call(in_hosts_file, host), None
     if not found:
         resolution = measure_resolve(node, host)
         found = list(resolution.found)
-    right = [address for version in _VERSIONS[family] for address in found if ip_address(address).version == version]
+    right = [address for version in versions for address in found if ip_address(address).version == version]
     return (right[0] if right else ""), resolution
 
 

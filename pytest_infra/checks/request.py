@@ -52,7 +52,7 @@ def check_request(
     Raises:
         BadInput: one of them cannot be used, or does not go with the protocol.
     """
-    if protocol not in NOUNS:
+    if not isinstance(protocol, str) or protocol not in NOUNS:
         raise BadInput(f"protocol {protocol!r} is not known; allowed are {', '.join(map(repr, NOUNS))}")
     if protocol == "icmp" and (port is not None or serve):
         raise BadInput("port and serve do not go with protocol 'icmp': ICMP has no ports; use 'tcp' or 'udp'")

@@ -11,7 +11,7 @@ from ..core.errors import BadInput
 from ..core.node import IPAddress, IPInterface, Node
 from .graph import owner_of
 
-__all__ = ["Ends", "Family", "Target", "choose_ends"]
+__all__ = ["Ends", "Family", "Target", "choose_ends", "versions_of"]
 
 Family = Literal["ipv4", "ipv6"]
 Target = Node | str | IPv4Address | IPv6Address | tuple[Node, str | IPv4Address | IPv6Address]
@@ -42,6 +42,17 @@ class Ends:
         return None if self.source_address is None else str(self.source_address)
 
 
+def versions_of(family: Family | None) -> tuple[int, ...]:
+    """The IP versions of a family, the preferred one first.
+
+    Raises:
+        BadInput: it is not known.
+    """
+    if not isinstance(family, str | None) or family not in _VERSIONS:
+        raise BadInput(f"family {family!r} is not known; allowed are 'ipv4', 'ipv6' and None for either")
+    return _VERSIONS[family]
+
+
 def choose_ends(a: Node | tuple[Node, Any], b: Target, family: Family | None = None) -> Ends:
     """Choose the addresses: of the wanted family, IPv4 before IPv6, first those of a subnet that both ends share.
 
@@ -50,9 +61,7 @@ def choose_ends(a: Node | tuple[Node, Any], b: Target, family: Family | None = N
     Raises:
         BadInput: `a` is not a node, `b` is nothing that has an address, or it has none of that family.
     """
-    if family not in _VERSIONS:
-        raise BadInput(f"family {family!r} is not known; allowed are 'ipv4', 'ipv6' and None for either")
-    versions = _VERSIONS[family]
+    versions = versions_of(family)
     source, source_address = _split(a, "the source")
     if source is None:
         raise BadInput(f"the source {a!r} is not a node; give a node, or a node and one of its addresses")

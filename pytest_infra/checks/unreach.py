@@ -178,6 +178,7 @@ def measure_unreachable(
     ways = both_ways(ends.source, ends.destination) if ends.destination is not None else []
     lost = _lost_probes(lost_part(ways))
     _check_source(ends)
+    _check_single(ends)
     tries, port, answer, outcome = _send_until_told(ends, request, _tries(lost))
     proof = _PROOFS.get(outcome.status, "timeout") if answer is None else "answer"
     return UnreachableReport(
@@ -207,6 +208,14 @@ def _check_source(ends: Ends) -> None:
     if wanted is not None and not any(item.ip.ip == wanted for item in ends.source.addresses):
         have = ", ".join(str(item.ip.ip) for item in ends.source.addresses if item.scope != "host") or "none"
         raise BadInput(f"{ends.source.name} has no address {wanted} to send from; it has {have}")
+
+
+def _check_single(ends: Ends) -> None:
+    """A packet to many is refused by the sender's own kernel, or answered by nobody, whatever the network does."""
+    mine = [item.ip.network for item in ends.source.addresses if item.ip.version == 4]
+    to_all = {ip_address("255.255.255.255"), *(net.broadcast_address for net in mine if net.prefixlen < 31)}
+    if ends.address.is_multicast or ends.address in to_all:
+        raise BadInput(f"the target {ends.address} is a broadcast or multicast address; give that of one node")
 
 
 def _refused_by_closed_port(ends: Ends, request: Request, answer: Answer | None) -> bool:

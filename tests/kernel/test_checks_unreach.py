@@ -200,6 +200,14 @@ def test_an_address_that_the_source_has_not_proves_nothing(lab: Lab) -> None:
             assert_unreachable((a, "203.0.113.9"), b, protocol=protocol)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("address", ["10.0.0.255", "255.255.255.255", "224.0.0.5", "ff02::1"])
+def test_an_address_of_many_is_no_target(lab: Lab, address: str) -> None:
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, b, ip="10.0.0.1/24", peer_ip="10.0.0.2/24")
+    with pytest.raises(BadInput, match="is a broadcast or multicast address; give that of one node"):
+        assert_unreachable(a, address)
+
+
 def test_a_node_of_another_lab_is_no_target(session: Infra, lab: Lab) -> None:
     a, _ = two(lab)
     with session.lab("other") as other:

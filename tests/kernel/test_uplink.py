@@ -139,7 +139,7 @@ with Infra() as infra, infra.lab() as lab:
 """
 
 
-def test_it_is_undone_after_sigkill(world):
+def test_the_wire_goes_with_a_session_that_was_killed(world):
     gateway, _ = world
     before = state(gateway)
     path = f"/proc/{os.getpid()}/fd/{gateway.namespace.fd}"
@@ -154,8 +154,8 @@ def test_it_is_undone_after_sigkill(world):
     until(lambda: len(gateway.interfaces) == len(before[2]), within_s=10, what="the wire is gone")
 
 
-def test_it_is_undone_by_the_reaper(world):
-    """The same, where a process lives in the outside, as on the machine."""
+def test_all_is_undone_after_sigkill(world):
+    """Where a process lives in the outside, as on the machine: the reaper finds it."""
     gateway, _ = world
     before = state(gateway)
     gateway.spawn(["sleep", "60"])
@@ -169,7 +169,9 @@ def test_it_is_undone_by_the_reaper(world):
 
 
 def test_a_namespace_that_is_gone_needs_no_undoing():
+    before = sorted(os.listdir("/proc/self/fd"))
     forget(1, "infra-up000000")
+    assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 def test_what_cannot_be(infra, lab, world, monkeypatch):

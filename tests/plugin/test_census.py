@@ -68,6 +68,15 @@ def routed_lab(lab):
         config.write_text("\\n".join(["vrrp_instance x {", *instance, "}"]))
         files = [f"--pid={config}.pid", f"--vrrp_pid={config}.vrrp", f"--checkers_pid={config}.checkers"]
         router.spawn(["keepalived", "--dont-fork", f"--use-file={config}", *files])
+    from pytest_infra.net.nft import NFT
+    from pytest_infra.net.uplink import PASTA
+    if NFT.probe():
+        world = lab.host("world")
+        lab.link(world, lab.host(), ip="203.0.113.1/24", peer_ip="203.0.113.2/24")
+        world.spawn(["sleep", "600"])
+        world.run(["ip", "route", "add", "default", "via", "203.0.113.2"])
+        for via in ("masquerade", *(["pasta"] if PASTA.probe() else [])):
+            lab.uplink(lab.host(), outside=world, via=via)
     lab.up()
     return lab
 

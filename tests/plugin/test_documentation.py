@@ -41,4 +41,4 @@ def test_a_block_runs_as_printed(pytester: pytest.Pytester, monkeypatch: pytest.
 
 @pytest.mark.parametrize("name", sorted(set(BLOCKS) - set(TESTS)))
 def test_an_excerpt_is_python(name: str) -> None:
-    compile(BLOCKS[name], name, "exec")
+    assert compile(BLOCKS[name], name, "exec").co_code
