@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from breaking import nft, normal
 from syrupy.assertion import SnapshotAssertion
+from webserver import start_nginx
 
 from pytest_infra import CheckFailed, assert_http, assert_reachable, assert_resolves
 from pytest_infra.lab import Lab
@@ -22,19 +23,10 @@ from pytest_infra.session import Infra
 
 pytestmark = [pytest.mark.infra_requires("nginx", "dnsmasq", "nft", "ip")]
 
-CONFIG = """
-daemon off; master_process off; error_log stderr; pid {folder}/pid;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
-    uwsgi_temp_path {folder}; scgi_temp_path {folder};
-    server {{
-        listen {listen};
-        location / {{ return 200 "hello\\n"; }}
-        location /down {{ return 503 "<html>\\n<h1>all back ends are down</h1>\\n</html>\\n"; }}
-    }}
-}}
+SERVER = """
+listen {listen};
+location / {{ return 200 "hello\\n"; }}
+location /down {{ return 503 "<html>\\n<h1>all back ends are down</h1>\\n</html>\\n"; }}
 """
 
 
@@ -50,9 +42,7 @@ class Net:
     open: list[socket.socket] = field(default_factory=list)
 
     def nginx(self, listen: str = "80") -> None:
-        config = self.folder / "nginx.conf"
-        config.write_text(CONFIG.format(folder=self.folder, listen=listen))
-        self.web.spawn(["nginx", "-c", config, "-e", "stderr"])
+        start_nginx(self.web, self.folder, SERVER.format(listen=listen))
         address, _, port = listen.rpartition(":")
         assert_reachable(
             self.web,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from webserver import start_nginx
 
 from pytest_infra import BadInput, CheckFailed, assert_http
 from pytest_infra.lab import Lab
@@ -17,20 +18,11 @@ from pytest_infra.session import Infra
 
 pytestmark = [pytest.mark.infra_requires("nginx")]
 
-CONFIG = """
-daemon off; master_process off; error_log stderr; pid {folder}/pid;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
-    uwsgi_temp_path {folder}; scgi_temp_path {folder};
-    server {{
-        {listen}
-        location / {{ return 200 "$request_method $host $http_x_who $request_uri\\n"; }}
-        location /old {{ return 301 /; }}
-        location /large {{ root {folder}; }}
-    }}
-}}
+SERVER = """
+{listen}
+location / {{ return 200 "$request_method $host $http_x_who $request_uri\\n"; }}
+location /old {{ return 301 /; }}
+location /large {{ root {folder}; }}
 """
 CERTIFICATE = (
     "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=web -addext subjectAltName=DNS:web,IP:10.0.0.2"
@@ -60,9 +52,7 @@ def pair(lab: Lab) -> tuple[Host, Host]:
 @pytest.fixture
 def start(pair: tuple[Host, Host], tmp_path: Path) -> Callable[..., Any]:
     def start(listen: str = "listen 80; listen [::]:80;") -> Any:
-        config = tmp_path / "nginx.conf"
-        config.write_text(CONFIG.format(folder=tmp_path, listen=listen))
-        return pair[1].spawn(["nginx", "-c", config, "-e", "stderr"])
+        return start_nginx(pair[1], tmp_path, SERVER.format(folder=tmp_path, listen=listen))
 
     return start
 
