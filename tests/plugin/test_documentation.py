@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_infra.core.linux import in_child_user_namespace
+
 ROOT = Path(__file__).parents[2]
 CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # with the kernel for guests
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -32,7 +34,7 @@ def test_a_block_runs_as_printed(pytester: pytest.Pytester, monkeypatch: pytest.
     """What needs root is skipped for others; nothing may be lacking for root."""
     monkeypatch.setenv("XDG_CACHE_HOME", CACHE)
     (pytester.path / "test_block.py").write_text(TESTS[name], encoding="utf-8")
-    required = ["--infra-require=all"] if os.geteuid() == 0 else []
+    required = [] if in_child_user_namespace() else ["--infra-require=all"]
     result = pytester.runpytest_subprocess("--infra", *required)
     outcomes = result.parseoutcomes()
     assert set(outcomes) <= {"passed", "skipped"}, result.stdout.str()
