@@ -22,6 +22,7 @@ __all__ = [
     "dump_links",
     "dump_neighbours",
     "dump_routes",
+    "dump_rules",
     "get_link",
     "get_route",
     "set_group",
@@ -318,6 +319,15 @@ def dump_routes(version: int) -> bytes:
     message = rtmsg()
     message["family"] = _FAMILY[version]
     return _encode(message, 26, _DUMP)
+
+
+def dump_rules(version: int) -> bytes:
+    """Ask for the rules of policy routing of one IP version (ip-rule(8))."""
+    from pyroute2.netlink.rtnl.fibmsg import fibmsg
+
+    message = fibmsg()
+    message["family"] = _FAMILY[version]
+    return _encode(message, 34, _DUMP)
 
 
 def get_route(destination: IPAddress, *, source: IPAddress, arrives_by: int) -> bytes:

@@ -12,6 +12,7 @@ from ..core.node import Address, Interface, IPAddress, Neighbour, Route
 from ..core.suggest import Named
 
 __all__ = [
+    "decode_rules",
     "parse_addresses",
     "parse_interfaces",
     "parse_names",
@@ -149,14 +150,20 @@ def pending_ipv6(replies: Iterable[bytes], indices: Collection[int]) -> bool:
     return False
 
 
-def parse_routes(replies: Iterable[bytes], names: dict[int, str]) -> list[Route]:
-    """Replies to `dump_routes`: the routes of the main table, without the kernel's multicast ones."""
+def decode_rules(replies: Iterable[bytes]) -> Iterable[Any]:
+    """Replies to `dump_rules`, decoded."""
+    from pyroute2.netlink.rtnl.fibmsg import fibmsg
+
+    return _decode(fibmsg, replies)
+
+
+def parse_routes(replies: Iterable[bytes], names: dict[int, str], table: int = _MAIN_TABLE) -> list[Route]:
+    """Replies to `dump_routes`: the routes of one table, without the kernel's multicast ones."""
     from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
     found: list[Route] = []
     for message in _decode(rtmsg, replies):
-        table = message.get_attr("RTA_TABLE") or message["table"]
-        if table != _MAIN_TABLE or message["type"] in (2, 3, 4, 5):
+        if (message.get_attr("RTA_TABLE") or message["table"]) != table or message["type"] in (2, 3, 4, 5):
             continue
         found.extend(_routes_of(message, names))
     return found

@@ -208,11 +208,65 @@ def routed(lab: Lab) -> tuple[Host, Host, Host, Host]:
     return a, r1, r2, b
 
 
-def test_a_loop_that_the_main_tables_do_not_show(lab: Lab, snapshot: SnapshotAssertion) -> None:
+POLICY: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "a loop": (
+        "routing-loop",
+        "r2",
+        ("ip route add 10.0.2.2 via 10.0.1.1 table 100", "ip rule add to 10.0.2.2 lookup 100"),
+    ),
+    "a wrong gateway": (
+        "wrong-gateway",
+        "r2",
+        ("ip route add default via 10.0.2.9 table 100", "ip rule add from 10.0.0.0/24 iif eth0 lookup 100"),
+    ),
+    "a route that drops": (
+        "blackhole-route",
+        "r2",
+        ("ip route add blackhole default table 100", "ip rule add from 10.0.0.1 lookup 100"),
+    ),
+    "a rule that drops": ("blackhole-route", "r2", ("ip rule add from 10.0.0.1 blackhole",)),
+    "a rule that refuses the answer": ("prohibit-route", "r2", ("ip rule add from 10.0.2.2 iif eth1 prohibit",)),
+    "no route in what it jumps to": (
+        "no-route",
+        "r2",
+        ("ip rule add to 10.0.2.2 goto 32767", "ip rule add pref 32767 lookup 253"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", POLICY)
+def test_policy_routing(lab: Lab, name: str, snapshot: SnapshotAssertion) -> None:
+    a, _, r2, b = routed(lab)
+    lab.up()
+    kind, node, commands = POLICY[name]
+    for command in commands:
+        sh(r2, command)
+    cause(a, b, kind, node, snapshot)
+
+
+@pytest.mark.parametrize("rule", ["from 10.0.0.9", "not from all", "iif eth1", "to 10.0.9.0/24", "fwmark 1"])
+def test_a_rule_for_other_packets(lab: Lab, rule: str) -> None:
+    """It drops nothing, and where something else does, it is not blamed."""
+    a, _, r2, b = routed(lab)
+    lab.up()
+    sh(r2, f"ip rule add {rule} blackhole")
+    if rule == "iif eth1":
+        sh(r2, "ip rule add pref 10 from 10.0.2.2 lookup main")
+    assert_reachable(a, b)
+    nft(r2, "forward", "drop")
+    report = measure_reach(a, b, within=WITHIN)
+    assert report.autopsy is not None
+    assert report.autopsy.finding is not None
+    assert report.autopsy.finding.kind == "filtered", report.explain()
+
+
+def test_a_loop_that_no_table_shows(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    """The rule goes by a mark that the firewall sets."""
     a, _, r2, b = routed(lab)
     lab.up()
     sh(r2, "ip route add 10.0.2.2 via 10.0.1.1 table 100")
-    sh(r2, "ip rule add to 10.0.2.2 lookup 100")
+    sh(r2, "ip rule add fwmark 1 lookup 100")
+    nft(r2, "prerouting", "ip daddr 10.0.2.2 meta mark set 1")
     cause(a, b, "ttl-exceeded", "r2", snapshot)
 
 

@@ -26,7 +26,7 @@ def _return_path(hop: Hop) -> Finding | None:
     interface = view.interface(far)
     if not mode or interface is None:
         return None
-    route = view.route_to(origin)
+    route = view.route_to(origin, hop.address)
     said = far.node.call(_kernel_says, hop.address, origin, interface.index)
     elsewhere = route is None or (mode == 1 and route.interface != far.name)
     if not (

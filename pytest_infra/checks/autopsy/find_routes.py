@@ -31,14 +31,26 @@ def _route(hop: Hop) -> Finding | None:
             mark="NO ROUTE",
         )
     if route.kind in _REFUSALS:
-        return Finding(
-            f"{route.kind}-route",
-            name,
-            f"{name} has a route of the kind {route.kind} to {route.destination}: it {_REFUSALS[route.kind]}",
-            f"remove it: ip route del {route.kind} {route.destination}, in {name}",
-            mark=f"{route.kind.upper()} ROUTE",
-        )
+        return _refusal(hop, route)
     return None
+
+
+def _refusal(hop: Hop, route: Route) -> Finding:
+    name, rule = hop.node.name, hop.rule
+    cause = f"{name} has a route of the kind {route.kind} to {_destination(hop, route)}"
+    remedy = f"ip route del {route.kind} {route.destination}"
+    if rule is not None and rule.kind == route.kind:
+        cause = f"{name} has a rule of policy routing for it, '{rule}'"
+        remedy = f"ip rule del priority {rule.priority}"
+    elif rule is not None:
+        remedy += f" table {rule.table}"
+    return Finding(
+        f"{route.kind}-route",
+        name,
+        f"{cause}: it {_REFUSALS[route.kind]}",
+        f"remove it: {remedy}, in {name}",
+        mark=f"{route.kind.upper()} ROUTE",
+    )
 
 
 def _other_subnet(hop: Hop) -> Finding | None:
@@ -66,6 +78,9 @@ def _other_subnet(hop: Hop) -> Finding | None:
 
 
 def _destinations(hop: Hop) -> str:
+    policy = hop.view.policy
+    if policy is not None and (added := policy.rules_for(hop.address.version)):
+        return f"its rules of policy routing choose none: {', '.join(repr(str(rule)) for rule in added)}"
     mine = [str(route.destination) for route in hop.view.routes if route.destination.version == hop.address.version]
     return f"its routes lead to {', '.join(dict.fromkeys(mine))}" if mine else "it has no routes at all"
 
@@ -84,9 +99,16 @@ def _missing(hop: Hop) -> str:
     return f"{hop.address} via {gateways[0]}" if gateways else f"{hop.address} dev {plan.near.name}"
 
 
-def _words(route: Route) -> str:
+def _destination(hop: Hop, route: Route) -> str:
+    """Where the route leads, and the table and the rule where that is not the main table."""
+    rule = hop.rule
+    return f"{route.destination}{f' in table {rule.table}, by the rule {str(rule)!r}' if rule is not None else ''}"
+
+
+def _words(hop: Hop, route: Route) -> str:
     via = f" via {route.gateway}" if route.gateway is not None else ""
-    return f"{route.destination}{via} dev {route.interface}"
+    by = f" table {hop.rule.table}, by the rule {str(hop.rule)!r}" if hop.rule is not None else ""
+    return f"{route.destination}{via} dev {route.interface}{by}"
 
 
 def _gateway(hop: Hop) -> Finding | None:
@@ -102,7 +124,7 @@ def _gateway(hop: Hop) -> Finding | None:
         if hop.target is None:
             cause = f"no node of the lab has the address {hop.address}"
             return Finding("nobody", name, cause, "use the address of a node", mark="NOBODY", port=spot(hop.port))
-        cause = f"{name} takes {hop.address} for a neighbour on {spot(hop.port)} (route {_words(route)}), "
+        cause = f"{name} takes {hop.address} for a neighbour on {spot(hop.port)} (route {_words(hop, route)}), "
         cause += f"but {owner} has it, which is not on that wire" if owner else "but nobody there has it"
         return Finding(
             "not-on-link",
@@ -119,7 +141,7 @@ def _gateway(hop: Hop) -> Finding | None:
     return Finding(
         "wrong-gateway",
         name,
-        f"{name} sends it to the gateway {route.gateway} (route {_words(route)}), but {who}",
+        f"{name} sends it to the gateway {route.gateway} (route {_words(hop, route)}), but {who}",
         f"correct the route to {route.destination} in {name}{hint}",
         mark="WRONG GATEWAY",
         port=spot(hop.port),
@@ -152,11 +174,15 @@ def _loop(hop: Hop) -> Finding | None:
     return Finding(
         "routing-loop",
         hop.node.name,
-        f"the routes to {hop.address} lead in a circle: {names}",
+        f"the routes to {hop.address} lead in a circle: {names}{_by_rule(hop)}",
         f"correct the route to {hop.address} in {hop.node.name}",
         mark="LOOP",
         port=spot(hop.far),
     )
+
+
+def _by_rule(hop: Hop) -> str:
+    return f"; {hop.node.name} goes by {_words(hop, hop.route)}" if hop.rule is not None and hop.route else ""
 
 
 ROUTE = HopFinder("route", _route)

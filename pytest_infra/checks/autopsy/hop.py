@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ...core.node import IPAddress, Node, NodePort, Route
+from ...net.policy import PolicyRule
 from ..graph import Wire, same_address, wires_from
 from .finding import Case
 from .view import View
@@ -35,6 +36,8 @@ class Hop:
     """The address that the packet comes from; None where that is not known."""
     back: bool = False
     """Whether it is an answer, on its way back."""
+    by: str = ""
+    """The interface that the packet came by; "" where it begins."""
     passed: tuple[Node, ...] = ()
     """The nodes that the packet has come by, this one not included."""
 
@@ -54,9 +57,18 @@ class Hop:
         return _planned_wire(self.node, self.target, self.address.version)
 
     @cached_property
+    def _chosen(self) -> tuple[Route | None, PolicyRule | None]:
+        return self.view.chosen(self.address, self.origin, self.by)
+
+    @property
     def route(self) -> Route | None:
         """The route that the kernel takes now."""
-        return self.view.route_to(self.address)
+        return self._chosen[0]
+
+    @property
+    def rule(self) -> PolicyRule | None:
+        """The rule of policy routing that chose it, where somebody added that."""
+        return self._chosen[1]
 
     @cached_property
     def port(self) -> NodePort | None:
@@ -112,7 +124,7 @@ def walk(first: Hop) -> Iterator[Hop]:
         passed = (*hop.passed, hop.node)
         if hop.far is None or hop.far.node in passed:
             return
-        hop = replace(hop, node=hop.far.node, passed=passed)
+        hop = replace(hop, node=hop.far.node, by=hop.far.name, passed=passed)
 
 
 def planned_wires(start: Node, target: Node | None, version: int) -> Iterator[Wire]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+from ...core.errors import InfraError
 from ...core.node import Address, Interface, IPAddress, Neighbour, NodePort, Route
+from ...net.policy import Policy, PolicyRule, longest_match, read_policy
 from ...net.port_vlans import BridgePort, PortVlans, read_bridge_ports, read_ovs_vlans
 from .sockets import ListeningSocket, read_listening
 
@@ -89,16 +91,24 @@ class View:
         """Whether the node has an address now, on whichever interface."""
         return any(int(item.ip.ip) == int(address) for item in self.addresses if item.ip.version == address.version)
 
-    def route_to(self, address: IPAddress) -> Route | None:
-        """The route that the longest prefix, then the lowest metric gives (RFC 1812 section 5.2.4.3)."""
-        matching = [
-            route
-            for route in self.routes
-            if route.destination.version == address.version and int(address) in _span(route)
-        ]
-        return min(matching, key=lambda route: (-route.destination.prefixlen, route.metric), default=None)
+    @cached_property
+    def policy(self) -> Policy | None:
+        """The rules of policy routing and their tables; None where there are only the kernel's own, or no telling."""
+        try:
+            found: Policy | None = self.node.call(read_policy)
+        except (InfraError, AttributeError):  # a guest without Python, or a switch
+            return None
+        return found
 
+    def route_to(self, address: IPAddress, source: IPAddress | None = None, arrives_by: str = "") -> Route | None:
+        """The route that a packet takes which comes from `source` by an interface; "" for one that begins here."""
+        return self.chosen(address, source, arrives_by)[0]
 
-def _span(route: Route) -> range:
-    first = int(route.destination.network_address)
-    return range(first, first + route.destination.num_addresses)
+    def chosen(
+        self, address: IPAddress, source: IPAddress | None, arrives_by: str
+    ) -> tuple[Route | None, PolicyRule | None]:
+        """That route, and the rule of policy routing that led there where somebody added it."""
+        if self.policy is None or not (added := self.policy.rules_for(address.version)):
+            return longest_match(self.routes, address), None
+        route, rule = self.policy.choose(address, source, arrives_by)
+        return route, rule if rule in added else None
