@@ -23,6 +23,7 @@ from .wait import until
 __all__ = ["Completed", "Popen", "Process", "await_end", "check_argv", "run", "spawn"]
 
 _LONGEST_POLL_MS = 2**31 - 1
+_END_OF_LINE_S = 0.1
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 Popen = Callable[..., "subprocess.Popen[bytes]"]
@@ -217,17 +218,23 @@ class Process:
     def wait_for(self, text: str, within_s: float = 5.0) -> str:
         """Wait until `text` appears in its output (standard output or error), and return the line that has it.
 
+        A line that has no end yet is given 0.1 s for the rest of it; a prompt has none.
+
         Raises:
             CommandFailed: it ended without having written it.
             WaitTimeout: it did not write it in time.
         """
+        line_ends = time.monotonic() + within_s
 
         def look() -> str:
+            nonlocal line_ends
             ended = not self.running
-            for line in (self.stdout + "\n" + self.stderr).splitlines():
-                if text in line:
-                    return line
-            if ended:
+            lines = [*self.stdout.splitlines(keepends=True), *self.stderr.splitlines(keepends=True)]
+            if line := next((line for line in lines if text in line), ""):
+                line_ends = min(line_ends, time.monotonic() + _END_OF_LINE_S)
+                if ended or line.endswith("\n") or time.monotonic() >= line_ends:
+                    return line.rstrip("\r\n")
+            elif ended:
                 raise self._failed(self.returncode, f"ended with {self.returncode} before it wrote {text!r}")
             return ""
 
