@@ -90,6 +90,11 @@ class Worker:
             self._jobs.put(None)
             raise
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller is in its thread."""
+        return threading.current_thread() is self._thread
+
     def _begin(self) -> None:
         try:
             self._thread.start()
@@ -112,7 +117,7 @@ class Worker:
         return self._call(function, args, kwargs, whole=True)
 
     def _call(self, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], *, whole: bool) -> T:
-        if threading.current_thread() is self._thread:
+        if self.is_current:
             return function(*args, **kwargs)
         job = _Job(function, args, kwargs)
         try:
@@ -134,7 +139,7 @@ class Worker:
         with self._change:
             self._stopped = True
             self._jobs.put(None)
-        if threading.current_thread() is not self._thread:
+        if not self.is_current:
             self._thread.join(join_s)
 
     def _loop(self) -> None:

@@ -133,7 +133,8 @@ class NetNamespace(Resource):
         self.name = name
         self._entrance = entrance
         self._sysctl = dict(sysctl or {})
-        self._worker: Worker | None = None
+        self._workers: set[Worker] = set()
+        self._idle: list[Worker] = []
 
     def _start(self, undo: ExitStack) -> None:
         self.fd = self._entrance.make(self._write_sysctl)
@@ -148,9 +149,9 @@ class NetNamespace(Resource):
                     raise
 
     def _close(self) -> None:
-        if self._worker is not None:
-            self._worker.stop()
-            self._worker = None
+        self._idle.clear()
+        while self._workers:
+            self._workers.pop().stop()
         os.close(self.fd)
         self.fd = -1
 
@@ -164,23 +165,34 @@ class NetNamespace(Resource):
         return self._entrance.next_index()
 
     def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Run `function` in a thread that lives in the namespace; the thread is made at the first call.
+        """Run `function` in a thread that lives in the namespace; such a thread is made when none is idle.
 
-        Where a call was interrupted and runs on (a test's time limit, Ctrl-C), another thread takes over.
+        One call does not wait for another. A thread whose call was interrupted and runs on (a test's time limit,
+        Ctrl-C) is not used again.
         """
-        worker = self._worker
-        if worker is None or worker.abandoned:
-            worker = self._entrance.call(self._make_worker)
-        return worker.call(function, *args, **kwargs)
+        if any(worker.is_current for worker in tuple(self._workers)):
+            return function(*args, **kwargs)
+        worker = self._idle_worker() or self._entrance.call(self._make_worker)
+        try:
+            return worker.call(function, *args, **kwargs)
+        finally:
+            if worker.abandoned:
+                self._workers.discard(worker)
+                worker.stop(join_s=0.0)
+            elif worker in self._workers:
+                self._idle.append(worker)
+
+    def _idle_worker(self) -> Worker | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
 
     def _make_worker(self) -> Worker:
-        if self._worker is not None and self._worker.abandoned:
-            self._worker.stop(join_s=0.0)
-            self._worker = None
-        if self._worker is None:
-            self._check_open()
-            self._worker = Worker(f"infra-{self.name}", self._enter)
-        return self._worker
+        self._check_open()
+        worker = Worker(f"infra-{self.name}", self._enter)
+        self._workers.add(worker)
+        return worker
 
     def _check_open(self) -> None:
         if self.fd < 0:

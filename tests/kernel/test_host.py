@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_infra.checks import assert_reachable
 from pytest_infra.core.errors import BadInput, CommandFailed, InfraError, WaitTimeout
 from pytest_infra.core.wait import until
 
@@ -436,7 +437,7 @@ def test_a_child_started_in_a_call_is_in_the_host(host):
 
 @pytest.mark.parametrize("attempt", range(10))
 def test_threads_call_at_the_same_time(lab, attempt):
-    """Two threads' first call makes one thread for the host, and each gets its own answer."""
+    """Each gets its own answer, from a thread that is used again by the next call."""
     a = lab.host("a")
     lab.up()
     answers: list[tuple[int, int]] = []
@@ -449,7 +450,28 @@ def test_threads_call_at_the_same_time(lab, attempt):
 
     together([partial(ask, number) for number in range(4)])
     assert sorted(answer for answer in answers if answer[0] >= 0) == [(number, number) for number in range(4)]
-    assert len({ident for mark, ident in answers if mark == -1}) == 1
+    before = threading.active_count()
+    assert a.call(threading.get_ident) in {ident for mark, ident in answers if mark == -1}
+    assert threading.active_count() == before
+
+
+def test_a_call_does_not_wait_for_another_in_the_same_host(lab):
+    """Nor does a check for a function of the test's: each would wait for ever for the other."""
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, b)
+    lab.up()
+    meet = threading.Barrier(2, timeout=10)
+    together([lambda: a.call(meet.wait), lambda: a.call(meet.wait)])
+    ended = threading.Event()
+    busy = threading.Thread(target=lambda: a.call(ended.wait, 10))
+    busy.start()
+    try:
+        assert_reachable(a, b, within="1 s")
+        assert_reachable(b, a, protocol="tcp", within="1 s")
+        assert busy.is_alive()
+    finally:
+        ended.set()
+        busy.join()
 
 
 def test_a_host_that_nobody_enters_has_no_thread(lab):

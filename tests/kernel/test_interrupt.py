@@ -23,7 +23,8 @@ def census():
             found["file " + re.sub(r":.*", "", os.readlink(f"/proc/self/fd/{name}"))] += 1
         except FileNotFoundError:
             continue
-    found.update(f"thread {thread.name}" for thread in threading.enumerate())
+    # Python goes on listing a thread whose start was interrupted before there was one: that has no number
+    found.update(f"thread {thread.name}" for thread in threading.enumerate() if thread.ident is not None)
     for task in os.listdir("/proc/self/task"):
         try:
             with open(f"/proc/self/task/{task}/children") as children:
