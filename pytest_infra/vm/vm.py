@@ -63,7 +63,7 @@ class VirtualMachine(Controls, Resource):
         options: what it is made of.
         lab: what it needs of its lab.
         dock: the machine's side of its network cards.
-        macs: gives MAC addresses for cards that are no links.
+        cards: its network cards.
         declared_at: the line of the test that made it.
     """
 

@@ -12,7 +12,7 @@ from pytest_infra.core.linux import in_child_user_namespace
 
 ROOT = Path(__file__).parents[2]
 CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # with the kernel for guests
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(page: Path) -> list[str]:
