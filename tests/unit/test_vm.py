@@ -318,6 +318,17 @@ def test_what_was_used_lately_stays_in_the_cache(cache, monkeypatch):
     assert {path.name for path in used.parent.iterdir()} == {used.name, "other2"}
 
 
+def test_a_snapshot_is_found_again_after_its_files_were_used(cache, monkeypatch):
+    monkeypatch.setattr("pytest_infra.core.requirement.Command.path", lambda self: "/bin/sh")
+    kernel = next(iter(kernels()))
+    before = snapshot.snapshot_path(Machine(kernel.bootable(), kernel.image, 1 << 28, 1, "tcg"))
+    os.utime(kernel.bootable(), ns=(0, os.stat(kernel.bootable()).st_mtime_ns))
+    assert snapshot.snapshot_path(Machine(kernel.bootable(), kernel.image, 1 << 28, 1, "tcg")) == before
+    assert os.stat(kernel.bootable()).st_atime > 0
+    os.utime(kernel.bootable(), (0, 0))  # another file at that place is another kernel
+    assert snapshot.snapshot_path(Machine(kernel.bootable(), kernel.image, 1 << 28, 1, "tcg")) != before
+
+
 def test_another_process_that_prunes_meanwhile_is_no_error(cache, monkeypatch):
     folder = Path(cache_directory("snapshots"))
     for number in range(10):
