@@ -85,9 +85,7 @@ def _find(wanted: Sequence[str]) -> list[Kernel]:
             check_kernel(kernel, HOST_MODULES)
             other = kernels.setdefault(kernel.name, kernel)
             if not os.path.samefile(other.image, kernel.image):
-                raise BadInput(
-                    f"{other.image} and {kernel.image} are both {kernel.name}; their results would look the same"
-                )
+                raise BadInput(f"{other.image} and {kernel.image} are both {kernel.name}: results would not tell which")
     except InfraError as error:
         raise pytest.UsageError(f"--infra-kernel: {error}") from None
     return list(kernels.values())

@@ -177,6 +177,7 @@ def test_a_flooded_console_keeps_its_beginning_and_its_end():
             file.write(b"flood\n" * 200)
         file.write(b"the last line\n")
     console.await_end()
+    assert console.flood == "flood"
     text = console.text
     assert text.startswith("the first line\nbold\n")
     assert text.endswith("the last line\n")
