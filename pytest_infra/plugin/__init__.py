@@ -214,6 +214,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     take_exclusive(item)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In a guest: say how it ran."""
+    kernels.tell_of_guest(session.config)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
     """What a test held alone is given back after its fixtures have ended."""

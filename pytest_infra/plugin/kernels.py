@@ -14,18 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ..core.errors import InfraError
+from ..core.emulation import EMULATED
+from ..core.errors import BadInput, InfraError
 
 if TYPE_CHECKING:
     from ..vm.kernel import Kernel
 
-__all__ = ["KERNELS", "KernelSchedulers", "add_option", "name_items", "use_kernels"]
+__all__ = ["ACCEL", "KERNELS", "KernelSchedulers", "add_option", "name_items", "tell_of_guest", "use_kernels"]
 
 KERNELS = pytest.StashKey["list[Kernel]"]()
 """The kernels that a run's tests run on."""
 
 _GUEST = "PYTEST_INFRA_GUEST"
 """The variable with the name of the kernel, in a worker that runs in a guest."""
+
+
+ACCEL = "infra_guest_accel"
+"""What a guest's worker tells at its end: ``kvm`` or ``tcg``."""
 
 
 def add_option(group: Any) -> None:
@@ -51,6 +56,8 @@ def use_kernels(config: pytest.Config) -> None:
         return
     if not config.pluginmanager.hasplugin("xdist"):
         raise pytest.UsageError("--infra-kernel needs pytest-xdist: pip install 'pytest-infra[xdist]'")
+    if config.getoption("usepdb", False):
+        raise pytest.UsageError("--infra-kernel cannot be used with --pdb: the tests run in guests, without a terminal")
     kernels = config.stash[KERNELS] = _find(wanted)
     option = config.option
     each = option.numprocesses if isinstance(getattr(option, "numprocesses", None), int) else 0
@@ -58,6 +65,9 @@ def use_kernels(config: pytest.Config) -> None:
     if option.dist == "no":
         option.dist = "load"
     _share_artifacts(config)
+    from .guests import Guests
+
+    config.pluginmanager.register(Guests(config), "infra-guests")
     if len(kernels) > 1:
         config.pluginmanager.register(KernelSchedulers(), "infra-kernel-schedulers")
 
@@ -70,19 +80,21 @@ def _find(wanted: Sequence[str]) -> list[Kernel]:
     try:
         for requirement in (QEMU, BUSYBOX):
             requirement.demand()
-        kernels = list({kernel.name: kernel for kernel in map(find_kernel, wanted)}.values())
-        for kernel in kernels:
+        kernels: dict[str, Kernel] = {}
+        for kernel in map(find_kernel, wanted):
             check_kernel(kernel, HOST_MODULES)
+            other = kernels.setdefault(kernel.name, kernel)
+            if not os.path.samefile(other.image, kernel.image):
+                raise BadInput(f"{other.image} and {kernel.image} are both {kernel.name}: results would not tell which")
     except InfraError as error:
         raise pytest.UsageError(f"--infra-kernel: {error}") from None
-    return kernels
+    return list(kernels.values())
 
 
 def _spec(kernel: Kernel) -> str:
     from ..vm.interpreter import interpreter_argv
 
-    wanted = kernel.image if os.sep in kernel.name or not kernel.modules_folder else kernel.name
-    return f"popen//env:{_GUEST}={kernel.name}//python={shlex.join(interpreter_argv(wanted))}"
+    return f"popen//env:{_GUEST}={kernel.name}//python={shlex.join(interpreter_argv(kernel.image))}"
 
 
 def _share_artifacts(config: pytest.Config) -> None:
@@ -111,6 +123,12 @@ def name_items(items: Sequence[pytest.Item]) -> None:
     for item in items if kernel else ():
         item.name = _with(item.name, str(kernel))
         _rename(item, _with(item.nodeid, str(kernel)))
+
+
+def tell_of_guest(config: Any) -> None:
+    """In a guest, at its end: tell the controller how it ran."""
+    if _GUEST in os.environ and hasattr(config, "workeroutput"):
+        config.workeroutput[ACCEL] = "tcg" if EMULATED in os.environ else "kvm"
 
 
 def _rename(item: Any, nodeid: str) -> None:

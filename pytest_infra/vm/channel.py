@@ -56,9 +56,13 @@ class Channel:
         """Send nothing meanwhile."""
         return self._writing
 
-    def ping(self) -> None:
-        """Wait until the guest has taken everything that was sent."""
-        self.call(os.getpid)
+    def ping(self, timeout_s: float = 120.0) -> None:
+        """Wait until the guest has taken everything that was sent.
+
+        Raises:
+            WaitTimeout: it has not in time.
+        """
+        self.ask("call", pickle.dumps((os.getpid, (), {})), timeout_s=timeout_s)
 
     def move_to(self, connection: socket.socket) -> None:
         """Go on through another connection, to the same guest in another process; call it within `quiet`."""

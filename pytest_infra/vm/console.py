@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections import deque
+from collections import Counter, deque
 
 __all__ = ["Console"]
 
@@ -13,6 +13,7 @@ _FIRST_BYTES, _LAST_CHUNKS = 1 << 18, 256
 _CHUNK_BYTES = 4096
 _ESCAPE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1bc|\r|\0")
 _LONGEST_LINE = 200
+_LATEST_LINES = 100
 
 
 class Console:
@@ -57,6 +58,14 @@ class Console:
         missing = self.written_bytes - len(first) - len(last)
         gap = f"\n… {missing} bytes left out …\n".encode() if missing > 0 else b""
         return _ESCAPE.sub(b"", first + gap + last).decode(errors="replace")
+
+    @property
+    def flood(self) -> str:
+        """The commonest of the latest lines, where more was written than is kept of the beginning; else nothing."""
+        if self.written_bytes <= _FIRST_BYTES:
+            return ""
+        ((line, _),) = Counter(self.last_lines(_LATEST_LINES)).most_common(1)
+        return line
 
     def last_lines(self, count: int = 8) -> list[str]:
         """The last lines that have something in them."""

@@ -158,7 +158,8 @@ class Guest(Resource):
                 f"its kernel has written nothing: it hangs at once, or does not fit into {mebibytes} MiB",
                 "try another kernel, accel='tcg', or more with memory=",
             )
-        return "it hangs, or waits for something", "look at its console; ready_within= gives it more time"
+        flood = f"its console is flooded, with {self.console.flood!r} above all" if self.console.flood else ""
+        return flood or "it hangs, or waits for something", "look at its console; ready_within= gives it more time"
 
     def _too_little(self) -> str:
         """What it needs at least, where it has less: the initramfs is there twice while it is unpacked."""
@@ -195,6 +196,10 @@ class Guest(Resource):
             return "its agent has ended; the console's last lines: " + " | ".join(self.console.last_lines(3))
         self.console.await_end()
         status = self.emulator.process.poll()
+        if panic := _PANIC.search(self.console.text):
+            return f"its kernel panicked: {panic.group(1)}; the console's last lines: " + " | ".join(
+                self.console.last_lines(4)
+            )
         how = f"killed by signal {-status}" if status is not None and status < 0 else f"with status {status}"
         return f"QEMU has ended, {how}; " + " | ".join([self.emulator.errors, *self.console.last_lines(4)]).strip(" |")
 

@@ -6,6 +6,7 @@ pytest-xdist but the protocol, so whatever starts an interpreter by a command li
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -14,20 +15,23 @@ import threading
 from collections.abc import Sequence
 
 from ..core.emulation import EMULATED
-from ..core.errors import InfraError
+from ..core.errors import InfraError, StartFailed, WaitTimeout
 from ..core.linux import die_with_parent
 from ..core.selfrun import module_argv
 from .hosted import HostedGuest
 from .kernel import find_kernel
 from .worker import start_python
 
-__all__ = ["ARTIFACTS", "GUEST", "interpreter_argv", "main"]
+__all__ = ["ARTIFACTS", "GUEST", "LAST_WORDS", "interpreter_argv", "main"]
 
 ARTIFACTS = "PYTEST_INFRA_GUEST_ARTIFACTS"
 """The variable with the folder that guests can write evidence to."""
 GUEST = "PYTEST_INFRA_GUEST"
 """The variable with the name of the kernel, in a guest whose processes were started by this."""
+LAST_WORDS = "PYTEST_INFRA_GUEST_LAST_WORDS"
+"""The variable with the file that gets, as a line of JSON, why a guest failed; without it standard error does."""
 _CHUNK_BYTES = 1 << 16
+_ASK_EVERY_S, _ANSWER_S = 30.0, 300.0
 _FAILED = 70  # EX_SOFTWARE of sysexits.h
 
 
@@ -43,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     words = [word for word in rest if not word.startswith("path=")]
     code = words[words.index("-c") + 1]
     die_with_parent(signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a guest ends when whoever asked for it closes its input
     mine, theirs = socket.socketpair()
     try:
         with theirs, HostedGuest(find_kernel(kernel), warm=True, artifacts=os.environ.get(ARTIFACTS, ""),
@@ -51,13 +56,25 @@ def main(arguments: Sequence[str]) -> int:
             hosted.channel.agent(start_python, code, ["-c"], path, os.getcwd(), env)
             _bridge(mine, hosted)
     except InfraError as error:
-        sys.stderr.write(f"pytest-infra: {error}\n")
+        _leave_words(str(error))
         return _FAILED
     return 0
 
 
+def _leave_words(words: str) -> None:
+    try:
+        with open(os.environ[LAST_WORDS], "a", encoding="utf-8") as file:
+            file.write(json.dumps({"pid": os.getpid(), "words": words}) + "\n")
+    except (KeyError, OSError):
+        sys.stderr.write(f"pytest-infra: {words}\n")
+
+
 def _bridge(port: socket.socket, hosted: HostedGuest) -> None:
-    """Copy both ways until either side ends."""
+    """Copy both ways until either side ends.
+
+    Raises:
+        StartFailed: the guest has ended, or stands still: no time limit of a test in it ends that.
+    """
     over = threading.Event()
 
     def up() -> None:
@@ -78,6 +95,18 @@ def _bridge(port: socket.socket, hosted: HostedGuest) -> None:
 
     for function in (up, down, watch):
         threading.Thread(target=function, daemon=True).start()
-    over.wait()
+    while not over.wait(_ASK_EVERY_S):
+        _demand_answer(hosted)
     if hosted.channel.gone.is_set():
         raise hosted.channel.lost()
+
+
+def _demand_answer(hosted: HostedGuest) -> None:
+    try:
+        hosted.channel.ping(_ANSWER_S)
+    except WaitTimeout:
+        lines = " | ".join(hosted.guest.console.last_lines(3))
+        name = hosted.kernel.name
+        raise StartFailed(
+            f"the guest {name} stands still: it has not answered for {_ANSWER_S:g} s; the console's last lines: {lines}"
+        ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -58,6 +59,9 @@ def cache_directory(*names: str) -> str:
 
 
 def mark_used(path: str) -> None:
-    """Give a file of the cache the time of now: those that were used the longest ago are deleted first."""
+    """Give a file of the cache the access time of now: those that were used the longest ago are deleted first.
+
+    Its modification time stays, as what a snapshot was made from is told by that.
+    """
     with suppress(OSError):
-        os.utime(path)
+        os.utime(path, ns=(time.time_ns(), os.stat(path).st_mtime_ns))

@@ -93,6 +93,6 @@ def prune() -> None:
 def _last_use_s(entry: os.DirEntry[str]) -> float:
     """When a file was used last; 0 where another process has deleted it meanwhile."""
     try:
-        return entry.stat().st_mtime
+        return entry.stat().st_atime
     except FileNotFoundError:
         return 0.0

@@ -177,6 +177,7 @@ def test_a_flooded_console_keeps_its_beginning_and_its_end():
             file.write(b"flood\n" * 200)
         file.write(b"the last line\n")
     console.await_end()
+    assert console.flood == "flood"
     text = console.text
     assert text.startswith("the first line\nbold\n")
     assert text.endswith("the last line\n")
@@ -316,6 +317,17 @@ def test_what_was_used_lately_stays_in_the_cache(cache, monkeypatch):
     assert kernel.bootable() == str(used)
     snapshot.prune()
     assert {path.name for path in used.parent.iterdir()} == {used.name, "other2"}
+
+
+def test_a_snapshot_is_found_again_after_its_files_were_used(cache, monkeypatch):
+    monkeypatch.setattr("pytest_infra.core.requirement.Command.path", lambda self: "/bin/sh")
+    kernel = next(iter(kernels()))
+    before = snapshot.snapshot_path(Machine(kernel.bootable(), kernel.image, 1 << 28, 1, "tcg"))
+    os.utime(kernel.bootable(), ns=(0, os.stat(kernel.bootable()).st_mtime_ns))
+    assert snapshot.snapshot_path(Machine(kernel.bootable(), kernel.image, 1 << 28, 1, "tcg")) == before
+    assert os.stat(kernel.bootable()).st_atime > 0
+    os.utime(kernel.bootable(), (0, 0))  # another file at that place is another kernel
+    assert snapshot.snapshot_path(Machine(kernel.bootable(), kernel.image, 1 << 28, 1, "tcg")) != before
 
 
 def test_another_process_that_prunes_meanwhile_is_no_error(cache, monkeypatch):
