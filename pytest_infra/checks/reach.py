@@ -32,6 +32,7 @@ __all__ = ["ONE_TRY_S", "ReachReport", "assert_reachable", "measure_query", "mea
 
 ONE_TRY_S = 1.0
 """How long the answers of one try have, in seconds."""
+_ERRORS_S = 1.0  # net.ipv4.icmp_ratelimit, by default
 _LAST_TRY_S = 0.05  # a try that begins at the end of the time still has a chance
 
 
@@ -148,21 +149,25 @@ def _probe(ends: Ends, request: Request) -> ReachReport:
 def _persist(ends: Ends, request: Request, within_s: float) -> ReachReport:
     """Probe again and again until it succeeds or the time is over.
 
-    The last try counts; but where it met with silence, the last one that was refused tells more: a kernel limits how
-    many ICMP errors it sends in a second (RFC 1812 section 4.3.2.8).
+    The last try counts; but where it met with silence, an ICMP error of the last second tells more: a kernel limits
+    how many it sends in a second (RFC 1812 section 4.3.2.8).
     """
     started = time.monotonic()
     deadline = started + within_s
     tries: list[ReachReport] = []
+    refused: list[tuple[float, ReachReport]] = []
 
     def settled() -> bool:
         left_s = max(deadline - time.monotonic(), _LAST_TRY_S)
         tries.append(_probe(ends, replace(request, within_s=min(request.within_s, left_s))))
+        if tries[-1].failure.icmp is not None:
+            refused.append((time.monotonic(), tries[-1]))
         return tries[-1].ok or time.monotonic() >= deadline
 
     until(settled, within_s=within_s, what="an answer", every_s=0.002)
-    refused = [report for report in tries if report.failure.negative]
-    telling = tries[-1] if tries[-1].received or not refused else refused[-1]
+    last = tries[-1]
+    fresh = [report for at, report in refused if time.monotonic() - at < _ERRORS_S + last.elapsed_s]
+    telling = fresh[-1] if fresh and not last.received and last.failure.kind == "silence" else last
     return replace(telling, within_s=within_s, tries=len(tries), elapsed_s=time.monotonic() - started)
 
 

@@ -6,6 +6,7 @@ import socket
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from ..core.errors import InfraError
@@ -14,6 +15,7 @@ from .answer import Answer
 from .autopsy import planned_wires
 from .drop_reason import DropReasons
 from .follow import Follow
+from .graph import nodes_of
 from .outcome import Outcome
 from .probe_icmp import EchoProbe, echo
 from .probe_tcp import TcpProbe, connect
@@ -26,6 +28,7 @@ from .target import Ends
 __all__ = ["make_probe", "not_followed", "retrace", "send_from_afar"]
 
 _AT_MOST_S = 1.0
+_MOST_ROUTERS = 64
 
 
 def make_probe(
@@ -83,7 +86,7 @@ def retrace(ends: Ends, request: Request, answer: Answer) -> Outcome:
             port = request.port if listener is None else int(listener.getsockname()[1])
             probe = make_probe(ends, request, port, listener)
             stack.enter_context(probe)
-            rules = stack.enter_context(RuleTrace(_nodes_between(ends), probe.carried_by))
+            rules = stack.enter_context(RuleTrace(_nodes_watched(ends), probe.carried_by))
             if answer.kind == "silence":
                 by_kernel = request.protocol != "udp"
                 follow = stack.enter_context(Follow(ends, probe, kernel_answers=by_kernel, served=request.serve))
@@ -108,14 +111,16 @@ def _send(probe: EchoProbe | TcpProbe | UdpProbe, follow: Follow | None, rules: 
     return replace(outcome, rules=drops, reasons=tuple(reasons), blind=tuple(filter(None, blind)))
 
 
-def _nodes_between(ends: Ends) -> list[Node]:
-    """The nodes of the planned way there and back, both ends among them."""
-    if ends.destination is None:
-        return [ends.source]
-    version = ends.address.version
-    wires = [*planned_wires(ends.source, ends.destination, version)]
-    wires += planned_wires(ends.destination, ends.source, version)
-    nodes = [ends.source, ends.destination, *(wire.far.node for wire in wires)]
+def _nodes_watched(ends: Ends) -> list[Node]:
+    """The nodes of the planned way there and back, both ends among them, and the other routers of the lab."""
+    nodes = [ends.source]
+    if ends.destination is not None:
+        version = ends.address.version
+        wires = [*planned_wires(ends.source, ends.destination, version)]
+        wires += planned_wires(ends.destination, ends.source, version)
+        nodes += [ends.destination, *(wire.far.node for wire in wires)]
+    routers = (node for node in nodes_of(ends.source) if getattr(node, "forwards", False))
+    nodes += islice(routers, _MOST_ROUTERS)
     return [node for node in nodes if not getattr(node, "remote", False)]  # rules in another kernel are not watched
 
 

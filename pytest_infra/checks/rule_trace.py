@@ -6,19 +6,21 @@ that such a packet meets. The table goes when it closes; should pytest die in be
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from ..core.node import Node
 from ..core.requirement import find_program
 from .answer import Carried
 
-__all__ = ["RuleDrop", "RuleTrace"]
+__all__ = ["RuleDrop", "RuleTrace", "list_rules"]
 
 _NETLINK_NETFILTER, _SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP_NFTRACE = 12, 270, 1, 9
 _GET_TABLE, _NEW_TABLE, _TRACE = 0x0A01, 0x0A00, 0x0A11
@@ -29,12 +31,13 @@ _FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 _DROP = 0
 _OWN_TABLE = "pytest_infra_trace"
 _RULES = f"""table inet {_OWN_TABLE} {{
-    chain arriving {{ type filter hook prerouting priority -1000; meta nftrace set 1; }}
-    chain sent {{ type filter hook output priority -1000; meta nftrace set 1; }}
+    chain arriving {{ type filter hook prerouting priority -2147483647; meta nftrace set 1; }}
+    chain sent {{ type filter hook output priority -2147483647; meta nftrace set 1; }}
 }}
 """
 _RECEIVE_BYTES = 1 << 16
 _TIMEOUT_S = 5.0
+_DROPPING = re.compile(r"\b(drop|reject|v?map|queue|synproxy|tproxy)\b")
 _READ_S = 0.3  # where others send without end, the kernel tells of their packets without end
 
 
@@ -49,7 +52,7 @@ class RuleDrop:
     table: str
     chain: str
     rule: str
-    """The rule as ``nft list ruleset`` writes it; empty where the chain's policy dropped the packet."""
+    """The rule as ``nft -s list ruleset`` writes it; empty where the chain's policy dropped the packet."""
     handle: int = 0
 
     def __str__(self) -> str:
@@ -146,15 +149,30 @@ class RuleTrace:
                 yield self._drop(node, step, what)
 
     def _drop(self, node: Node, step: _Step, what: str) -> RuleDrop:
-        # A trace tells the packet's family; the table's own may be inet instead.
-        family = _FAMILIES.get(step.family, "inet")
+        """Which rule it was. A trace tells the packet's family, while the table's own may be inet instead."""
         tables = node.call(_run_nft, self._nft, "list", "tables").splitlines()
-        family = "inet" if f"table inet {step.table}" in tables else family
+        families = [_FAMILIES.get(step.family, "inet"), "inet"]
+        found = []
+        for family in (name for name in dict.fromkeys(families) if f"table {name} {step.table}" in tables):
+            with suppress(OSError):  # that table has no such chain
+                listing = node.call(_run_nft, self._nft, "-as", "list", "chain", family, step.table, step.chain)
+                found.append((family, _rule(listing, step.handle), "policy drop;" in listing))
+        drop = partial(RuleDrop, node.name, what, table=step.table, chain=step.chain)
         if step.kind == _OF_POLICY:
-            return RuleDrop(node.name, what, family, step.table, step.chain, "")
-        listing = node.call(_run_nft, self._nft, "-a", "list", "chain", family, step.table, step.chain)
-        rule = _rule(listing, step.handle) or "a rule that is gone now"
-        return RuleDrop(node.name, what, family, step.table, step.chain, rule, step.handle)
+            return drop(family=next((name for name, _, drops in found if drops), families[-1]), rule="")
+        fitting = [(family, rule) for family, rule, _ in found if _may_drop(rule)]
+        family, rule = (fitting or [(family, rule) for family, rule, _ in found if rule] or [("inet", "")])[0]
+        return drop(family=family, rule=rule or "a rule that is gone now", handle=step.handle)
+
+
+def _may_drop(rule: str) -> bool:
+    return bool(_DROPPING.search(rule))
+
+
+def list_rules() -> list[str]:
+    """The lines of the rule set of the calling thread's namespace; none where it has none, or nft is not installed."""
+    nft = find_program("nft")
+    return _run_nft(nft, "list", "ruleset").splitlines() if nft and _has_tables() else []
 
 
 def _rule(listing: str, handle: int) -> str:

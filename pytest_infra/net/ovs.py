@@ -34,6 +34,7 @@ _VERSIONS = "OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15"
 _READS = ("show", "list", "list-commands", "version", "trace", "dump-flows", "rxq-show", "stats-show", "read-counter",
           "pmd-stats-show", "pmd-rxq-show", "pmd-perf-show", "pmd-stats-clear", "get-mempool-info")  # fmt: skip
 _CHANGES = ("add", "bundle", "clear", "create", "del", "destroy", "insert", "mod", "remove", "replace", "set")
+_MOST_TRACKED = 8  # how often a packet may come to connection tracking in one bridge
 _OF_ONE_BRIDGE = ("fdb/", "mdb/", "bridge/", "stp/", "rstp/", "bond/", "lacp/", "cfm/", "bfd/")
 
 
@@ -273,17 +274,19 @@ class OvsBridge(OvsOpenFlow, OvsFeatures, Switch):
         names = {str(row["ofport"]): row["name"] for row in self._interface_rows()}
         return parse_fdb(self.instance.appctl("fdb/show", self.name), {**names, "LOCAL": self.name})
 
-    def trace(self, flow: str) -> str:
+    def trace(self, flow: str, *, tracked: str = "") -> str:
         """What the bridge would do to a packet, table by table (``ovs-appctl ofproto/trace``).
 
         Args:
             flow: the packet, such as ``"in_port=sw1-p1,icmp,nw_dst=192.168.1.20"`` (ovs-fields(7)).
+            tracked: how connection tracking finds it, such as ``"trk,est,rpl"``; by default that it is new.
 
         Raises:
             OvsError: Open vSwitch does not understand it.
         """
         self._settle()
-        return self.instance.appctl("ofproto/trace", "--names", self.name, flow)
+        options = ["--ct-next", tracked] * _MOST_TRACKED if tracked else []
+        return self.instance.appctl("ofproto/trace", "--names", self.name, flow, *options)
 
     def describe(self) -> Facts:
         """The bridge, its ports and its datapath."""

@@ -1,8 +1,11 @@
 """`examine`: walk the way of a packet and name the first thing that is wrong.
 
-Each finder looks for one kind of cause. They are tried in the order of `HOP_FINDERS` at each hop, then in that of
-`END_FINDERS` at the destination, then at each hop of the way back, and at the very last `LAST_FINDERS`. To teach the
-autopsy a new cause, write a finder and put it into one of these lists.
+Where a rule of a firewall on the way was seen to drop the probe, that is it: the packet came there, so whatever else is
+odd was no obstacle.
+
+Otherwise each finder looks for one kind of cause. They are tried in the order of `HOP_FINDERS` at each hop, then in
+that of `END_FINDERS` at the destination, then at each hop of the way back, and at the very last `LAST_FINDERS`. To
+teach the autopsy a new cause, write a finder and put it into one of these lists.
 """
 
 from __future__ import annotations
@@ -60,6 +63,7 @@ HOP_FINDERS: Final = (
 )
 END_FINDERS: Final = (
     find_services.REFUSED_HERE,
+    find_filters.RULES_ON_THE_WAY,
     find_addresses.DESTINATION_ADDRESS,
     find_duplicates.OWN_ADDRESS,
     find_filters.RULES,
@@ -137,6 +141,7 @@ class _Examination:
         self.on_the_way_back = False
         self.not_seen: list[str] = []
         self.suspected = False
+        self._proven = False
 
     def run(self) -> Finding | None:
         """The first cause: on the way there, at the destination, or on the way back."""
@@ -144,13 +149,35 @@ class _Examination:
         proven = _answered_by_destination(case) or find_services.rejecting_node(case) is not None
         finders = (find_duplicates.DUPLICATE,) if proven else HOP_FINDERS
         there = Hop(case, case.source, case.destination, case.address, case.source_address)
-        finding = self._way(there, finders, self._fine) or self._end(END_FINDERS) or self._way_back()
-        if finding is None and not self.not_seen:
+        self._proven = find_filters.dropped_on_the_way(there)
+        finding = self._way(there, finders, self._fine) or self._behind() or self._end(END_FINDERS) or self._way_back()
+        if finding is None and not self.not_seen and case.translated_for is None:
             finding = self._end(LAST_FINDERS)  # they suspect what is left over: they need all the others' answers
             self.suspected = True
         if (finding is None or self.suspected) and case.trace is not None:
             self.not_seen += case.trace.blind
+            if finding is None and case.trace.status == "unproven" and case.trace.why:
+                self.not_seen.append(f"where a second probe was lost: {case.trace.why}")
         return finding
+
+    def _behind(self) -> Finding | None:
+        """The first cause on the further way of a packet whose destination is translated."""
+        case, hops = self._case, self.hops
+        passed = [case.source, *(hop.far.node for hop in hops if hop.far is not None)]
+        if (
+            self._proven
+            or (there := self.guarded("address translation", find_translation.behind, case, passed)) is None
+        ):
+            return None
+        further = _Examination(there.case)
+        finding = further.run()
+        self.not_seen += further.not_seen
+        self.hops = further.hops if further.on_the_way_back else [*hops, *further.hops]
+        self.on_the_way_back = further.on_the_way_back
+        for mine, theirs in ((self._fine, further._fine), (self._fine_back, further._fine_back)):
+            for place, subjects in theirs.items():
+                mine.setdefault(place, []).extend(subjects)
+        return find_translation.explain_behind(there, case, finding)
 
     def _way_back(self) -> Finding | None:
         """The first cause on the way of the answer; one to a translated address goes by who translates it."""
@@ -160,7 +187,7 @@ class _Examination:
         translated = find_translation.translated_source(case)
         seen = translated or case.source_address
         owner = next((hop.node for hop in there if case.view(hop.node).owns(seen)), None)
-        first = Hop(case, case.destination, owner if translated else case.source, seen, case.address, back=True)
+        first = Hop(case, case.destination, owner if translated else case.sender, seen, case.address, back=True)
         finding = self._way(first, HOP_FINDERS, self._fine_back)
         if finding is not None:
             finding = find_translation.explain_return(case, finding, seen)
@@ -196,7 +223,7 @@ class _Examination:
                 if time.monotonic() > self._deadline:
                     self.not_seen.append(f"anything beyond {hop.node.name}: {_TIME_LIMIT_S} s were over")
                     return None
-                if finding := self._look(finder, hop, partial(finder.places, hop), fine):
+                if (finding := self._look(finder, hop, partial(finder.places, hop), fine)) and not self._proven:
                     return finding
         return None
 

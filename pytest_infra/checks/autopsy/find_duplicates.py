@@ -17,15 +17,31 @@ _MOST_NODES_ASKED = 32
 def _duplicate(hop: Hop) -> Finding | None:
     if hop.port is None or hop.far is None:
         return None
+    return _two_on_the_wire(hop) or _kept(hop)
+
+
+def _two_on_the_wire(hop: Hop) -> Finding | None:
+    """Whether two nodes answer for the address that the frame is for."""
+    assert hop.port is not None
+    assert hop.far is not None
     view, far = hop.case.view, hop.far
-    if view(far.node).owns(hop.next_hop):
-        others = [wire.far for wire in wires_from(hop.port) if wire.far.node is not far.node]
-        for other in islice(others, _MOST_NODES_ASKED):
-            if view(other.node).owns(hop.next_hop):
-                return _both(spot(far), spot(other), hop.next_hop, f"{hop.node.name} may get the wrong one", other.node)
-    if hop.target is None or far.node is hop.target:
+    if not view(far.node).owns(hop.next_hop):
+        return None
+    others = [wire.far for wire in wires_from(hop.port) if wire.far.node is not far.node]
+    for other in islice(others, _MOST_NODES_ASKED):
+        if view(other.node).answers_for(hop.next_hop, other.name):
+            return _both(spot(far), spot(other), hop.next_hop, f"{hop.node.name} may get the wrong one", other.node)
+    return None
+
+
+def _kept(hop: Hop) -> Finding | None:
+    """Whether a node short of the target has an address of the packet, and so does not pass it on."""
+    view, far = hop.case.view, hop.far
+    if hop.target is None or far is None or far.node is hop.target:
         return None
     if view(far.node).owns(hop.address):
+        if not view(hop.target).owns(hop.address):
+            return _moved(hop, spot(far))
         effect = f"{far.node.name} keeps the packets for itself"
         return _both(hop.target.name, spot(far), hop.address, effect, far.node)
     if hop.origin is not None and view(far.node).owns(hop.origin):
@@ -33,6 +49,19 @@ def _duplicate(hop: Hop) -> Finding | None:
         effect = f"{far.node.name} drops packets that seem to come from itself"
         return _both(sender.name, spot(far), hop.origin, effect, far.node)
     return None
+
+
+def _moved(hop: Hop, where: str) -> Finding:
+    assert hop.target is not None
+    name = hop.target.name
+    return Finding(
+        "address-gone",
+        name,
+        f"{name} does not have the address {hop.address} any more: {where} has it",
+        f"check the node that has it now, or give it back to {name}",
+        mark="NOT HERE",
+        port=where,
+    )
 
 
 def _own_address(case: Case) -> Finding | None:

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from ...core.node import IPAddress
 from ...net.messages import get_route
 from ...net.netlink import NetlinkError, NetlinkSocket
+from ..graph import nodes_of
+from ..rule_trace import RuleDrop
 from .finding import Case, EndFinder, Finding, HopFinder, spot
-from .hop import Hop, far_place
+from .hop import Hop, far_place, planned_wires, walk
 
-__all__ = ["RETURN_PATH_FILTER", "RULES"]
+__all__ = ["RETURN_PATH_FILTER", "RULES", "RULES_ON_THE_WAY", "dropped_on_the_way"]
 
+_OF_FAULTS = "infra-"
 _MODES = {1: "strict", 2: "loose"}
 
 
@@ -69,10 +72,44 @@ def _rules(case: Case) -> Finding | None:
             remedy = f"delete rule {drop.family} {drop.table} {drop.chain} handle {drop.handle}"
             remedy = f"allow {what} before it, or take it away: nft {remedy}, in {drop.node}"
         refused = "rejects" if "reject" in drop.rule else "drops"
-        cause = f"the firewall of {drop.node} {refused} {what}: {drop}"
+        cause = f"{_whose(drop)} of {drop.node} {refused} {what}: {drop}"
+        if drop.chain.startswith("refuse-") and drop.table.startswith("service-"):
+            remedy = "give it back ends: set_backends, or see who took them away"
+        elif drop.table.startswith(_OF_FAULTS):
+            remedy = "it goes when the fault ends"
         mark = "REJECTED HERE" if refused == "rejects" else "DROPPED HERE"
         return Finding("filtered", drop.node, cause, remedy, mark=mark)
     return None
+
+
+def _whose(drop: RuleDrop) -> str:
+    """Who made the rule, where that was not the test: the tables of this project have names of their own."""
+    if drop.table.startswith(_OF_FAULTS):
+        return f"the fault {drop.table.removeprefix(_OF_FAULTS).rpartition('-')[0].replace('-', '_')}"
+    if drop.chain.startswith("refuse-") and drop.table.startswith("service-"):
+        return f"the service {drop.table.removeprefix('service-')} has no back end, so the firewall"
+    return "the firewall"
+
+
+def dropped_on_the_way(first: Hop) -> bool:
+    """Whether a rule was seen to drop the probe where it should come by: at an end, a router, or a node of its way.
+
+    A router that takes the packet for its own is none of these.
+    """
+    case = first.case
+    if not _traced(case):
+        return False
+    assert case.trace is not None
+    way = [case.source, case.destination, *(hop.node for hop in walk(first))]
+    way += [wire.far.node for wire in planned_wires(case.source, case.destination, case.address.version)]
+    way += [node for node in nodes_of(case.source) if getattr(node, "forwards", False)]
+    where = next((node for node in way if node is not None and node.name == case.trace.rules[0].node), None)
+    ends = (case.source, case.destination)
+    return where is not None and (where in ends or not case.view(where).owns(case.address))
+
+
+def _on_the_way(case: Case) -> bool:
+    return dropped_on_the_way(Hop(case, case.source, case.destination, case.address, case.source_address))
 
 
 def _traced(case: Case) -> bool:
@@ -95,5 +132,7 @@ def _places(hop: Hop) -> Sequence[str]:
 
 RETURN_PATH_FILTER = HopFinder("reverse path filter", _return_path, _places)
 """Whether the next node takes a packet with such a source address on that interface."""
+RULES_ON_THE_WAY = EndFinder("", _rules, applies=_on_the_way)
+"""The rule of nftables that dropped it where it should come by."""
 RULES = EndFinder("firewall rules", _rules, applies=_traced)
-"""The rule of nftables that dropped it."""
+"""The rule of nftables that dropped it elsewhere: why it came there is asked first."""

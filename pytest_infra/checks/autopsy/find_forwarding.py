@@ -36,12 +36,16 @@ def _must_forward(hop: Hop) -> bool:
     far = hop.far
     if far is None or far.node is hop.target:
         return False
-    view = hop.case.view(far.node)
-    return not view.owns(hop.address) and view.sysctl(_ONE[hop.address.version].format(far.name)) == "0"
+    view, version = hop.case.view(far.node), hop.address.version
+    decides = _ALL[6] if version == 6 else _ONE[4].format(far.name)
+    return not view.owns(hop.address) and view.sysctl(decides) == "0"
 
 
 def _forwarding(hop: Hop) -> Finding | None:
-    """The interface's own setting decides (ip-sysctl); the one for all is the likelier cause and is named first."""
+    """IPv4: the interface's own setting decides; that for all is the likelier cause and is named first (ip-sysctl).
+
+    IPv6: only the setting for all decides; that of an interface is about router advertisements.
+    """
     far = hop.far
     if far is None or not _must_forward(hop):
         return None

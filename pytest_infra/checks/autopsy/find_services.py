@@ -6,11 +6,13 @@ import errno
 import shlex
 import signal
 import textwrap
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 
 from ..graph import node_having
 from .finding import Case, EndFinder, Finding
+from .sockets import ListeningSocket
 
 __all__ = [
     "BACKLOG",
@@ -39,8 +41,8 @@ def _listener(case: Case) -> Finding | None:
     on_port = [item for item in mine if item.port == case.port]
     if not on_port:
         return _closed(case, ", ".join(sorted({str(item) for item in mine})))
-    if any(item.takes(case.address) for item in on_port):
-        return None
+    if right := [item for item in on_port if item.takes(case.address)]:
+        return _bound_elsewhere(case, right)
     where = ", ".join(sorted({str(item.address) for item in on_port}))
     kind, only = "port-elsewhere", ""
     if all(item.address.is_loopback for item in on_port):
@@ -57,26 +59,43 @@ def _listener(case: Case) -> Finding | None:
     )
 
 
-def _closed(case: Case, others: str) -> Finding:
-    """Nothing listens; where a process that the test started there has ended, that is the likelier cause."""
-    name = case.name
-    cause = f"nothing listens on {_service(case)} of {name}" + (f", only on {others}" if others else "")
-    ended = [item for item in getattr(case.destination, "processes", ()) if item.returncode is not None]
-    if ended:
-        last = ended[-1]
-        words = [line for line in (last.stderr or last.stdout).splitlines() if line.strip()]
-        said = f"; its last words: {words[-1].strip()[:_LAST_WORDS]}" if words else ""
-        argv = textwrap.shorten(shlex.join(last.argv), _LAST_WORDS, placeholder=" …")
-        cause += f"; the process '{argv}' there {_ending(last.returncode)}{said}"
+def _bound_elsewhere(case: Case, sockets: Sequence[ListeningSocket]) -> Finding | None:
+    """Whether every socket takes the packets of one interface only, which is not the one with the address."""
+    view = case.view(case.destination)
+    here = {item.interface for item in view.addresses if int(item.ip.ip) == int(case.address)}
+    if any(not item.interface or item.interface in here for item in sockets):
+        return None
+    only = ", ".join(sorted({item.interface for item in sockets}))
     return Finding(
-        "server-ended" if ended else "port-closed",
-        name,
-        cause,
-        "see why it ended, in its output: Process.stdout and Process.stderr"
-        if ended
-        else f"start the server in {name} and wait until it listens, or use serve=True to test only the network",
+        "port-elsewhere",
+        case.name,
+        f"{_service(case)} of {case.name} is taken only of packets that come in by {only} (SO_BINDTODEVICE), and "
+        f"{case.address} is the address of {', '.join(sorted(here))}",
+        "bind the server to no interface, or to the right one",
         mark="PORT CLOSED",
     )
+
+
+def _closed(case: Case, others: str) -> Finding:
+    """Nothing listens; where a process that the test started there has failed, that is the likelier cause."""
+    name = case.name
+    cause = f"nothing listens on {_service(case)} of {name}" + (f", only on {others}" if others else "")
+    step = f"start the server in {name} and wait until it listens, or use serve=True to test only the network"
+    ended = [item for item in getattr(case.destination, "processes", ()) if item.returncode is not None]
+    failed = [item for item in ended if item.returncode]
+    if failed:
+        cause += f"; the process {_words(failed[-1])}"
+        step = "see why it ended, in its output: Process.stdout and Process.stderr"
+    elif ended:
+        step += f"; a process ended: {_words(ended[-1])}"
+    return Finding("server-ended" if failed else "port-closed", name, cause, step, mark="PORT CLOSED")
+
+
+def _words(ended: Any) -> str:
+    words = [line for line in (ended.stderr or ended.stdout).splitlines() if line.strip()]
+    said = f"; its last words: {words[-1].strip()[:_LAST_WORDS]}" if words else ""
+    argv = textwrap.shorten(shlex.join(ended.argv), _LAST_WORDS, placeholder=" …")
+    return f"'{argv}' there {_ending(ended.returncode)}{said}"
 
 
 def _ending(status: int) -> str:
@@ -235,9 +254,13 @@ def _at_a_node(case: Case) -> bool:
     return case.destination is not None
 
 
-LISTENER = EndFinder(
-    "listening socket", _listener, applies=lambda case: _at_a_node(case) and not case.served and case.protocol != "icmp"
-)
+def _may_be_closed(case: Case) -> bool:
+    """A closed TCP port is never silent; of UDP the kernel may hold the error back (net.ipv4.icmp_ratelimit)."""
+    silent = case.answer.kind == "silence" and case.protocol == "tcp"
+    return _at_a_node(case) and not case.served and case.protocol != "icmp" and not silent
+
+
+LISTENER = EndFinder("listening socket", _listener, applies=_may_be_closed)
 """Whether a server is there."""
 REFUSED_HERE = EndFinder("", _refused_here, applies=lambda case: case.answer.kind == "local")
 """Whether the sender's kernel refuses the packet for its size or its source address."""

@@ -16,6 +16,7 @@ __all__ = ["BLOCKED", "FLOWS", "VLANS"]
 
 _ECHO = {(4, False): 8, (4, True): 0, (6, False): 128, (6, True): 129}
 _A_CLIENT_PORT = 49152  # the first of the dynamic ports (RFC 6335)
+_TRACKED_ANSWER = "trk,est,rpl"
 _RULE = re.compile(r"^ ?\d+\. ")
 
 
@@ -112,7 +113,7 @@ def _flows(hop: Hop) -> Finding | None:
 
 def _asked(hop: Hop, step: _Pass, packet: str, what: str) -> Finding | None:
     """What the switch would do with a packet, from its own mouth."""
-    told = step.switch.trace(f"in_port={step.into.name},{packet}")
+    told = step.switch.trace(f"in_port={step.into.name},{packet}", tracked=_TRACKED_ANSWER if hop.back else "")
     outputs = _outputs(told)
     if step.out.name in outputs or "in_port" in outputs:
         return None
@@ -153,8 +154,8 @@ def _packet(hop: Hop, tag: int | None) -> str:
     if case.protocol == "icmp":
         kind = "icmp_type" if version == 4 else "icmpv6_type"
         return ",".join([*fields, f"{kind}={_ECHO[version, hop.back]}"])
-    server, client = ("tp_src", "tp_dst") if hop.back else ("tp_dst", "tp_src")
-    flags = [f"tcp_flags={'+syn+ack' if hop.back else '+syn'}"] if case.protocol == "tcp" else []
+    server, client = (f"{case.protocol}_{end}" for end in (("src", "dst") if hop.back else ("dst", "src")))
+    flags = [f"tcp_flags={'syn|ack' if hop.back else 'syn'}"] if case.protocol == "tcp" else []
     return ",".join([*fields, f"{server}={case.port}", f"{client}={_A_CLIENT_PORT}", *flags])
 
 
@@ -191,11 +192,16 @@ def _outputs(told: str) -> set[str]:
 
 
 def _rules(told: str) -> list[str]:
-    """The part of a trace that tells the rules, as it is."""
-    lines = told.splitlines()
-    begin = next((number for number, line in enumerate(lines) if line.startswith("---")), -1) + 1
-    end = next((number for number, line in enumerate(lines) if line.startswith("Final flow")), len(lines))
-    return [line.rstrip() for line in lines[begin:end] if line.strip()]
+    """The parts of a trace that tell the rules, as they are: what comes after connection tracking has its own part."""
+    rules, telling = [], False
+    for line in told.splitlines():
+        if line.startswith("---"):
+            telling = True
+        elif line.startswith("Final flow"):
+            telling = False
+        elif telling and line.strip():
+            rules.append(line.rstrip())
+    return rules
 
 
 def _last_rule(told: str) -> str:

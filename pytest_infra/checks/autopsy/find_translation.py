@@ -1,15 +1,78 @@
-"""Source addresses that answers find no way back to: chosen wrongly, or put in by address translation (RFC 3022)."""
+"""Address translation (RFC 3022): what stands behind a translated port, and sources that have no way back."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
-from ...core.node import IPAddress
-from ..graph import nodes_of, same_address
+from ...core.node import IPAddress, Node
+from ..graph import node_having, nodes_of, same_address
+from ..rule_trace import list_rules
 from .finding import Case, Finding
 
-__all__ = ["explain_return", "translated_source"]
+__all__ = ["Behind", "behind", "explain_behind", "explain_return", "translated_source"]
+
+
+_TO = re.compile(
+    r"\b(?:dnat|redirect)(?: ip6?)? to (?::(?P<own>\d+)|\[?(?P<address>[0-9a-f.:]+?)\]?(?::(?P<port>\d+))?)(?:\s|$)"
+)
+
+
+@dataclass(frozen=True)
+class Behind:
+    """Where a node sends what is for one of its ports."""
+
+    node: Node
+    rule: str
+    case: Case
+    """The same case from that node on."""
+
+
+def behind(case: Case, passed: Sequence[Node]) -> Behind | None:
+    """The translation of the destination by the target itself, or where no node has the address by one on the way.
+
+    Args:
+        case: the case.
+        passed: the nodes that the packet comes by.
+    """
+    if case.protocol == "icmp":
+        return None
+    for node in [case.destination] if case.destination is not None else passed:
+        if getattr(node, "remote", False):
+            continue
+        for line in node.call(list_rules):
+            if re.search(rf"\b{case.protocol} dport {case.port}\b", line) and (found := _TO.search(line)):
+                return _behind(case, node, line.strip(), found)
+    return None
+
+
+def _behind(case: Case, node: Node, rule: str, found: re.Match[str]) -> Behind | None:
+    address = case.address if found["own"] else ip_address(found["address"])
+    if address.version != case.address.version:
+        return None
+    port = int(found["own"] or found["port"] or case.port or 0)
+    target = node if found["own"] else node_having(case.source, address)
+    further = replace(case, source=node, destination=target, address=address, port=port, translated_for=case.sender)
+    return Behind(node, rule, further)
+
+
+def explain_behind(there: Behind, case: Case, finding: Finding | None) -> Finding:
+    """A cause behind a translated port, told with the translation; None where all that was looked at is fine."""
+    node, further = there.node.name, there.case
+    what = f"{case.protocol.upper()} port {case.port} of {case.address}"
+    told = f"{node} translates {what} to port {further.port} of {further.address} ({there.rule})"
+    if finding is not None:
+        return replace(finding, cause=f"{told}; {finding.cause}")
+    return Finding(
+        "translated",
+        node,
+        f"{told}; the way there is as it should be, and what becomes of the packet there is not followed",
+        f"check that part by itself: assert_reachable({node}, {further.name}, "
+        f'protocol="{case.protocol}", port={further.port})',
+        mark="TRANSLATED",
+    )
 
 
 def translated_source(case: Case) -> IPAddress | None:
@@ -33,8 +96,8 @@ def explain_return(case: Case, finding: Finding, seen: IPAddress) -> Finding:
         translator = f"{who.name} translates" if who is not None else "a node on the way translates"
         cause = f"{translator} {case.source_address} to {seen} (NAT), and the answer finds no way back to that: "
         return replace(finding, kind="nat-no-return", cause=cause + finding.cause)
-    if any(same_address(ip.ip, seen) for port in case.source.ports for ip in port.addresses):
-        return finding
+    if any(same_address(ip.ip, seen) for port in case.sender.ports for ip in port.addresses):
+        return replace(finding, kind="nat-no-return") if case.translated_for else finding
     cause = f"{case.source.name} sends from {seen}, which the lab did not give it, and the answer finds no way back: "
     remedy = f"see why {case.source.name} chose that address (the src of a route?); {finding.next}"
     return replace(finding, kind="wrong-source", cause=cause + finding.cause, next=remedy)

@@ -56,11 +56,18 @@ class Case:
     """Whether nobody may fragment them."""
     within_s: float = 0.0
     """How long an answer was waited for; 0 where that is not known."""
+    translated_for: Node | None = None
+    """Whose packet it is, where `source` only translates its destination; the answer goes back to that node."""
     _views: dict[int, View] = field(default_factory=dict)
 
     def view(self, node: Any) -> View:
         """The kernel state of a node or switch, read once."""
         return self._views.setdefault(id(node), View(node))
+
+    @property
+    def sender(self) -> Node:
+        """Who began, and gets the answer."""
+        return self.translated_for or self.source
 
     @property
     def name(self) -> str:

@@ -34,6 +34,8 @@ class ListeningSocket:
     """Connections that wait to be accepted."""
     backlog: int | None = None
     """How many may wait; None where it is not known."""
+    interface: str = ""
+    """The only interface whose packets it takes (SO_BINDTODEVICE, socket(7)); "" for all."""
 
     @property
     def full(self) -> bool:
@@ -89,6 +91,8 @@ def _read_details() -> dict[tuple[str, int], dict[str, Any]]:
             for family in (socket.AF_INET, socket.AF_INET6):
                 for reply in _dump(sock, family):
                     key, details = _parse_details(reply)
+                    if found.get(key, details)["interface"] != details["interface"]:
+                        details["interface"] = ""  # one for each of several interfaces
                     found[key] = details
     except OSError:
         return found
@@ -113,7 +117,8 @@ def _parse_details(reply: bytes) -> tuple[tuple[str, int], dict[str, Any]]:
     version = 4 if reply[0] == socket.AF_INET else 6
     address = ipaddress.ip_address(reply[8:12] if version == 4 else reply[8:24])
     waiting, backlog = struct.unpack_from("=II", reply, 56)
-    details: dict[str, Any] = {"waiting": waiting, "backlog": backlog}
+    (index,) = struct.unpack_from("=I", reply, 40)
+    details: dict[str, Any] = {"waiting": waiting, "backlog": backlog, "interface": _interface_name(index)}
     offset = _DIAG_BYTES
     while offset + 4 <= len(reply):
         length, kind = struct.unpack_from("=HH", reply, offset)
@@ -121,6 +126,13 @@ def _parse_details(reply: bytes) -> tuple[tuple[str, int], dict[str, Any]]:
             details["v6only"] = bool(reply[offset + 4])
         offset += max((length + 3) & ~3, 4)
     return (str(address), int.from_bytes(reply[4:6], "big")), details
+
+
+def _interface_name(index: int) -> str:
+    try:
+        return socket.if_indextoname(index) if index else ""
+    except OSError:
+        return str(index)
 
 
 def parse_sockets(protocol: str, lines: Iterable[str]) -> Iterator[ListeningSocket]:

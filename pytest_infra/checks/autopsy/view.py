@@ -91,6 +91,22 @@ class View:
         """Whether the node has an address now, on whichever interface."""
         return any(int(item.ip.ip) == int(address) for item in self.addresses if item.ip.version == address.version)
 
+    def answers_for(self, address: IPAddress, interface: str) -> bool:
+        """Whether the node answers ARP or neighbour solicitations for an address that come in by an interface.
+
+        A link-local address is one of its interface, IPv6 answers for no other interface's, and ARP does not where
+        ``arp_ignore`` says so (ip-sysctl).
+        """
+        mine = [item for item in self.addresses if int(item.ip.ip) == int(address)]
+        mine = [item for item in mine if item.ip.version == address.version]
+        if address.version == 6 or self._arp_ignore(interface):
+            mine = [item for item in mine if item.interface == interface]
+        return bool(mine)
+
+    def _arp_ignore(self, interface: str) -> bool:
+        names = ("net/ipv4/conf/all/arp_ignore", f"net/ipv4/conf/{interface}/arp_ignore")
+        return any(self.sysctl(name) not in (None, "0") for name in names)
+
     @cached_property
     def policy(self) -> Policy | None:
         """The rules of policy routing and their tables; None where there are only the kernel's own, or no telling."""
