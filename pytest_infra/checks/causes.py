@@ -12,7 +12,7 @@ from .inet import local_address
 from .outcome import Outcome
 from .target import Ends
 
-__all__ = ["autopsy_of"]
+__all__ = ["autopsy_of", "case_of"]
 
 
 def autopsy_of(
@@ -40,22 +40,15 @@ def autopsy_of(
         dont_fragment: whether nobody may fragment them.
         within_s: how long an answer was waited for; 0 where that is not known.
     """
-    return examine(
-        Case(
-            source=ends.source,
-            destination=ends.destination,
-            address=ends.address,
-            source_address=_source_address(ends),
-            protocol=protocol,
-            port=port,
-            answer=answer,
-            served=served,
-            trace=trace,
-            packet_bytes=packet_bytes,
-            dont_fragment=dont_fragment,
-            within_s=within_s,
-        )
-    )
+    case = case_of(ends, answer, protocol=protocol, port=port)
+    case.served, case.trace, case.within_s = served, trace, within_s
+    case.packet_bytes, case.dont_fragment = packet_bytes, dont_fragment
+    return examine(case)
+
+
+def case_of(ends: Ends, answer: Answer, *, protocol: str, port: int | None) -> Case:
+    """The case of packets between two ends."""
+    return Case(ends.source, ends.destination, ends.address, _source_address(ends), protocol, port, answer)
 
 
 def _source_address(ends: Ends) -> IPAddress | None:

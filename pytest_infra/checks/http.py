@@ -13,12 +13,15 @@ from ..core.errors import BadInput
 from ..core.node import Node
 from ..core.report import Report, explain
 from ..core.units import format_duration
+from .answer import Answer
 from .arguments import seconds
+from .autopsy import narrow_way, unacknowledged
+from .causes import case_of
 from .graph import node_having
 from .http_request import Answered, check_headers, check_method, check_url, in_hosts_file, is_address, send
 from .reach import ReachReport, measure_reach
 from .resolve import ResolveReport, explained, measure_resolve
-from .target import Family, versions_of
+from .target import Family, choose_ends, versions_of
 from .tries import try_until_ok
 
 __all__ = ["HttpReport", "assert_http", "measure_http"]
@@ -52,6 +55,8 @@ class HttpReport(Report):
     """Why the name has no address; None where that is not the failure."""
     connection: ReachReport | None = None
     """Whether the server's port is reached, where it was not."""
+    lost_in: str = ""
+    """Where an answer was lost that the server has sent, in words; empty where that is not the failure."""
 
     @property
     def ok(self) -> bool:
@@ -116,7 +121,10 @@ class HttpReport(Report):
                 f"{where} takes the connection, but not the handshake",
                 "give ca= its certificate, or look at its log",
             ),
-            "silence": (f"{where} took the connection and sends nothing: the server is stuck, or waits", look),
+            "silence": (
+                self.lost_in or f"{where} took the connection and sends nothing: the server is stuck, or waits",
+                "see who drops large packets or ICMP errors between the two" if self.lost_in else look,
+            ),
             "closed": (
                 f"{where} took the connection and gave it up: the server, or a proxy's back end, is not ready",
                 look,
@@ -254,4 +262,20 @@ def _explained(node: Node, report: HttpReport) -> HttpReport:
     if report.answered.failure == "connection":
         port = check_url(report.url).port
         return replace(report, connection=measure_reach(node, report.address, protocol="tcp", port=port))
+    if report.answered.failure == "silence":
+        return replace(report, resolution=None, lost_in=_lost_in(node, report))
     return replace(report, resolution=None)
+
+
+def _lost_in(node: Node, report: HttpReport) -> str:
+    """Where the answer may be, when the server has sent one that nobody confirms."""
+    ends = choose_ends(node, report.address)
+    port = check_url(report.url).port
+    if ends.destination is None or getattr(ends.destination, "remote", False):
+        return ""
+    sent = ends.destination.call(unacknowledged, port)
+    narrow = narrow_way(case_of(ends, Answer("silence"), protocol="tcp", port=port)) if sent else ""
+    told = f"{report.server} has sent an answer, {sent} bytes of which nobody confirms"
+    if narrow:
+        return f"{told}: {narrow}, and it is not told so (ICMP 'fragmentation needed' or 'packet too big', RFC 2923)"
+    return f"{told}: it is lost on the way back" if sent else ""

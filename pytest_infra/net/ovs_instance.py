@@ -11,7 +11,7 @@ import errno
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from ..core import process
@@ -176,6 +176,17 @@ class OvsInstance(Resource):
     def running(self) -> bool:
         """Whether both daemons live."""
         return self.started and all(child.running for child in self._daemons.values())
+
+    @property
+    def ailing(self) -> str:
+        """Which daemon does not work, and how that is seen; "" where both may."""
+        for name, child in self._daemons.items():
+            if (status := child.returncode) is not None:
+                return f"{name} has ended with status {status}"
+            with suppress(OSError), open(f"/proc/{child.pid}/stat", encoding="ascii") as stat:
+                if stat.read().rpartition(")")[2].split()[0] == "T":  # proc(5)
+                    return f"{name} is stopped (SIGSTOP)"
+        return ""
 
     @property
     def pids(self) -> dict[str, int]:

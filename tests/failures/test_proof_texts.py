@@ -5,9 +5,14 @@ The texts are in __snapshots__; ``pytest --snapshot-update`` writes them anew.
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +20,8 @@ from breaking import nft, normal, sh
 from syrupy.assertion import SnapshotAssertion
 
 from pytest_infra.checks import assert_reachable, measure_reach
+from pytest_infra.checks.http import assert_http
+from pytest_infra.core.errors import CheckFailed
 from pytest_infra.faults import one_way, partition
 from pytest_infra.lab import Lab
 from pytest_infra.session import Infra
@@ -294,3 +301,41 @@ def test_a_switch_that_tracks_connections_is_not_blamed(lab: Lab) -> None:
     assert report.autopsy is not None
     assert report.autopsy.finding is None or "flow" not in report.autopsy.finding.kind, report.explain()
     assert any("flows of sw" in line for line in report.autopsy.ruled_out)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_a_switch_whose_daemon_does_not_work(lab: Lab, how: signal.Signals, snapshot: SnapshotAssertion) -> None:
+    """It is not asked, so that nothing waits for its answer."""
+    switch, a, b = lab.ovs("sw", private=True), lab.host("a"), lab.host("b")
+    lab.link(a, switch, ip="192.168.1.10/24")
+    lab.link(b, switch, ip="192.168.1.20/24")
+    lab.up()
+    pid = switch.instance.pids["ovs-vswitchd"]
+    os.kill(pid, how)
+    try:
+        cause(a, b, "switch-ended", "sw", snapshot)
+    finally:
+        if how is signal.SIGSTOP:
+            os.kill(pid, signal.SIGCONT)
+
+
+PAGE = "a line of a page that is larger than a segment\n" * 2000
+
+
+def test_an_answer_in_segments_that_are_too_large(lab: Lab, tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+    """A wire is narrower than the rest, and who should say so is not heard: a black hole of path MTU discovery."""
+    a, r, b = lab.host("a"), lab.router("r"), lab.host("b")
+    lab.link(a, r, ip="10.0.1.1/24", peer_ip="10.0.1.254/24", mtu=1000)
+    lab.link(r, b, ip="10.0.2.254/24", peer_ip="10.0.2.1/24")
+    a.sysctl["net.ipv4.tcp_mtu_probing"] = b.sysctl["net.ipv4.tcp_mtu_probing"] = "0"
+    sh(a, "ip link set eth0 mtu 1500")
+    (tmp_path / "page.txt").write_text(PAGE, encoding="utf-8")
+    server = b.spawn([sys.executable, "-um", "http.server", "80"], cwd=tmp_path)
+    server.wait_for("Serving")
+    nft(r, "output", "icmp type destination-unreachable drop")
+    with pytest.raises(CheckFailed) as failure:
+        assert_http(a, "http://10.0.2.1/page.txt", timeout="500 ms")
+    assert re.sub(r"\d+ bytes of", "<n> bytes of", normal(str(failure.value))) == snapshot
+    sh(r, "nft delete table inet t")
+    b.run(["ip", "route", "flush", "cache"])
+    assert_http(a, "http://10.0.2.1/page.txt", within="5 s")

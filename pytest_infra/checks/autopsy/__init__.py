@@ -5,6 +5,7 @@ from __future__ import annotations
 from .examine import Autopsy, examine
 from .finding import Case, Finding
 from .hop import planned_wires
+from .narrow import narrow_way, unacknowledged
 from .view import View
 
-__all__ = ["Autopsy", "Case", "Finding", "View", "examine", "planned_wires"]
+__all__ = ["Autopsy", "Case", "Finding", "View", "examine", "narrow_way", "planned_wires", "unacknowledged"]

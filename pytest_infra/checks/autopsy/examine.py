@@ -49,6 +49,7 @@ HOP_FINDERS: Final = (
     find_routes.LOOP,
     find_interfaces.SWITCH_PORTS,
     find_dpdk.PROCESS,
+    find_switching.DAEMONS,
     find_switching.BLOCKED,
     find_switching.VLANS,
     find_interfaces.FAR_INTERFACE,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...core.node import Route
 from ..graph import nodes_of, wires_from
 from .find_forwarding import not_a_router
@@ -22,6 +24,8 @@ def _route(hop: Hop) -> Finding | None:
     name, route = hop.node.name, hop.route
     if (route is None or route.gateway is not None) and (finding := _other_subnet(hop)):
         return finding
+    if hop.undecided:
+        return None
     if route is None:
         return not_a_router(hop) or Finding(
             "no-route",
@@ -185,9 +189,14 @@ def _by_rule(hop: Hop) -> str:
     return f"; {hop.node.name} goes by {_words(hop, hop.route)}" if hop.rule is not None and hop.route else ""
 
 
-ROUTE = HopFinder("route", _route)
+def _decided(hop: Hop) -> Sequence[str]:
+    """Nothing is ruled out of a route that is not known, or that leads by an interface which is not the lab's."""
+    return () if hop.undecided or (hop.route is not None and hop.port is None) else (hop.node.name,)
+
+
+ROUTE = HopFinder("route", _route, _decided)
 """The route that the kernel takes for the packet."""
-GATEWAY = HopFinder("route", _gateway)
+GATEWAY = HopFinder("route", _gateway, _decided)
 """Whether the route leads to somebody."""
-LOOP = HopFinder("route", _loop)
+LOOP = HopFinder("route", _loop, _decided)
 """Whether the packet is back where it has been."""

@@ -12,7 +12,7 @@ from ..graph import leads_to
 from .finding import Finding, HopFinder, spot
 from .hop import Hop
 
-__all__ = ["BLOCKED", "FLOWS", "VLANS"]
+__all__ = ["BLOCKED", "DAEMONS", "FLOWS", "VLANS"]
 
 _ECHO = {(4, False): 8, (4, True): 0, (6, False): 128, (6, True): 129}
 _A_CLIENT_PORT = 49152  # the first of the dynamic ports (RFC 6335)
@@ -33,6 +33,21 @@ def _passes(hop: Hop) -> Iterator[_Pass]:
     ports = hop.wire.switch_ports if hop.wire else ()
     for into, out in zip(ports[::2], ports[1::2], strict=True):
         yield _Pass(into.node, into, out)
+
+
+def _daemons(hop: Hop) -> Finding | None:
+    for step in _passes(hop):
+        instance = getattr(step.switch, "instance", None)
+        if instance is not None and (ailing := instance.ailing):
+            return Finding(
+                "switch-ended",
+                step.switch.name,
+                f"Open vSwitch of {step.switch.name} does not work: {ailing}",
+                f"see its log: {step.switch.name}.instance.log(…)",
+                mark="SWITCH ENDED",
+                port=spot(step.into),
+            )
+    return None
 
 
 def _blocked(hop: Hop) -> Finding | None:
@@ -222,6 +237,8 @@ def _flow_switches(hop: Hop) -> Sequence[str]:
     return list(dict.fromkeys(step.switch.name for step in _passes(hop) if hasattr(step.switch, "trace")))
 
 
+DAEMONS = HopFinder("", _daemons)
+"""Whether the processes of Open vSwitch live: they are asked next."""
 BLOCKED = HopFinder("ports", _blocked, _switches)
 """Ports of a Linux bridge that pass nothing."""
 VLANS = HopFinder("VLANs", _vlans, _switches)

@@ -70,6 +70,13 @@ class Hop:
         """The rule of policy routing that chose it, where somebody added that."""
         return self._chosen[1]
 
+    @property
+    def undecided(self) -> bool:
+        """Whether no route is known, and a rule of policy routing that selects by more than addresses may know one."""
+        policy = self.view.policy
+        rules = policy.rules_for(self.address.version) if policy is not None else []
+        return self.route is None and any(rule.beyond for rule in rules)
+
     @cached_property
     def port(self) -> NodePort | None:
         """The port that it leaves by, or should."""
