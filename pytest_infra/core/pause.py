@@ -27,7 +27,9 @@ _FLAGS = {
 }  # fmt: skip
 _MS_BIND, _MS_BIND_REC = 4096, 4096 | 16384
 _MS_SLAVE_REC, _MS_PLAIN = (1 << 19) | 16384, 2 | 4 | 8
+_MS_NOSUID_NODEV = 2 | 4
 _MNT_DETACH = 2
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108
 _SCRATCH = "/tmp"  # noqa: S108 - a place to mount something, in a mount namespace that nobody else sees
 
 
@@ -103,6 +105,8 @@ def _new_root(libc: ctypes.CDLL, lowers: list[str]) -> dict[str, int]:
     for name in ("proc", "sys", "dev"):
         os.makedirs(f"{root}/{name}", exist_ok=True)
         _mount(libc, f"/{name}", f"{root}/{name}", None, _MS_BIND_REC)
+    if os.path.isdir(root + _SHARED_MEMORY):  # what is written there is its own too (shm_overview(7))
+        _mount(libc, "tmpfs", root + _SHARED_MEMORY, "tmpfs", _MS_NOSUID_NODEV, "mode=1777")
     os.chdir(root)
     _check(libc.pivot_root(b".", b"."), "pivot_root")
     _check(libc.umount2(b".", _MNT_DETACH), "umount of the old root")
