@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,8 @@ def disk_file(tmp_path: Path) -> str:
 
     if os.major(tmp_path.stat().st_dev):
         return str(tmp_path / "file")
+    if "PYTEST_INFRA_GUEST" in os.environ:
+        subprocess.run(["modprobe", "brd", "rd_nr=1", f"rd_size={128 << 10}"], check=False)
     if os.path.exists("/dev/ram0"):
         return "/dev/ram0"
     raise Unavailable("disk", f"{tmp_path} is on no block device, and there is no /dev/ram0", "modprobe brd")

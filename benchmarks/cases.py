@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autopsy import autopsy
-from containers import containers, redis
+from containers import containers, postgresql, redis
 from dpdk import dpdk
 from labs import Ours, first_ping_s, make
 from measure import Row, progress, rest, seconds
@@ -359,6 +359,7 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "containers": lambda settings: containers(settings.runs),
     "dpdk": lambda settings: dpdk(settings.runs),
     "namespaces": lambda settings: namespaces(settings.runs),
+    "postgresql": lambda settings: postgresql(settings.runs),
     "redis": lambda settings: redis(settings.runs),
     "topologies": lambda settings: topologies(min(settings.runs, 5)),
     "packets": lambda settings: packet_rates(min(settings.runs, 5)),

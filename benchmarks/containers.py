@@ -7,7 +7,9 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ from pytest_infra.session import Infra
 HERE = Path(__file__).parent
 SERVER = ["sh", "-c", "echo ready; exec httpd -f -p 80"]
 REDIS = ["redis-server", "--save", "", "--protected-mode", "no"]
+POSTGRESQL = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/usr/bin"))
+AS_POSTGRES = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+CLUSTER = "/srv/cluster"
 
 
 class Others:
@@ -107,6 +112,7 @@ def containers(runs: int) -> list[Row]:
                 once["run"] = _docker_run(address, image)
             once["ours"], once["link"] = _start(infra, image)
             once |= {kind: other.start_s() for kind, other in others.items()}
+            once["plain"] = _host(infra)
             once["mount"], once["overlay"] = _host(infra, isolate=["mount"]), _host(infra, rootfs="/")
             once["made"], once["gone"] = _group(infra)
             for name, took_s in once.items():
@@ -124,44 +130,84 @@ def _rows(found: dict[str, list[float]]) -> list[Row]:
         "link": ("a link joined to it", "10 ms", median["link"] <= 10),
         "testcontainers": ("testcontainers, ready", "", None),
         "pytest-docker": ("pytest-docker, which returns before it is ready", "", None),
+        "plain": ("plain host, first command", "", None),
         "mount": ("host with a mount namespace, first command", "", None),
-        "overlay": ("host with an overlay root, first command", "5 ms more", median["overlay"] <= median["mount"] + 5),
+        "overlay": ("host with an overlay root, first command", *_more(median, "mount")),
+        "overlay-plain": ("the same, beside a plain host", *_more(median, "plain")),
         "made": ("a control group with three limits, made", "2 ms", median["made"] <= 2),
         "gone": ("a control group, removed", "", None),
     }
+    found["overlay-plain"] = found["overlay"]
     return [
         Row(what, "ms", _ms(found[name]), limit, met) for name, (what, limit, met) in whats.items() if name in found
     ]
 
 
-def redis(runs: int) -> list[Row]:
-    """A Redis of its own for each test, in a host with an overlay root: what the host adds to the start of Redis."""
+def _more(median: dict[str, float], without: str) -> tuple[str, bool]:
+    return f"5 ms more than with {without}", median["overlay"] <= median[without] + 5
+
+
+Start = Callable[[Any], object]
+
+
+def _fresh(name: str, start: Start, runs: int, there: dict[str, Any], fresh: dict[str, Any]) -> list[Row]:
+    """A service of its own for each test, in a host with an overlay root: what the host adds to the service's start.
+
+    Args:
+        name: the service's.
+        start: starts it in a host, and waits until it is reached.
+        runs: how often.
+        there: how the host is made in which its own start is measured.
+        fresh: how the host is made that lives for one test.
+    """
     found: dict[str, list[float]] = {"alone": [], "made": [], "whole": [], "gone": []}
     with Infra() as infra:
         for number in range(runs):
-            progress(f"  redis, {number + 1} of {runs}")
+            progress(f"  {name}, {number + 1} of {runs}")
             rest()
-            with infra.lab() as lab:  # the same in a host that is there already: Redis's own start
-                host = lab.host()
+            with infra.lab() as lab:
+                host = lab.host(**there)
                 lab.up()
-                found["alone"].append(seconds(lambda host=host: _serve(host)))
+                found["alone"].append(seconds(lambda host=host: start(host)))
             rest()
             lab = infra.lab().start()
-            host = lab.host(rootfs="/")
+            host = lab.host(**fresh)
             made_s = seconds(lab.up)
             found["made"].append(made_s)
-            found["whole"].append(made_s + seconds(lambda host=host: _serve(host)))
+            found["whole"].append(made_s + seconds(lambda host=host: start(host)))
             found["gone"].append(seconds(lab.stop))
     cost = statistics.median(found["made"]) + statistics.median(found["gone"])
     return [
-        Row("Redis's own start, until it is reached", "ms", _ms(found["alone"])),
+        Row(f"{name}'s own start, until it is reached", "ms", _ms(found["alone"])),
         Row("a fresh host with an overlay root, made", "ms", _ms(found["made"])),
-        Row("that host with Redis, until it is reached", "ms", _ms(found["whole"])),
-        Row("that host with Redis, gone", "ms", _ms(found["gone"])),
+        Row(f"that host with {name}, until it is reached", "ms", _ms(found["whole"])),
+        Row(f"that host with {name}, gone", "ms", _ms(found["gone"])),
         Row("made and gone together", "ms", [cost * 1e3], "100 ms", cost <= 0.1),
     ]
 
 
-def _serve(host: Any) -> None:
-    host.spawn(REDIS)
-    assert_reachable(host, "127.0.0.1", protocol="tcp", port=6379, within="10 s")
+def redis(runs: int) -> list[Row]:
+    """A Redis of its own for each test."""
+
+    def start(host: Any) -> None:
+        host.spawn(REDIS)
+        assert_reachable(host, "127.0.0.1", protocol="tcp", port=6379, within="10 s")
+
+    return _fresh("Redis", start, runs, {}, {"rootfs": "/"})
+
+
+def postgresql(runs: int) -> list[Row]:
+    """A PostgreSQL of its own for each test, from a cluster that is made once and laid under each host."""
+
+    def start(host: Any) -> None:
+        host.spawn([*AS_POSTGRES, POSTGRESQL / "postgres", "-D", CLUSTER]).wait_for("ready to accept", within_s=60)
+
+    with tempfile.TemporaryDirectory() as layer:
+        os.mkdir(f"{layer}/srv")
+        with Infra() as infra, infra.lab() as lab:
+            maker = lab.host(isolate=["mount"])
+            maker.run(["mount", "--bind", f"{layer}/srv", "/srv"])
+            maker.run(["install", "--directory", "--owner=postgres", "--mode=700", CLUSTER])
+            maker.run([*AS_POSTGRES, POSTGRESQL / "initdb", "--no-sync", "-D", CLUSTER], cwd="/", timeout_s=120)
+        fresh = {"rootfs": "/", "layers": [layer], "isolate": ["ipc"]}
+        return _fresh("PostgreSQL", start, runs, fresh, fresh)

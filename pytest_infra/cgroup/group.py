@@ -21,7 +21,7 @@ from . import device_filter, v1, v2
 from .files import flat, read, write
 from .layout import V2_DEFAULT, Layout, controller_files, read_layout
 from .limits import Limits, parse_limits
-from .processes import join, joining, kill_all, pids_in, remove_group
+from .processes import home_of, join, joining, kill_all, leave, pids_in, remove_group
 from .requirement import CGROUP, can_hold_groups, v2_home
 from .setting import Setting
 from .usage import Usage, read_usage
@@ -55,7 +55,7 @@ class Group(Resource):
     requires = (CGROUP,)
 
     def __init__(self, name: str, *, lease: Lease, parent: Group | None = None, **limits: Any) -> None:
-        if not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise BadInput(f"a group's name is 1 to 64 letters, digits, '-', '_' and '.', not {name!r}")
         self.name = name
         self.limits: Limits = parse_limits(**limits)
@@ -83,6 +83,8 @@ class Group(Resource):
         homes = self._homes()
         own_name = self.name if self.parent else f"pytest-infra-{os.getpid()}-{os.urandom(3).hex()}-{self.name}"
         made = {home: os.path.join(home, own_name) for home in homes.values()}
+        if taken := [path for path in made.values() if os.path.lexists(path)]:
+            raise BadInput(f"group {self.name}: there is {taken[0]} already; give it another name")
         entry = self._entry = self._lease.add("cgroup", folders=list(made.values()))
         undo.callback(self._lease.done, entry)
         undo.callback(self._remove, list(made.values()))
@@ -101,7 +103,7 @@ class Group(Resource):
     def _homes(self) -> dict[str, str]:
         """The folder to make this group's in, for each version 1 controller and for version 2 (``""``)."""
         if self.parent is not None:
-            if pids_in(self.parent._all()):
+            if pids_in(self.parent._all(), below=False):
                 raise BadInput(
                     f"group {self.parent.name} has processes of its own: only a group without can have groups in it "
                     "(cgroups(7), 'no internal processes'); nest first, and run in the nested ones"
@@ -296,13 +298,18 @@ class Group(Resource):
         self._stack.callback(setattr, node, "control_group", None)
 
     def add(self, pid: int) -> None:
-        """Move a running process with its threads here. What it used before counts where it was, memory included.
+        """Move a running process with its threads here, until the group ends; then it goes back to where it was.
+
+        What it used before counts where it was, memory included. What it forks meanwhile ends with the group.
 
         Raises:
+            BadInput: it is no process id, or the test's own.
             StartFailed: there is no such process, or the kernel refuses it.
         """
         folders = self._leaf()
+        home = home_of(pid, self.folders)
         self.joined_late.append(pid)
+        self._stack.callback(leave, pid, folders, home)
         join(pid, folders)
 
     @property

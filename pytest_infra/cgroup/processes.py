@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import InfraError, StartFailed
+from ..core.errors import BadInput, InfraError, StartFailed
 from ..core.wait import until
 from .files import read, write
+from .layout import folders_of
 
 if TYPE_CHECKING:
     import subprocess
 
     from ..core.process import Popen
 
-__all__ = ["join", "joining", "kill_all", "pids_in", "remove_group"]
+__all__ = ["home_of", "join", "joining", "kill_all", "leave", "pids_in", "remove_group"]
 
 _STOPPED = 'kill -STOP $$; exec "$@"'
 # A shell that stops before it becomes the command: so the command is in its groups from its first instruction on,
@@ -33,12 +34,12 @@ def _tree(folder: str) -> list[str]:
     return [path for path, _, _ in os.walk(folder, topdown=False)]
 
 
-def pids_in(folders: Iterable[str]) -> set[int]:
-    """The processes in these groups and in all below them, as this process sees them."""
+def pids_in(folders: Iterable[str], *, below: bool = True) -> set[int]:
+    """The processes in these groups, and in all below them unless told otherwise, as this process sees them."""
     found = set()
     for top in dict.fromkeys(folders):
         with suppress(OSError):  # it went away meanwhile
-            for folder in _tree(top):
+            for folder in _tree(top) if below else [top]:
                 found |= {int(pid) for pid in (read(folder, "cgroup.procs") or "").split()}
     return found
 
@@ -54,6 +55,31 @@ def join(pid: int, folders: Iterable[str]) -> None:
             write(folder, "cgroup.procs", str(pid))
         except OSError as error:
             raise StartFailed(f"process {pid} could not join {folder}: {error.strerror}") from error
+
+
+def home_of(pid: int, groups: Iterable[str]) -> list[str]:
+    """The groups that a process is in now, of the controllers `groups`.
+
+    Raises:
+        BadInput: it is no process id, or that of this process, which would be killed with the group.
+        StartFailed: there is no such process.
+    """
+    if not isinstance(pid, int) or isinstance(pid, bool) or pid < 1:
+        raise BadInput(f"{pid!r} is no process id; give a number above 0")
+    if pid == os.getpid():
+        raise BadInput(f"process {pid} is the test's own, and joins no group; run a command in it: group.run(…)")
+    try:
+        found = folders_of(pid)
+    except ProcessLookupError:
+        raise StartFailed(f"process {pid} could not join: there is none") from None
+    return [found[group] for group in groups if group in found]
+
+
+def leave(pid: int, folders: Iterable[str], home: Iterable[str]) -> None:
+    """Move a process back to its earlier groups, if it is in these still; it may end meanwhile."""
+    if pid in pids_in(folders):
+        with suppress(StartFailed):
+            join(pid, home)
 
 
 def joining(popen: Popen, folders: Callable[[], Sequence[str]]) -> Popen:

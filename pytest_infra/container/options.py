@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..core.errors import BadInput
 from ..core.units import duration_s, rate_bps, size_bytes
-from .volume import Bind, Mount, Tmpfs, Volume
+from .check_options import check_options
+from .volume import Mount
 
 __all__ = ["ContainerOptions", "Health", "container_options"]
-
-_RESTART = re.compile(r"no|always|unless-stopped|on-failure(:[1-9][0-9]*)?")
 
 
 @dataclass(frozen=True)
@@ -86,26 +84,6 @@ class ContainerOptions:
     log_limit: str | float = "10 MiB"
     """How long its log may grow; the oldest half is dropped."""
 
-    def check(self) -> None:
-        """Look at what a type cannot say.
-
-        Raises:
-            BadInput: what is wrong, and what is allowed.
-        """
-        if not _RESTART.fullmatch(self.restart):
-            allowed = "no, always, unless-stopped, on-failure and on-failure:NUMBER"
-            raise BadInput(f"restart {self.restart!r} is not allowed; allowed are {allowed}")
-        for target, mount in self.volumes.items():
-            if not target.startswith("/"):
-                raise BadInput(f"the path {target!r} of a volume in the container must begin with '/'")
-            if not isinstance(mount, Bind | Volume | Tmpfs):
-                raise BadInput(f"{mount!r} cannot be mounted at {target}; give a Bind, a Volume or a Tmpfs")
-        for port in self.ports:
-            if not re.fullmatch(r"[1-9][0-9]{0,4}(/(tcp|udp|sctp))?", str(port)):
-                raise BadInput(f"port {port!r} cannot be published; give a number, or a text such as '53/udp'")
-        if self.memory is not None and size_bytes(self.memory) < 6 << 20:
-            raise BadInput(f"memory {self.memory!r} is too little: Docker needs at least 6 MiB")
-
     def host_config(self, scope: Mapping[str, str]) -> dict[str, Any]:
         """The part that concerns the machine: limits, mounts, restarts, the log; `scope` tells volumes apart."""
         bounds: dict[str, Any] = {}
@@ -158,5 +136,5 @@ def container_options(options: Mapping[str, Any]) -> ContainerOptions:
     if unknown := sorted(set(options) - set(known)):
         raise BadInput(f"a container has no option {', '.join(unknown)}; there are {', '.join(known)}")
     made = ContainerOptions(**options)
-    made.check()
+    check_options(made)
     return made

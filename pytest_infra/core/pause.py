@@ -6,17 +6,17 @@ need a process: a PID namespace its first one, a user namespace one that has a s
 ``clock=SECONDS`` moves the clocks of a new time namespace. Each ``lower=FOLDER`` is a layer, the top one first, of
 the root file system that a new mount namespace gets, below a layer in memory that takes what is written; descriptors of
 that layer and of the new root are sent too. Each ``file=PATH=TEXT`` is a file that others see as it is, and that has
-this text in the new mount namespace. This file is run by itself, so it imports nothing of the package.
+this text in the new mount namespace. This file is run by itself, so it imports nothing of the package. Nor does it
+import what brings `enum` and `functools`, such as `socket` and `signal`: those would double the time of its start.
 """
 
 from __future__ import annotations
 
-import array
-import contextlib
+import _signal  # type: ignore[import-not-found]
+import _socket
 import ctypes
 import os
-import signal
-import socket
+import struct
 import sys
 
 __all__ = ["main"]
@@ -27,7 +27,9 @@ _FLAGS = {
 }  # fmt: skip
 _MS_BIND, _MS_BIND_REC = 4096, 4096 | 16384
 _MS_SLAVE_REC, _MS_PLAIN = (1 << 19) | 16384, 2 | 4 | 8
+_MS_NOSUID_NODEV = 2 | 4
 _MNT_DETACH = 2
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108
 _SCRATCH = "/tmp"  # noqa: S108 - a place to mount something, in a mount namespace that nobody else sees
 
 
@@ -37,21 +39,28 @@ def _check(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
+def _try_mount(libc: ctypes.CDLL, source: str, target: str, kind: str | None, flags: int, options: str = "") -> int:
+    """mount(2): 0, or -1 and errno."""
+    result: int = libc.mount(source.encode(), target.encode(), kind and kind.encode(), flags, options.encode() or None)
+    return result
+
+
 def _mount(libc: ctypes.CDLL, source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
-    result = libc.mount(source.encode(), target.encode(), kind and kind.encode(), flags, options.encode() or None)
-    _check(result, f"mount {target}")
+    _check(_try_mount(libc, source, target, kind, flags, options), f"mount {target}")
 
 
 def _mounts(libc: ctypes.CDLL, kinds: list[str]) -> None:
-    """A /proc of this PID namespace and a /sys of this network namespace; the machine's cgroups stay where they are."""
+    """A /proc of this PID namespace and a /sys of this network namespace; the machine's cgroups stay where they are.
+
+    Both are refused in a user namespace of a container that hides parts of /proc or /sys, and then stay as they are.
+    """
     _mount(libc, "none", "/", None, _MS_SLAVE_REC)
-    with contextlib.suppress(OSError):  # refused in a user namespace of a container that hides parts of /proc or /sys
-        if "pid" in kinds:
-            _mount(libc, "proc", "/proc", "proc", _MS_PLAIN)
-    with contextlib.suppress(OSError):
+    if "pid" in kinds:
+        _try_mount(libc, "proc", "/proc", "proc", _MS_PLAIN)
+    if os.path.isdir("/sys/fs/cgroup"):
         groups = os.open("/sys/fs/cgroup", os.O_PATH)
-        _mount(libc, "sysfs", "/sys", "sysfs", _MS_PLAIN)
-        _mount(libc, f"/proc/self/fd/{groups}", "/sys/fs/cgroup", None, _MS_BIND_REC)
+        if _try_mount(libc, "sysfs", "/sys", "sysfs", _MS_PLAIN) == 0:
+            _try_mount(libc, f"/proc/self/fd/{groups}", "/sys/fs/cgroup", None, _MS_BIND_REC)
 
 
 def _files(libc: ctypes.CDLL, files: list[str]) -> None:
@@ -103,6 +112,8 @@ def _new_root(libc: ctypes.CDLL, lowers: list[str]) -> dict[str, int]:
     for name in ("proc", "sys", "dev"):
         os.makedirs(f"{root}/{name}", exist_ok=True)
         _mount(libc, f"/{name}", f"{root}/{name}", None, _MS_BIND_REC)
+    if os.path.isdir(root + _SHARED_MEMORY):  # what is written there is its own too (shm_overview(7))
+        _mount(libc, "tmpfs", root + _SHARED_MEMORY, "tmpfs", _MS_NOSUID_NODEV, "mode=1777")
     os.chdir(root)
     _check(libc.pivot_root(b".", b"."), "pivot_root")
     _check(libc.umount2(b".", _MNT_DETACH), "umount of the old root")
@@ -112,19 +123,20 @@ def _new_root(libc: ctypes.CDLL, lowers: list[str]) -> dict[str, int]:
     return found
 
 
-def _send(channel: socket.socket, kinds: list[str], folders: dict[str, int]) -> None:
+def _send(channel: _socket.socket, kinds: list[str], folders: dict[str, int]) -> None:
     names = {"time": "time_for_children"}
     spaces = [os.open(f"/proc/self/ns/{names.get(kind, kind)}", os.O_RDONLY) for kind in kinds]
-    fds = array.array("i", [*spaces, *folders.values()])
+    fds = [*spaces, *folders.values()]
     text = ",".join([os.readlink("/proc/self"), *kinds, *folders])
-    channel.sendmsg([b"N" + text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds.tobytes())])
+    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))
+    channel.sendmsg([b"N" + text.encode()], [rights])
     for fd in fds:
         os.close(fd)
 
 
 def main() -> int:
     """Make the namespaces, send them, and hold them until the other end is closed."""
-    channel = socket.socket(fileno=int(sys.argv[1]))
+    channel = _socket.socket(fileno=int(sys.argv[1]))
     kinds = sys.argv[2].split(",")
     sent = list(dict.fromkeys([*kinds, *sys.argv[3].split(",")]))
     lowers = [value.removeprefix("lower=") for value in sys.argv[4:] if value.startswith("lower=")]
@@ -153,7 +165,7 @@ def main() -> int:
             if files:
                 _files(libc, files)
         _send(channel, sent, folders)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the first process of a PID namespace gets its orphans
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # the first process of a PID namespace gets its orphans
     except OSError as error:
         channel.send(b"E" + str(error).encode())
         return 1

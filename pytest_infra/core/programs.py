@@ -52,5 +52,17 @@ def _packages(name: str) -> dict[str, str]:
     }
 
 
-PROGRAMS = {name: Command(name, purpose="a program that tests run", packages=_packages(name)) for name in _NAMES}
+_PURPOSE = "a program that tests run"
+_POSTGRESQL = Command(
+    "postgresql",
+    purpose=_PURPOSE,
+    program="postgres",
+    folders=tuple(f"/usr/lib/postgresql/{version}/bin" for version in range(30, 8, -1)),
+    packages={"apt": "postgresql", "dnf": "postgresql-server", "pacman": "postgresql", "apk": "postgresql"},
+)
+
+PROGRAMS = {
+    **{name: Command(name, purpose=_PURPOSE, packages=_packages(name)) for name in _NAMES},
+    _POSTGRESQL.name: _POSTGRESQL,
+}
 """By name. Nothing of this project needs them: only the doctor that is asked by name looks for them."""

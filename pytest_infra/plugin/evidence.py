@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,7 +137,8 @@ class Evidence:
         """Take the evidence of a phase that has failed, and say in the report where it is."""
         error = call.excinfo.value if call.excinfo is not None else None
         if isinstance(error, CheckFailed) and any(self._settings.covers(failed=True)):
-            _add_row(error, self._folder(item).path / call.when)
+            with suppress(OSError):  # said when it is written
+                _add_row(error, self._folder(item).path / call.when)
         report = yield
         error = call.excinfo.value if call.excinfo is not None else None  # of a unittest.TestCase it comes only now
         everything, frames = self._settings.covers(report.failed)
@@ -164,7 +166,11 @@ class Evidence:
         if not everything:
             labs = [[part for part in lab if part.name.startswith(_CAPTURES)] for lab in labs]
         if any(labs) or loose:
-            folder, text = self._folder(item).write(report.when or "call", labs, loose)
+            try:
+                folder, text = self._folder(item).write(report.when or "call", labs, loose)
+            except OSError as unwritten:  # no reason to lose the run
+                report.sections.append((_SECTION, f"it could not be kept: {unwritten}"))
+                return
             report.sections.append((_SECTION, text))
             topology = [str(part.content) for lab in labs for part in _pictures(lab)]
             vars(report)[KEPT] = [str(folder), "\n".join(topology[:1])]  # JSON types: xdist sends it to the controller

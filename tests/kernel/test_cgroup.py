@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -75,8 +76,33 @@ def test_a_running_process_can_be_moved(infra: Infra, infra_cgroup: Make) -> Non
 
 
 def test_moving_a_process_that_is_not_there(infra_cgroup: Make) -> None:
-    with pytest.raises(StartFailed, match=r"could not join .*: No such process"):
+    with pytest.raises(StartFailed, match=r"could not join: there is none"):
         infra_cgroup().add(2**22 - 1)
+
+
+@pytest.mark.parametrize(
+    ("pid", "words"), [(os.getpid(), "is the test's own"), (0, "0 is no process id"), ("1", "'1' is no process id")]
+)
+def test_what_must_not_be_moved(infra_cgroup: Make, pid: object, words: str) -> None:
+    group = infra_cgroup()
+    with pytest.raises(BadInput, match=words):
+        group.add(pid)  # type: ignore[arg-type]
+    assert not group.pids
+
+
+def test_a_process_that_was_moved_goes_back_at_the_end(infra: Infra) -> None:
+    """It is somebody else's: the group ends, and it does not."""
+    with subprocess.Popen(["sleep", "60"]) as foreign:
+        try:
+            before = folders_of(foreign.pid)
+            with infra.cgroup("guest") as group:
+                group.add(foreign.pid)
+                assert folders_of(foreign.pid) != before
+                group.freeze()
+            assert foreign.poll() is None
+            assert folders_of(foreign.pid) == before
+        finally:
+            foreign.kill()
 
 
 @pytest.mark.parametrize("isolate", [(), ("pid", "mount", "uts"), ("time",), ("user",)], ids="+".join)
@@ -175,13 +201,26 @@ def test_the_limit_of_the_outer_group_holds_for_the_inner_one(infra_cgroup: Make
 
 def test_processes_live_in_leaves_only(infra_cgroup: Make) -> None:
     outer = infra_cgroup("outer")
-    outer.nest("inner")
+    outer.nest("inner").spawn(["sleep", "60"])
     with pytest.raises(BadInput, match=r"group outer has groups in it \(inner\)"):
         outer.run(["true"])
+    outer.nest("second").run(["true"])
     busy = infra_cgroup("busy")
     busy.spawn(["sleep", "60"])
     with pytest.raises(BadInput, match="group busy has processes of its own"):
         busy.nest("inner")
+
+
+@pytest.mark.parametrize("name", ["inner", "cgroup.procs"])
+def test_a_name_that_is_taken_is_refused_and_its_owner_stays(infra_cgroup: Make, name: str) -> None:
+    outer = infra_cgroup("outer")
+    inner = outer.nest("inner")
+    sleep = inner.spawn(["sleep", "60"])
+    with pytest.raises(BadInput, match=f"group {name}: there is /sys/fs/cgroup/.*/{name} already"):
+        outer.nest(name)
+    assert sleep.running
+    assert inner.pids
+    assert all(os.path.isdir(folder) for folder in folders(inner))
 
 
 # -- limits ----------------------------------------------------------------------------------------------------
@@ -210,7 +249,7 @@ def test_forks_above_the_limit_are_refused(infra_cgroup: Make) -> None:
 
 def test_the_cpu_quota_throttles(infra_cgroup: Make) -> None:
     group = infra_cgroup(cpu_max=0.05, cpu_period="20 ms")
-    group.run(workload.spin(0.6))
+    group.run(workload.spin(0.6), timeout_s=300)  # its start is throttled too
     usage = group.usage()
     assert usage.throttled_periods
     assert usage.throttled_s
@@ -274,7 +313,7 @@ def test_a_limit_that_this_version_lacks_is_unavailable(infra_cgroup: Make) -> N
 def test_kill_ends_all_at_once(infra_cgroup: Make) -> None:
     group = infra_cgroup()
     child = group.spawn(workload.fork(20, hold=True))
-    child.wait_for("forked")
+    child.wait_for("forked", within_s=60)
     assert len(group.pids) == 21
     group.kill()
     assert not group.pids
@@ -357,5 +396,5 @@ def test_pressure_is_there_where_version_2_is(infra_cgroup: Make) -> None:
     group = infra_cgroup(cpu_max=0.1, cpu_period="20 ms")
     if not group.layout.v2 or not os.path.exists("/proc/pressure"):
         raise Unavailable("pressure", "the kernel has no pressure stall information", "boot with psi=1")
-    group.run(workload.spin(0.3, processes=2))
+    group.run(workload.spin(0.3, processes=2), timeout_s=300)
     assert group.usage().pressure["cpu"].some_s > 0.05

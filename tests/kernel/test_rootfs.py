@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import time
@@ -59,6 +60,14 @@ def test_two_hosts_share_nothing_and_have_a_network(lab: Any) -> None:
     assert a.run(["sh", "-c", "echo $$; ls -d /proc/[0-9]* | wc -l"]).stdout.split()[1] in ("3", "4", "5")
 
 
+def test_shared_memory_is_gone_with_the_host(lab_factory: Any) -> None:
+    name = f"/dev/shm/infra-test-{os.getpid()}"
+    with lab_factory() as lab:
+        lab.host(rootfs="/").run(["touch", name])
+        assert not os.path.exists(name)
+        assert not lab.host(rootfs="/").run(["test", "-e", name], check=False).ok
+
+
 def test_a_root_without_the_machines_files(lab: Any, layers: tuple[Path, Path]) -> None:
     host = lab.host(layers=layers)
     assert host.call(_names) == ["dev", "etc", "proc", "sys"]
@@ -67,8 +76,6 @@ def test_a_root_without_the_machines_files(lab: Any, layers: tuple[Path, Path]) 
 
 
 def _names() -> list[str]:
-    import os
-
     return sorted(os.listdir("/"))
 
 

@@ -150,7 +150,8 @@ def test_user_and_group(host: Any, node: Any) -> None:
     else:
         assert "nobody" in root.get_all_users
         assert "root" in host.group("root").get_all_groups
-        assert (root.password_max_days, root.password_min_days) == (99999, 0)
+        ages = (99999, 0) if os.access("/etc/shadow", os.R_OK) else (None, None)
+        assert (root.password_max_days, root.password_min_days) == ages
 
 
 def test_mount_point(host: Any) -> None:

@@ -382,3 +382,11 @@ def test_a_folder_that_cannot_be_is_refused_at_once(pytester: pytest.Pytester) -
         result.stderr.fnmatch_lines([f"*--infra-artifacts-dir: *{given} cannot be made: *file is no folder"])
     result = pytester.runpytest_subprocess("--infra", "--infra-artifacts-dir=file", "--infra-artifacts=never")
     result.assert_outcomes(failed=1)
+
+
+def test_a_folder_that_cannot_be_written_to_costs_the_evidence_and_not_the_run(pytester: pytest.Pytester) -> None:
+    taken = "\n    def test_first():\n        open('infra-artifacts', 'w').close()\n"
+    pytester.makepyfile(LAB + taken + CUT.removeprefix(LAB) + "\n    def test_last(): pass\n")
+    result = pytester.runpytest_subprocess("--infra")
+    result.assert_outcomes(failed=1, passed=2)
+    result.stdout.fnmatch_lines(["*CheckFailed: a cannot reach b*", "it could not be kept: *infra-artifacts'"])
