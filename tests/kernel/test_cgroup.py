@@ -21,6 +21,8 @@ from pytest_infra.core.wait import until
 from pytest_infra.lab import Lab
 from pytest_infra.session import Infra
 
+pytestmark = pytest.mark.stock_kernel
+
 MIB = 1 << 20
 Make = Callable[..., Group]
 MINE = "/sys/fs/cgroup"

@@ -22,6 +22,8 @@ from pytest_infra.packet.probed import Probed
 from pytest_infra.packet.rule import Rule
 from pytest_infra.session import Infra
 
+pytestmark = pytest.mark.stock_kernel
+
 POLICIES = int(os.environ.get("INFRA_POLICIES", "8"))
 KINDS: tuple[type[IngressDevice], ...] = (XdpIngress, TcBpf, TcFlower, TcU32)
 MAC = "02:00:00:00:00:77"
