@@ -30,7 +30,17 @@ HOST_MODULES = ("9p", "9pnet_virtio", "overlay")
 """What a guest that shares the machine's files needs."""
 
 _NEEDED = ("virtio_pci", "virtio_console")
-_WANTED = (*HOST_MODULES, "virtio_net", "e1000", "virtio_blk", "virtio_balloon", "virtio_rng", "ext4", "af_packet")
+_WANTED = (
+    *HOST_MODULES,
+    "virtio_net",
+    "e1000",
+    "virtio_blk",
+    "virtio_balloon",
+    "virtio_rng",
+    "ext4",
+    "crc32c_generic",
+    "af_packet",
+)
 _CONFIG = {
     "virtio_pci": "CONFIG_VIRTIO_PCI",
     "virtio_console": "CONFIG_VIRTIO_CONSOLE",

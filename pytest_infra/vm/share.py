@@ -142,7 +142,7 @@ def _mount_one(device: str, at: str) -> str:
                     linux.mount(f"/dev/{name}", at, kind, _MS_RDONLY)
                     return kind
                 except OSError as error:
-                    tried.append(f"{name} as {kind}: {error.strerror}")
+                    tried.append(f"{name} as {kind}: {os.strerror(error.errno or 0)}")
         return ""
 
     plugged = os.path.join(_BLOCK_DEVICES, device)
@@ -150,4 +150,7 @@ def _mount_one(device: str, at: str) -> str:
     try:
         return until(mounted, within_s=_SCANNED_S, what="the disk is mounted")
     except WaitTimeout:
-        raise StartFailed("the guest finds no file system on its disk; " + "; ".join(tried[:6])) from None
+        raise StartFailed(
+            f"the guest finds no file system on its disk ({'; '.join(tried[:5])}); "
+            "modules=['xfs'] loads the driver of another than ext4"
+        ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -53,9 +54,8 @@ def as_qcow2(image: Path) -> Path:
 def with_partitions(image: Path) -> Path:
     """The same file system in the first partition of a disk."""
     whole = image.with_name("whole.img")
-    whole.write_bytes(bytes(MIB) + image.read_bytes() + bytes(MIB))
-    layout = f"label: dos\nstart=2048, size={image.stat().st_size // 512}\n"
-    subprocess.run(["sfdisk", "-q", whole], input=layout, text=True, check=True)
+    entry = struct.pack("<8B2I", 0, 0, 0, 0, 0x83, 0, 0, 0, MIB // 512, image.stat().st_size // 512)
+    whole.write_bytes(bytes(446) + entry.ljust(64, b"\0") + b"\x55\xaa" + bytes(MIB - 512) + image.read_bytes())
     return whole
 
 
@@ -77,7 +77,9 @@ def test_a_guest_runs_what_its_disk_has_and_leaves_that_as_it_is(lab: Any, disk:
 def test_a_disk_without_a_file_system_says_what_was_tried(tmp_path: Path, lab: Any) -> None:
     (tmp_path / "empty.img").write_bytes(bytes(4 * MIB))
     lab.vm("vm1", disk=tmp_path / "empty.img")
-    with pytest.raises(StartFailed, match="finds no file system on its disk; vda as ext4: Invalid argument"):
+    with pytest.raises(
+        StartFailed, match=r"finds no file system on its disk \(vda as ext4: Invalid argument; .*\); modules="
+    ):
         lab.up()
 
 
