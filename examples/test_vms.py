@@ -11,12 +11,15 @@ import pytest
 from pytest_infra import (
     BadInput,
     CheckFailed,
+    Inconclusive,
     SocketNic,
     UserNic,
     VdeNic,
     assert_migrates,
     assert_reachable,
+    assert_throughput,
     assert_unreachable,
+    until,
 )
 
 pytestmark = [pytest.mark.infra_requires("vm"), pytest.mark.timeout(900)]
@@ -114,6 +117,21 @@ def test_a_guest_gives_memory_back_when_asked(guests):
     before = other.memory_bytes
     assert other.set_memory("400 MiB") < before
     other.set_memory("512 MiB")
+
+
+def test_equal_pages_of_guests_are_merged(guests):
+    web, other = guests.node("web"), guests.node("other")
+    guests.merge_memory()  # KSM is a setting of the whole machine, so it is asked for, and put back with the lab
+    until(lambda: min(web.merged_bytes, other.merged_bytes) > 16 << 20, within_s=300, what="16 MiB are merged")
+
+
+def test_the_speed_of_an_emulated_guest_is_not_judged(guests):
+    a, web = guests.node("a"), guests.node("web")
+    if web.emulated:
+        with pytest.raises(Inconclusive, match="web is emulated"):
+            assert_throughput(a, web, at_least="1 Mbit/s")
+    else:
+        assert_throughput(a, web, at_least="1 Mbit/s")
 
 
 def test_a_paused_guest_answers_nothing(guests):

@@ -45,6 +45,7 @@ KINDS: Mapping[str, str] = {
     "docker-groups": "pytest_infra.container.dockerd:remove_groups",
     "file": "pytest_infra.core.sweep:remove_file",
     "hugepages": "pytest_infra.dpdk.hugepages:give_back",
+    "ksm": "pytest_infra.vm.ksm:put_back",
     "uplink": "pytest_infra.net.masquerade:forget",
 }
 """What a ledger may hold: each kind of thing, and the function that undoes one, as ``module:function``.

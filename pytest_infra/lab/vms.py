@@ -90,6 +90,18 @@ class LabVms(LabBase):
         self._vms.append(machine)
         return machine
 
+    def merge_memory(self) -> None:
+        """Have the machine's kernel merge equal pages of guests, until the lab ends (KSM); see ``vm.merged_bytes``.
+
+        It is a setting of the whole machine, and put back afterwards. Labs that want it wait for each other.
+
+        Raises:
+            Unavailable: the kernel has no KSM, or this user may not change it.
+        """
+        from ..vm.ksm import MergedPages
+
+        self._stack.enter_context(MergedPages(self._lease))
+
     def libvirt(self, host: Host) -> Libvirt:
         """A private libvirtd in a host's network namespace, started; it ends with the lab.
 

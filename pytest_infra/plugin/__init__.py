@@ -156,8 +156,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """One line: privilege, kernel, switch, and what is missing."""
-    if not config.stash[SETTINGS].enabled:
+    """One line: privilege, kernel, switch, and what is missing; a worker has nobody to tell."""
+    if not config.stash[SETTINGS].enabled or hasattr(config, "workerinput"):
         return None
     from ..doctor import summary
 

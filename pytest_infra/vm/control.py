@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from typing import Any
 
-from ..core.errors import Unavailable, WaitTimeout
+from ..core.errors import WaitTimeout
 from ..core.units import duration_s, format_size, size_bytes
 from ..core.wait import until
 from .cards import Cards
 from .guest import Guest
+from .ksm import merged_bytes
 from .migrate import Migration, migrate
 from .nic import Nic
 
@@ -86,15 +86,7 @@ class Controls:
             Unavailable: the machine's kernel does not merge pages, or nobody has told it to.
         """
         self._demand()
-        try:
-            with open("/sys/kernel/mm/ksm/run", encoding="ascii") as file:
-                runs = file.read().strip() == "1"
-        except OSError:
-            raise Unavailable("ksm", "the kernel has no KSM", "use a kernel with CONFIG_KSM") from None
-        if not runs:
-            raise Unavailable("ksm", "KSM is switched off on this machine", "echo 1 > /sys/kernel/mm/ksm/run")
-        with open(f"/proc/{self.guest.emulator.process.pid}/ksm_merging_pages", encoding="ascii") as file:
-            return int(file.read()) * os.sysconf("SC_PAGESIZE")
+        return merged_bytes(self.guest.emulator.process.pid)
 
     def plug(self, nic: Nic) -> str:
         """Plug in a network card while it runs; returns the interface's name in the guest."""

@@ -68,18 +68,14 @@ class Guest(Resource):
     def _start(self, undo: ExitStack) -> None:
         began = time.monotonic()
         path = snapshot_path(self.machine) if self._snapshot else ""
-        if path and os.path.exists(path):
-            self._restore(path, undo)
-        elif path:
+        if not path:
+            self._boot(undo)
+        elif not self._restored_from(path, undo):
             with locked(path):
-                if os.path.exists(path):
-                    self._restore(path, undo)
-                else:
+                if not self._restored_from(path, undo):
                     self._boot(undo)
                     self._save(path)
             prune()
-        else:
-            self._boot(undo)
         self._greet()
         self.ready_after_s = time.monotonic() - began
 
@@ -89,14 +85,25 @@ class Guest(Resource):
         self.channel = Channel(emulator.agent, self.name, self.obituary)
         undo.callback(self.channel.close)
 
-    def _restore(self, path: str, undo: ExitStack) -> None:
-        self._launch(undo, restore_from(path))
+    def _restored_from(self, path: str, undo: ExitStack) -> bool:
+        """Restore it, where there is a snapshot; one that cannot be read is deleted."""
+        if not os.path.exists(path):
+            return False
+        with ExitStack() as attempt:
+            try:
+                self._launch(attempt, restore_from(path))
+                until(self._runs, within_s=_RESTORE_S, what=f"the snapshot of {self.name} is restored")
+            except InfraError:
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+                return False
+            undo.push(attempt.pop_all())
         self.restored = True
-        until(self._runs, within_s=_RESTORE_S, what=f"the snapshot of {self.name} is restored")
+        return True
 
     def _runs(self) -> bool:
         if not self.emulator.running:
-            raise StartFailed(f"QEMU cannot restore the snapshot of {self.name}: {self.emulator.errors}")
+            raise StartFailed(f"QEMU cannot restore a snapshot: {self.emulator.errors}")
         status: str = self.emulator.qmp.ask("query-status")["status"]
         return status == "running"
 

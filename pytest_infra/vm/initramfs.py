@@ -12,12 +12,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
+from pkgutil import walk_packages
 
 from ..core.errors import Unavailable
 from .closure import add_files, python_files
 from .cpio import Archive
 from .kernel import Kernel
-from .requirement import BUSYBOX, cache_directory, mark_used
+from .requirement import BUSYBOX, cache_directory, mark_used, store
 
 __all__ = ["AGENT_PORT", "HOST_MODULES", "STEP", "check_kernel", "initramfs"]
 
@@ -29,7 +30,17 @@ HOST_MODULES = ("9p", "9pnet_virtio", "overlay")
 """What a guest that shares the machine's files needs."""
 
 _NEEDED = ("virtio_pci", "virtio_console")
-_WANTED = (*HOST_MODULES, "virtio_net", "e1000", "virtio_blk", "virtio_balloon", "virtio_rng", "ext4", "af_packet")
+_WANTED = (
+    *HOST_MODULES,
+    "virtio_net",
+    "e1000",
+    "virtio_blk",
+    "virtio_balloon",
+    "virtio_rng",
+    "ext4",
+    "crc32c_generic",
+    "af_packet",
+)
 _CONFIG = {
     "virtio_pci": "CONFIG_VIRTIO_PCI",
     "virtio_console": "CONFIG_VIRTIO_CONSOLE",
@@ -47,6 +58,7 @@ _WARM = (
     *("pytest", "xdist.remote", "xdist.plugin", "execnet.gateway_base", "pytest_infra.vm.worker"),
     *("pytest_infra.plugin", "pytest_infra.session", "pytest_infra.doctor", "runpy", "plistlib"),
 )
+_NOT_WARM = ("cli", "evidence", "testinfra", "__main__")
 _FOLDERS = ("dev", "proc", "sys", "run", "tmp", "etc", "root", "infra/proc", "infra/sys", "infra/dev", "infra/run")
 
 _INIT = """#!/infra/bin/busybox sh
@@ -113,6 +125,13 @@ def check_kernel(kernel: Kernel, needed: Sequence[str] = ()) -> None:
         )
 
 
+def _ours() -> list[str]:
+    """The modules of this package that are imported where it is asked what a machine lacks: nearly all."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    found = walk_packages([package], "pytest_infra.")
+    return [module.name for module in found if module.name.split(".")[1] not in _NOT_WARM]
+
+
 def _plugins() -> list[str]:
     """The modules of the pytest plugins that are installed: they take longer to import than most tests to run."""
     from importlib.metadata import entry_points
@@ -133,7 +152,7 @@ def initramfs(kernel: Kernel, *, warm: bool = False, tools: bool = True) -> str:
         Unavailable: the kernel lacks what a guest needs, or busybox is not installed.
     """
     check_kernel(kernel)
-    imports = (*_IMPORTS, *((*_WARM, *_plugins()) if warm else ()))
+    imports = (*_IMPORTS, *((*_WARM, *_ours(), *_plugins()) if warm else ()))
     files = python_files(imports)
     busybox = BUSYBOX.path()
     start = _INIT.format(step=STEP, python=_python_command(imports, files))
@@ -145,11 +164,7 @@ def initramfs(kernel: Kernel, *, warm: bool = False, tools: bool = True) -> str:
     if os.path.exists(path):
         mark_used(path)
     else:
-        content = _archive(kernel, files, busybox, start, tools)
-        part = f"{path}.{os.getpid()}"
-        with open(part, "wb") as file_:
-            file_.write(content)
-        os.replace(part, path)
+        store(path, _archive(kernel, files, busybox, start, tools))
     return path
 
 

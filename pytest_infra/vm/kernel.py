@@ -12,7 +12,7 @@ from ..core.errors import BadInput, InfraError
 from ..core.requirement import Absent, Present, Requirement
 from .image import has_pvh_entry, release_of, uncompressed
 from .modules import Modules
-from .requirement import cache_directory, mark_used
+from .requirement import cache_directory, mark_used, store
 
 __all__ = ["KERNEL", "GuestKernel", "Kernel", "find_kernel", "kernels", "kernels_folder"]
 
@@ -64,10 +64,7 @@ class Kernel:
             content = uncompressed(file.read())
         if not content or not has_pvh_entry(content):
             return self.image
-        part = f"{path}.{os.getpid()}"
-        with open(part, "wb") as file:
-            file.write(content)
-        os.replace(part, path)
+        store(path, content)
         return path
 
 
@@ -83,8 +80,9 @@ def kernels() -> list[Kernel]:
     return sorted(found.values(), key=lambda kernel: _order(kernel.name))
 
 
-def _order(name: str) -> tuple[list[int], str]:
-    return [int(number) for number in _NUMBERS.findall(name)], name
+def _order(name: str) -> tuple[list[int], int, str]:
+    """By number; of one number the plainest last: ``amd64`` has more than ``cloud-amd64``."""
+    return [int(number) for number in _NUMBERS.findall(name)], -name.count("-"), name
 
 
 def _in_tree(root: str) -> Iterator[Kernel]:

@@ -9,8 +9,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ..core import process
-from ..core.errors import BadInput, StartFailed
+from ..core.errors import BadInput, StartFailed, Unavailable
 from ..core.guard import Guard
+from ..core.linux import in_child_user_namespace
 from ..core.process import Completed, Process
 from ..core.requirement import Command
 from ..core.resource import Artifact, Resource
@@ -48,6 +49,8 @@ class Libvirt(Resource):
         self._namespace = namespace
 
     def _start(self, undo: ExitStack) -> None:
+        if in_child_user_namespace():
+            raise Unavailable("libvirt", "a private libvirtd needs root", "run pytest as root")
         self._guard = undo.enter_context(Guard(f"infra-{self.name}-libvirt", private=_PRIVATE))
         self._write(f"{_SOCKETS}/libvirtd.conf", _DAEMON)
         self._write("/etc/libvirt/qemu.conf", _QEMU)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..core.errors import InfraError
 from ..core.requirement import Absent, Command, Present, find_program
 
-__all__ = ["BUSYBOX", "DEPMOD", "QEMU", "VDE", "StaticCommand", "cache_directory", "mark_used"]
+__all__ = ["BUSYBOX", "DEPMOD", "QEMU", "VDE", "StaticCommand", "cache_directory", "mark_used", "store"]
 
 _MOST_HEADER_BYTES = 1024
 
@@ -56,6 +56,25 @@ def cache_directory(*names: str) -> str:
     except OSError as error:
         raise InfraError(f"the folder {path} for what is kept cannot be made: {error.strerror}") from error
     return path
+
+
+def store(path: str, content: bytes) -> None:
+    """Write a file of the cache, whole or not at all.
+
+    Raises:
+        InfraError: it cannot be written; the text says why.
+    """
+    part = f"{path}.{os.getpid()}"
+    try:
+        with open(part, "wb") as file:
+            file.write(content)
+        os.replace(part, path)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(part)
+        raise InfraError(
+            f"{path} cannot be written: {error.strerror}; make room there, or set XDG_CACHE_HOME to another folder"
+        ) from error
 
 
 def mark_used(path: str) -> None:

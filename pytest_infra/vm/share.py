@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import Any
 
 from ..core import linux
-from ..core.errors import StartFailed
+from ..core.errors import StartFailed, WaitTimeout
+from ..core.wait import until
 from .agent import Agent
 
 __all__ = ["CACHE_TAG", "ROOT_TAG", "become_host_root", "mount_disk"]
@@ -19,6 +19,8 @@ _9P_WRITABLE = "trans=virtio,version=9p2000.L,msize=262144,cache=none"
 _OURS = "/infra-root"
 _CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb")
 _DISK_TYPES = ("ext4", "xfs", "btrfs", "squashfs", "vfat")
+_BLOCK_DEVICES = "/sys/class/block"
+_PLUGGED_S, _SCANNED_S = 60.0, 2.0
 _MODPROBE = """#!/infra/bin/busybox sh
 exec /infra/bin/busybox chroot "/proc/{pid}/root" /sbin/modprobe "$@"
 """
@@ -128,13 +130,27 @@ def mount_disk(agent: Agent, device: str) -> str:
 
 
 def _mount_one(device: str, at: str) -> str:
-    names = sorted(name for name in os.listdir("/sys/class/block") if name.startswith(device))
-    tried: list[Any] = []
-    for name in reversed(names):
-        for kind in _DISK_TYPES:
-            try:
-                linux.mount(f"/dev/{name}", at, kind, _MS_RDONLY)
-                return kind
-            except OSError as error:
-                tried.append(f"{name} as {kind}: {error.strerror}")
-    raise StartFailed("the guest finds no file system on its disk; " + "; ".join(tried[:6]))
+    """Mount the first file system of a disk: those of its partitions come first, the last one before all others."""
+    tried: list[str] = []
+
+    def mounted() -> str:
+        tried.clear()
+        names = sorted(name for name in os.listdir(_BLOCK_DEVICES) if name.startswith(device))
+        for name in reversed(names):
+            for kind in _DISK_TYPES:
+                try:
+                    linux.mount(f"/dev/{name}", at, kind, _MS_RDONLY)
+                    return kind
+                except OSError as error:
+                    tried.append(f"{name} as {kind}: {os.strerror(error.errno or 0)}")
+        return ""
+
+    plugged = os.path.join(_BLOCK_DEVICES, device)
+    until(lambda: os.path.exists(plugged), within_s=_PLUGGED_S, what=f"the guest finds its disk {device}")
+    try:
+        return until(mounted, within_s=_SCANNED_S, what="the disk is mounted")
+    except WaitTimeout:
+        raise StartFailed(
+            f"the guest finds no file system on its disk ({'; '.join(tried[:5])}); "
+            "modules=['xfs'] loads the driver of another than ext4"
+        ) from None

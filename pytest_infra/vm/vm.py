@@ -142,12 +142,11 @@ class VirtualMachine(Controls, Resource):
         channel, options = self.guest.channel, self.options
         if options.host_root:
             channel.agent(become_host_root, options.kernel.modules_folder, "")
+        for _, content in options.kernel.modules.load_order(options.modules):
+            channel.ask("module", content)
         if options.disk:
             self.cards.plug_disk(self.guest, options.disk)
             channel.agent(mount_disk, "vda")
-        for name, content in options.kernel.modules.load_order(options.modules):
-            del name
-            channel.ask("module", content)
         for nic in options.nics:
             self.cards.plug_nic(self.guest, nic)
 

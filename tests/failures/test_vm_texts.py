@@ -63,6 +63,36 @@ def test_an_initramfs_whose_first_process_ends(session: Infra, tmp_path: Any, sn
     assert not_up(session, initrd=tmp_path / "own.cpio") == snapshot
 
 
+def test_a_console_that_is_flooded(session: Infra, tmp_path: Any, snapshot: SnapshotAssertion) -> None:
+    archive = Archive()
+    archive.file(
+        "infra/init", b"#!/infra/bin/busybox sh\nwhile :; do echo all work and no play > /dev/console; done\n", 0o755
+    )
+    (tmp_path / "own.cpio").write_bytes(archive.content())
+    assert not_up(session, initrd=tmp_path / "own.cpio", ready_within="90 s") == snapshot
+
+
+@pytest.mark.parametrize(
+    ("lacks", "options"),
+    [("virtio_console", {}), ("9pnet_virtio", {"rootfs": "host"}), ("9p overlay", {"rootfs": "host"})],
+)
+def test_a_kernel_that_cannot_be_a_guest(
+    session: Infra, tmp_path: Any, lacks: str, options: dict[str, Any], snapshot: SnapshotAssertion
+) -> None:
+    kernel = find_kernel()
+    (tmp_path / "boot").mkdir()
+    (tmp_path / "boot" / f"vmlinuz-{kernel.name}").symlink_to(kernel.image)
+    modules = tmp_path / "lib" / "modules" / kernel.name
+    (modules / "kernel").mkdir(parents=True)
+    there = {"virtio_pci", "virtio_console", "9p", "9pnet_virtio", "overlay"} - set(lacks.split())
+    (modules / "modules.builtin").write_text("".join(f"kernel/{name}.ko\n" for name in sorted(there)))
+    with session.lab("texts") as lab:
+        lab.vm("vm1", kernel=tmp_path, **options)
+        with pytest.raises(Unavailable) as failure:
+            lab.up()
+    assert str(failure.value).replace(kernel.name, "<kernel>") == snapshot
+
+
 def test_a_guest_that_goes_away_and_one_that_cannot_move(session: Infra, snapshot: SnapshotAssertion) -> None:
     with session.lab("texts") as lab:
         vm, a = lab.vm("vm1", accel="tcg"), lab.host("a")

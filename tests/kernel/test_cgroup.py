@@ -140,6 +140,7 @@ def test_a_host_is_free_again_when_its_group_ends(infra: Infra, lab: Lab) -> Non
 # -- the life of a group ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.stock_kernel
 def test_the_end_of_a_group_ends_its_processes_and_removes_its_folders(infra: Infra) -> None:
     with infra.cgroup() as group:
         child = group.spawn(["sleep", "60"])
@@ -193,12 +194,14 @@ def test_what_a_nested_group_uses_counts_in_the_outer_one(infra_cgroup: Make) ->
     assert outer.usage().cpu_s == spent
 
 
+@pytest.mark.stock_kernel
 def test_the_limit_of_the_outer_group_holds_for_the_inner_one(infra_cgroup: Make) -> None:
     inner = infra_cgroup("outer", pids_max=5).nest("inner")
     facts = workload.result(inner.run(workload.fork(10)))
     assert facts == {"forked": 4, "errno": errno.EAGAIN}
 
 
+@pytest.mark.stock_kernel
 def test_processes_live_in_leaves_only(infra_cgroup: Make) -> None:
     outer = infra_cgroup("outer")
     outer.nest("inner").spawn(["sleep", "60"])
@@ -226,6 +229,7 @@ def test_a_name_that_is_taken_is_refused_and_its_owner_stays(infra_cgroup: Make,
 # -- limits ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.stock_kernel
 def test_a_process_over_the_memory_limit_is_killed(infra_cgroup: Make) -> None:
     group = infra_cgroup(memory_max="32 MiB")
     assert group.run(workload.touch("64 MiB"), check=False).returncode == -signal.SIGKILL
@@ -235,12 +239,14 @@ def test_a_process_over_the_memory_limit_is_killed(infra_cgroup: Make) -> None:
     assert usage.memory_peak_bytes is None or usage.memory_peak_bytes <= 32 * MIB
 
 
+@pytest.mark.stock_kernel
 def test_a_process_below_the_memory_limit_is_not(infra_cgroup: Make) -> None:
     group = infra_cgroup(memory_max="32 MiB")
     group.run(workload.touch("16 MiB"))
     assert group.usage().oom_kills == 0
 
 
+@pytest.mark.stock_kernel
 def test_forks_above_the_limit_are_refused(infra_cgroup: Make) -> None:
     group = infra_cgroup(pids_max=10)
     assert workload.result(group.run(workload.fork(20))) == {"forked": 9, "errno": errno.EAGAIN}
@@ -261,6 +267,7 @@ def test_without_a_quota_nothing_is_throttled(infra_cgroup: Make) -> None:
     assert not group.usage().throttled_periods
 
 
+@pytest.mark.stock_kernel
 def test_pinned_to_one_cpu(infra_cgroup: Make) -> None:
     (cpu, *_) = os.sched_getaffinity(0)
     group = infra_cgroup(cpuset=[cpu])
@@ -268,6 +275,7 @@ def test_pinned_to_one_cpu(infra_cgroup: Make) -> None:
     assert group.run([sys.executable, "-c", code]).stdout.split() == [str(cpu)]
 
 
+@pytest.mark.stock_kernel
 def test_only_the_devices_that_are_allowed_open(infra_cgroup: Make) -> None:
     group = infra_cgroup(devices=["/dev/null", "/dev/zero r"])
     opened = {}
@@ -289,6 +297,7 @@ def test_without_a_rule_every_device_opens(infra_cgroup: Make) -> None:
     }
 
 
+@pytest.mark.stock_kernel
 def test_limits_can_be_changed(infra_cgroup: Make) -> None:
     group = infra_cgroup(pids_max=5, memory_max="64 MiB")
     group.limit(pids_max=8, memory_max="16 MiB")
@@ -297,6 +306,7 @@ def test_limits_can_be_changed(infra_cgroup: Make) -> None:
     assert group.usage().memory_max_bytes == 96 * MIB
 
 
+@pytest.mark.stock_kernel
 def test_a_limit_that_this_version_lacks_is_unavailable(infra_cgroup: Make) -> None:
     group = infra_cgroup()
     if group.layout.where("memory") == 2:
@@ -310,6 +320,7 @@ def test_a_limit_that_this_version_lacks_is_unavailable(infra_cgroup: Make) -> N
 # -- kill, freeze -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.stock_kernel
 def test_kill_ends_all_at_once(infra_cgroup: Make) -> None:
     group = infra_cgroup()
     child = group.spawn(workload.fork(20, hold=True))
@@ -332,6 +343,7 @@ def test_a_frozen_group_uses_no_cpu_time_and_goes_on_after(infra_cgroup: Make) -
     until(lambda: (group.usage().cpu_s or 0) > stopped_at + 0.02, within_s=20, what="more work")
 
 
+@pytest.mark.stock_kernel
 def test_a_frozen_group_can_be_killed(infra_cgroup: Make) -> None:
     group = infra_cgroup()
     child = group.spawn(["sleep", "60"])
@@ -384,6 +396,7 @@ def test_the_io_limit_holds(infra_cgroup: Make, disk_file: str) -> None:
     assert facts["wall_s"] > 0.85
 
 
+@pytest.mark.stock_kernel
 def test_memory_is_counted_to_the_page(infra_cgroup: Make) -> None:
     group = infra_cgroup()
     child = group.spawn(workload.touch("32 MiB", hold=True))

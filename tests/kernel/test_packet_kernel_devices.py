@@ -60,6 +60,7 @@ def test_random_policies(device: IngressDevice) -> None:
     assert report.policies >= POLICIES
 
 
+@pytest.mark.stock_kernel
 def test_the_rule_is_told_by_its_counter_and_sets_what_it_can(device: IngressDevice) -> None:
     a, b, c = device.ports
     rules = [
@@ -76,6 +77,7 @@ def test_the_rule_is_told_by_its_counter_and_sets_what_it_can(device: IngressDev
         assert_classified(probed, Packet(in_port=b, proto="udp", dport=53), into=a, via_rule="default", changed={})
 
 
+@pytest.mark.stock_kernel
 def test_a_rule_that_all_packets_match_ends_the_policy(device: IngressDevice) -> None:
     a, b, c = device.ports
     rules = [Rule("two", in_port=a, to=b), Rule("all", to=c), Rule("never", proto="udp", to=a)]
@@ -143,6 +145,7 @@ def test_random_policies_on_a_bridge(bridge: NftBridge) -> None:
     assert report.policies >= POLICIES
 
 
+@pytest.mark.stock_kernel
 def test_a_bridge_is_a_filter(bridge: NftBridge) -> None:
     a, b, _ = bridge.ports
     bridge.install(Classifier([Rule("dns", in_port=a, proto="udp", dport=53, to=FORWARD)], ports=bridge.ports))

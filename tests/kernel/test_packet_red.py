@@ -12,6 +12,8 @@ from pytest_infra.packet.dropper import Red
 from pytest_infra.packet.red import RedQueue
 from pytest_infra.session import Infra
 
+pytestmark = pytest.mark.stock_kernel
+
 CURVE = Red(4_000, 20_000, 0.8)
 DEPTHS = (8_000, 12_000, 18_000)
 TRIALS = 160

@@ -15,6 +15,8 @@ from pytest_infra.packet.hierarchy import LinkClass, Scheduler
 from pytest_infra.packet.wire import decode
 from pytest_infra.session import Infra
 
+pytestmark = pytest.mark.stock_kernel
+
 RATE = "20 Mbit/s"
 PAYLOAD = 1000
 FIRST_PORT = 5000

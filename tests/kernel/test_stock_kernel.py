@@ -1,18 +1,29 @@
-"""What only a stock kernel has. CI runs this file in a guest: ``pytest --infra --infra-kernel=amd64 tests/kernel/…``.
+"""What only a stock kernel has. CI runs this in a guest: ``pytest --infra --infra-kernel=amd64 -m stock_kernel …``.
 
 On a kernel without one of these features its test is skipped, with the reason; in the guest no skip is allowed.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 
 import pytest
 
-from pytest_infra import BadInput, CommandFailed, Unavailable, assert_reachable, assert_unreachable
+from pytest_infra import (
+    BadInput,
+    CommandFailed,
+    Unavailable,
+    assert_reachable,
+    assert_unreachable,
+    measure_latency,
+)
+from pytest_infra.net.tc import NETEM
 
-pytestmark = [pytest.mark.infra, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.infra, pytest.mark.stock_kernel, pytest.mark.timeout(900)]
+
+_VHOST_GET_FEATURES, _VHOST_SET_OWNER, _VIRTIO_F_VERSION_1 = 0x8008AF00, 0xAF01, 32  # linux/vhost.h
 
 _LACKS = ("Unknown device", "not supported", "No such file", "Error: Spec", "TC classifier not found")
 
@@ -41,6 +52,14 @@ def test_netem_loses_what_it_is_told_to(pair):
     assert_unreachable(a, b)
     a.run(["tc", "qdisc", "del", "dev", "eth0", "root"])
     assert_reachable(a, b)
+
+
+def test_links_are_delayed_by_netem(lab):
+    NETEM.demand()
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, b, delay="50 ms")
+    assert min(measure_latency(a, b, count=5).delays_s) >= 0.1  # there and back
+    assert "netem" in a.run(["tc", "qdisc", "show"]).stdout
 
 
 @pytest.mark.parametrize(
@@ -79,6 +98,40 @@ def test_packets_pass_a_vlan_and_not_another_one(pair):
     b.run(["ip", "link", "add", "link", "eth0", "name", "x0", "type", "vlan", "id", "11"])
     b.run(["ip", "address", "add", "10.1.0.2/24", "dev", "x0"])
     b.run(["ip", "link", "set", "x0", "up"])
+    assert_unreachable(a, "10.1.0.2")
+
+
+def test_packets_pass_a_macvlan_until_it_is_gone(pair):
+    a, b = pair
+    join(a, b, lambda mine, other: ["link", "eth0", "name", "x0", "type", "macvlan", "mode", "bridge"])
+    b.run(["ip", "link", "del", "x0"])
+    assert_unreachable(a, "10.1.0.2")
+
+
+def test_a_vrf_has_routes_of_its_own(pair):
+    a, _ = pair
+    demand(a, "ip", "link", "add", "blue", "type", "vrf", "table", "10")
+    for command in ("link set blue up", "link set eth0 master blue"):
+        a.run(["ip", *command.split()])
+    ping = ["ping", "-c", "1", "-W", "20"]
+    a.run([*ping, "-I", "blue", "10.0.0.2"])
+    outside = a.run([*ping, "10.0.0.2"], check=False)
+    assert "Network is unreachable" in outside.stderr, outside
+
+
+def test_wireguard_lets_in_who_has_the_key_and_nobody_else(pair):
+    a, b = pair
+    keys = {node: a.run(["wg", "genkey"]).stdout for node in pair}
+    public = {node: a.run(["wg", "pubkey"], input=keys[node]).stdout.strip() for node in pair}
+    for node, peer, mine, other in ((a, b, "1", "2"), (b, a, "2", "1")):
+        demand(node, "ip", "link", "add", "x0", "type", "wireguard")
+        allow = ["allowed-ips", f"10.1.0.{other}/32", "endpoint", f"10.0.0.{other}:51820"]
+        node.run(["wg", "set", "x0", "private-key", "/dev/stdin", "listen-port", "51820"], input=keys[node])
+        node.run(["wg", "set", "x0", "peer", public[peer], *allow])
+        node.run(["ip", "address", "add", f"10.1.0.{mine}/24", "dev", "x0"])
+        node.run(["ip", "link", "set", "x0", "up"])
+    assert_reachable(a, "10.1.0.2", within="60 s")
+    b.run(["wg", "set", "x0", "private-key", "/dev/stdin"], input=a.run(["wg", "genkey"]).stdout)
     assert_unreachable(a, "10.1.0.2")
 
 
@@ -131,4 +184,12 @@ def test_vhost_net_is_there():
         subprocess.run(["modprobe", "vhost_net"], check=True)
     if not os.path.exists("/dev/vhost-net"):
         raise Unavailable("stock-kernel", "no /dev/vhost-net", "--infra-kernel=…")
-    os.close(os.open("/dev/vhost-net", os.O_RDWR))
+    fd = os.open("/dev/vhost-net", os.O_RDWR)
+    try:
+        fcntl.ioctl(fd, _VHOST_SET_OWNER)
+        features = int.from_bytes(fcntl.ioctl(fd, _VHOST_GET_FEATURES, bytes(8)), "little")
+        assert features >> _VIRTIO_F_VERSION_1 & 1
+        with pytest.raises(OSError, match="busy"):  # it has an owner
+            fcntl.ioctl(fd, _VHOST_SET_OWNER)
+    finally:
+        os.close(fd)

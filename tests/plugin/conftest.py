@@ -71,10 +71,10 @@ class OrdinaryUser:
         keep = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "PYTEST_"))}
         return {**keep, "HOME": str(self.folder), "USER": "ordinary", "LOGNAME": "ordinary"}
 
-    def run(self, *argv: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    def run(self, *argv: str, before: str = "", timeout_s: float = 100) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         options: dict[str, Any] = {"cwd": "/", "env": self.env(), "capture_output": True, "text": True}
-        return subprocess.run(self.argv(argv, before), timeout=100, check=False, **options)
+        return subprocess.run(self.argv(argv, before), timeout=timeout_s, check=False, **options)
 
     def in_user_namespace(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """As root, run `argv` in a user namespace that has every user, so that its settings can be changed."""
@@ -88,9 +88,9 @@ class OrdinaryUser:
             output, error = process.communicate("go\n", timeout=100)
         return subprocess.CompletedProcess(argv, process.returncode, output, error)
 
-    def pytest(self, *arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    def pytest(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run pytest to its end."""
-        return self.run(sys.executable, "-m", "pytest", *arguments, before=before)
+        return self.run(sys.executable, "-m", "pytest", *arguments, **options)
 
 
 @pytest.fixture

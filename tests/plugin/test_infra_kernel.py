@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,22 @@ def test_what_cannot_be_used_is_a_usage_error(pytester: pytest.Pytester, argumen
     assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout
     assert words in done.stderr
     assert not Path(pytester.path, "infra-artifacts").exists()
+
+
+def test_two_kernels_of_one_name_cannot_be_told_apart(pytester: pytest.Pytester) -> None:
+    KERNEL.demand()
+    kernel = find_kernel()
+    for folder, place in (("one", os.symlink), ("two", shutil.copy)):
+        (pytester.path / folder / "boot").mkdir(parents=True)
+        place(kernel.image, pytester.path / folder / "boot" / f"vmlinuz-{kernel.name}")
+        (pytester.path / folder / "lib").mkdir()
+        os.symlink(os.path.dirname(kernel.modules_folder), pytester.path / folder / "lib" / "modules")
+    pytester.makepyfile(test_suite="def test_it(): pass")
+    done = run(pytester, "--infra", f"--infra-kernel={kernel.name}", "--infra-kernel=./two")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout
+    assert f"are both {kernel.name}: results would not tell which" in done.stderr
+    same = run(pytester, "--infra", f"--infra-kernel={kernel.name}", "--infra-kernel=./one", "--collect-only")
+    assert same.returncode == 0, same.stderr
 
 
 def test_the_commands_about_kernels(pytester: pytest.Pytester) -> None:

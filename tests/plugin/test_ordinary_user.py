@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pytest_infra.vm.kernel import KERNEL, find_kernel
 
 SUITE = """
     import os, subprocess, sys
@@ -159,3 +163,55 @@ def test_a_kept_lab(ordinary_user: Any) -> None:
     assert "10.0.0.1" in done.stdout
     assert "sleep 3600" in done.stdout
     assert done.stdout.endswith("ended the kept lab test_kept_by_a_user\nthe end\n")
+
+
+GUESTS = """
+    import os, platform
+    import pytest
+    from pytest_infra import Unavailable, assert_reachable
+
+    pytestmark = pytest.mark.timeout(900)
+
+    @pytest.mark.infra
+    def test_here_or_there():
+        assert platform.release() == os.environ.get("PYTEST_INFRA_GUEST", platform.release())
+
+    def test_a_guest_on_a_switch(lab):
+        vm, a, sw1 = lab.vm("vm1"), lab.host("a"), lab.bridge("sw1")
+        lab.link(vm, sw1)
+        lab.link(a, sw1)
+        assert_reachable(a, vm, within="60 s")
+        assert vm.run(["id", "-u"]).stdout == "0\\n"
+
+    def test_what_needs_root_says_so(lab):
+        with pytest.raises(Unavailable, match="KSM"):
+            lab.merge_memory()
+        with pytest.raises(Unavailable, match="libvirt .*root"):
+            lab.libvirt(lab.host("hv"))
+"""
+
+
+def give_kernel(folder: Path) -> str:
+    """Put what guests need of a kernel into the user's cache; returns its name."""
+    KERNEL.demand()
+    kernel = find_kernel()
+    tree = folder / ".cache" / "pytest-infra" / "kernels" / kernel.name
+    modules = tree / "lib" / "modules" / kernel.name
+    (tree / "boot").mkdir(parents=True)
+    shutil.copy(kernel.image, tree / "boot" / f"vmlinuz-{kernel.name}")
+    (modules / "kernel").mkdir(parents=True)
+    shutil.copy(os.path.join(kernel.modules_folder, "modules.builtin"), modules)
+    wanted = ("virtio_pci", "virtio_console", "virtio_net", "9p", "9pnet_virtio", "overlay", "af_packet")
+    for name, content in kernel.modules.load_order(wanted):
+        (modules / "kernel" / f"{name}.ko").write_bytes(content)
+    return kernel.name
+
+
+@pytest.mark.timeout(1800)
+def test_guests_run_and_tests_run_in_guests(ordinary_user: Any) -> None:
+    name = give_kernel(ordinary_user.folder)
+    write(ordinary_user, "test_suite.py", GUESTS)
+    here = ordinary_user.pytest("--infra", timeout_s=900)
+    assert "3 passed" in here.stdout, here.stdout + here.stderr
+    there = ordinary_user.pytest("--infra", f"--infra-kernel={name}", "-v", "-k", "here_or_there", timeout_s=900)
+    assert f"PASSED test_suite.py::test_here_or_there[{name}]" in there.stdout, there.stdout + there.stderr

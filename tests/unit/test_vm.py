@@ -15,7 +15,7 @@ import pytest
 
 from pytest_infra.checks.shares import measure_shares
 from pytest_infra.core.emulation import EMULATED, demand_real_time
-from pytest_infra.core.errors import BadInput, Inconclusive, Unavailable, WaitTimeout
+from pytest_infra.core.errors import BadInput, Inconclusive, StartFailed, Unavailable, WaitTimeout
 from pytest_infra.plugin.kernels import KernelSchedulers, _with
 from pytest_infra.vm import kernel as kernel_module
 from pytest_infra.vm import snapshot
@@ -24,6 +24,7 @@ from pytest_infra.vm.console import Console
 from pytest_infra.vm.cpio import Archive
 from pytest_infra.vm.image import has_pvh_entry, release_of, uncompressed
 from pytest_infra.vm.initramfs import check_kernel
+from pytest_infra.vm.interpreter import _demand_answer
 from pytest_infra.vm.kernel import Kernel, find_kernel, kernels
 from pytest_infra.vm.modules import Modules
 from pytest_infra.vm.nic import SocketNic, UserNic
@@ -78,6 +79,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     real = kernel_module._in_tree
     monkeypatch.setattr(kernel_module, "_in_tree", lambda root: iter(()) if root == "/" else real(root))
     return folder
+
+
+def test_of_one_number_the_plainest_kernel_comes_last(cache):
+    put_kernel(cache / "c", "6.1.0-10-cloud-amd64")
+    assert [kernel.name for kernel in kernels()] == ["6.1.0-9-amd64", "6.1.0-10-cloud-amd64", "6.1.0-10-amd64"]
 
 
 def test_kernels_are_listed_by_number_and_not_by_letter(cache):
@@ -216,6 +222,16 @@ def test_bad_input(cache, options, words):
 def test_bad_cards(make):
     with pytest.raises(BadInput):
         make()
+
+
+def test_a_guest_that_stands_still_is_told():
+    def ping(timeout_s: float) -> None:
+        raise WaitTimeout(f"no answer within {timeout_s} s")
+
+    kernel, guest = SimpleNamespace(name="6.1"), SimpleNamespace(console=Console())
+    hosted: Any = SimpleNamespace(kernel=kernel, guest=guest, channel=SimpleNamespace(ping=ping))
+    with pytest.raises(StartFailed, match=r"the guest 6.1 stands still: it has not answered for 300 s; the console's"):
+        _demand_answer(hosted)
 
 
 def test_a_command_line_is_data(monkeypatch):
