@@ -96,8 +96,8 @@ def _markers() -> Iterator[tuple[str, str]]:
             yield f"`{found[1]}`", found[2]
 
 
-def _scope(fixture: griffe.Object) -> str:
-    found = re.search(r"scope=['\"](\w+)", " ".join(str(item.value) for item in fixture.decorators))  # type: ignore[attr-defined]
+def _scope(fixture: griffe.Function) -> str:
+    found = re.search(r"scope=['\"](\w+)", " ".join(str(item.value) for item in fixture.decorators))
     return found[1] if found else "function"
 
 

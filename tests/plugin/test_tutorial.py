@@ -32,8 +32,8 @@ def run(command: str, folder: Path) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "GITHUB_", "CI"))}
     env |= {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "80"}
-    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.run(["sh", "-c", command], cwd=folder, env=env, timeout=200, check=False, **both).stdout
+    argv = ["sh", "-c", f"exec 2>&1; {command}"]
+    return subprocess.run(argv, cwd=folder, env=env, stdout=subprocess.PIPE, text=True, timeout=200, check=False).stdout
 
 
 @pytest.mark.timeout(600)

@@ -98,7 +98,9 @@ def undocumented(item: griffe.Object | griffe.Alias) -> Iterator[str]:
 
 def _inherits(item: griffe.Object | griffe.Alias, name: str) -> bool:
     """Whether a class above says it."""
-    return any(name in above.members and above[name].docstring for above in item.mro())
+    return isinstance(item, griffe.Class) and any(
+        name in above.members and above[name].docstring for above in item.mro()
+    )
 
 
 def test_every_public_name_says_what_it_is(surface: Surface) -> None:
