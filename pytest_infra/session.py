@@ -33,9 +33,7 @@ def _nothing(_lab: Lab, _error: BaseException | None) -> None:
 
 
 class Infra(Resource):
-    """The session: makes labs, and ends what they share. It needs no pytest.
-
-    Example::
+    """The session: makes labs, and ends what they share. It needs no pytest; so a script may have one.
 
         with Infra() as infra, infra.lab("demo") as lab:
             a, b = lab.host("a"), lab.host("b")

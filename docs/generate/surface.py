@@ -5,7 +5,7 @@ Read from the source by griffe, as mkdocstrings reads it, and not imported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ class Surface:
     """By the name to import: ``pytest_infra.ping``."""
     met: dict[str, griffe.Object]
     """Classes that are not exported, by where they are defined: what exported things and fixtures return or have."""
-    fixtures: tuple[griffe.Object, ...]
+    fixtures: tuple[griffe.Function, ...]
     """The functions that are pytest's fixtures."""
 
 
@@ -39,10 +39,17 @@ def read_surface() -> Surface:
         for name in package.modules_collection[module].exports or ():
             if not str(name).startswith("__"):
                 exported[f"{module}.{name}"] = _exported(package.modules_collection[f"{module}.{name}"])
-    fixtures = tuple(filter(_is_fixture, map(_resolved, package["fixtures"].members.values())))
-    known = {item.canonical_path for item in exported.values()}
+    items = map(_resolved, package["fixtures"].members.values())
+    fixtures = tuple(item for item in items if isinstance(item, griffe.Function) and _is_fixture(item))
+    met = _met(package, (*exported.values(), *fixtures))
+    return Surface(dict(sorted(exported.items())), dict(sorted(met.items())), fixtures)
+
+
+def _met(package: griffe.Object | griffe.Alias, beginning: Sequence[griffe.Object]) -> dict[str, griffe.Object]:
+    """The classes that can be reached from these, by where they are defined."""
+    known = {item.canonical_path for item in beginning}
     met: dict[str, griffe.Object] = {}
-    waiting = [*exported.values(), *fixtures]
+    waiting = list(beginning)
     while waiting:
         for path in _annotated(waiting.pop()):
             found = _find(package, path)
@@ -50,11 +57,11 @@ def read_surface() -> Surface:
                 known.add(found.canonical_path)
                 met[found.canonical_path] = found
                 waiting.append(found)
-    return Surface(dict(sorted(exported.items())), dict(sorted(met.items())), fixtures)
+    return met
 
 
-def _is_fixture(item: griffe.Object | None) -> bool:
-    return isinstance(item, griffe.Function) and any("fixture" in str(mark.value) for mark in item.decorators)
+def _is_fixture(item: griffe.Function) -> bool:
+    return any("fixture" in str(mark.value) for mark in item.decorators)
 
 
 def _target(item: griffe.Object | griffe.Alias) -> griffe.Object:
@@ -85,9 +92,9 @@ def _find(package: griffe.Object | griffe.Alias, path: str) -> griffe.Object | N
 
 def _annotated(item: griffe.Object) -> Iterator[str]:
     """The paths of what this object returns or, if it is a class, of what its public members return or are."""
-    if item.is_function:
+    if isinstance(item, griffe.Function):
         yield from _names(item.returns)
-    elif item.is_attribute:
+    elif isinstance(item, griffe.Attribute):
         yield from _names(item.annotation)
     elif item.is_class:
         for name, member in item.all_members.items():

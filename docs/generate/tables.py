@@ -14,8 +14,9 @@ from surface import Surface
 
 from pytest_infra.cli import _parser
 from pytest_infra.core.programs import PROGRAMS
-from pytest_infra.core.requirement import Command, KernelFeature, PythonModule, Requirement
+from pytest_infra.core.requirement import KernelFeature, PythonModule, Requirement
 from pytest_infra.doctor import requirements
+from pytest_infra.dpdk.requirement import Bypass
 from pytest_infra.plugin import pytest_addoption
 
 __all__ = ["capabilities", "command", "plugin"]
@@ -60,7 +61,7 @@ def capabilities() -> str:
             "# Capabilities\n",
             "What a machine may have or lack, by the names that `pytest-infra doctor`, `--infra-require` and",
             "the marker `infra_requires` know. What is lacking is a skip with its remedy. Packages are Debian's.\n",
-            *_table(("name", "for", "kind", "brought by"), own),
+            *_table(("name", "for", "needs"), own),
             "## Programs of other people\n",
             "Nothing of this project needs them; tests that do can name them.\n",
             *_table(("name", "Debian", "Fedora", "Arch", "Alpine"), others),
@@ -95,8 +96,8 @@ def _markers() -> Iterator[tuple[str, str]]:
             yield f"`{found[1]}`", found[2]
 
 
-def _scope(fixture: griffe.Object) -> str:
-    found = re.search(r"scope=['\"](\w+)", " ".join(str(item.value) for item in fixture.decorators))  # type: ignore[attr-defined]
+def _scope(fixture: griffe.Function) -> str:
+    found = re.search(r"scope=['\"](\w+)", " ".join(str(item.value) for item in fixture.decorators))
     return found[1] if found else "function"
 
 
@@ -115,22 +116,20 @@ def _helps(parser: argparse.ArgumentParser, level: int = 2) -> Iterator[str]:
 
 def _capability(name: str, items: tuple[Requirement, ...]) -> tuple[str, ...]:
     purposes = dict.fromkeys(item.purpose for item in items if item.purpose)
-    sources = dict.fromkeys(filter(None, map(_source, items)))
-    return f"`{name}`", "; ".join(purposes), _kind(items[0]), "; ".join(sources)
+    return f"`{name}`", "; ".join(purposes), "; ".join(dict.fromkeys(map(_need, items)))
 
 
-def _source(item: Requirement) -> str:
-    """What brings it."""
+def _need(item: Requirement) -> str:
+    """What brings it or, where nothing can be installed, what it is."""
     if isinstance(item, PythonModule):
         return f"`pip install 'pytest-infra[{item.extra}]'`" if item.extra else f"`pip install {item.name}`"
     if package := item.packages.get("apt"):
-        return f"{_code(package)}"
-    return item.remedy if isinstance(item, KernelFeature) else ""
-
-
-def _kind(item: Requirement) -> str:
-    kinds = {PythonModule: "Python package", Command: "program", KernelFeature: "kernel"}
-    return next((text for kind, text in kinds.items() if isinstance(item, kind)), "")
+        return _code(package)
+    if isinstance(item, KernelFeature):
+        return item.remedy
+    if isinstance(item, Bypass):
+        return item.needs
+    return (type(item).__doc__ or "").partition("\n")[0].rstrip(".")
 
 
 def _code(words: str) -> str:

@@ -1,6 +1,6 @@
 """Calibrated workloads: commands that use exactly what they say, to hold limits and accounting against.
 
-Each function returns an argument list for `run` or `spawn` of a group or node::
+Each function returns an argument list for `run` or `spawn` of a group or node.
 
     done = group.run(workload.burn("1 s"))
     assert_accounted(group, cpu_s=workload.result(done)["cpu_s"])
