@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from .errors import BadInput, Unavailable
 
-__all__ = ["Artifact", "attach", "attached", "says_something"]
+__all__ = ["NOT_TAKEN", "Artifact", "attach", "attached", "says_something"]
 
+NOT_TAKEN = "diagnosis-failed.txt"
+"""The name of an artifact that says why others are missing."""
 _ATTRIBUTE = "__infra_artifacts__"
 _SAYS_NOTHING = (BadInput, Unavailable, KeyboardInterrupt, SystemExit, GeneratorExit)
 
@@ -35,7 +37,7 @@ def attach(error: BaseException, artifacts: Iterable[Artifact]) -> None:
     try:
         taken.extend(artifacts)
     except Exception as failure:  # noqa: BLE001 - whatever it is, the error that is being explained is the one to show
-        taken.append(Artifact("diagnosis-failed.txt", f"{type(failure).__name__}: {failure}\n"))
+        taken.append(Artifact(NOT_TAKEN, f"{type(failure).__name__}: {failure}\n"))
     setattr(error, _ATTRIBUTE, tuple(taken))
 
 

@@ -27,7 +27,7 @@ LONGEST_NAME = 15
 """Characters in an interface's name: IFNAMSIZ less the closing NUL (netdevice(7))."""
 
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_INTERFACE_NAME = re.compile(r"(?!(?:\.|\.\.|all|default)\Z)(?:(?![/:%])[!-~])+")
+_INTERFACE_NAME = re.compile(r"(?!(?:\.|\.\.|all|default)\Z)[A-Za-z0-9_.][A-Za-z0-9_.+@=~-]*")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(?:(:|-)[0-9A-Fa-f]{2})(?:\1[0-9A-Fa-f]{2}){4}")
 _ADDRESS_AND_LENGTH = re.compile(r"[0-9A-Fa-f.:]+/[0-9]{1,3}")
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
@@ -48,18 +48,20 @@ def node_name(text: str) -> str:
 
 
 def interface_name(text: str) -> str:
-    """The name of a network interface, checked as the kernel does (``dev_valid_name`` in net/core/dev.c).
+    """The name of a network interface, checked.
 
-    The kernel also takes characters outside ASCII; they are refused here, as most tools cannot show them.
+    The kernel takes more (``dev_valid_name`` in net/core/dev.c): what means something to a shell, to Markdown or to
+    the options of a program is refused here, as such names end up there.
 
     Raises:
-        BadInput: the kernel would refuse it; the message says what is allowed.
+        BadInput: it cannot be used; the message says what is allowed.
     """
     if isinstance(text, str) and len(text) <= LONGEST_NAME and _INTERFACE_NAME.fullmatch(text):
         return text
     raise BadInput(
-        f"interface name {text!r} cannot be used: allowed are 1 to {LONGEST_NAME} printable ASCII characters without "
-        "space, '/', ':' and '%', and not '.', '..', 'all' or 'default'" + _too_long(text)
+        f"interface name {text!r} cannot be used: allowed are 1 to {LONGEST_NAME} letters, digits and "
+        "'_', '.', '+', '-', '@', '=', '~', the first of them a letter, a digit, '_' or '.'; "
+        "and not '.', '..', 'all' or 'default'" + _too_long(text)
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..core.errors import InfraError, reason
-from ..core.evidence import Artifact
+from ..core.evidence import NOT_TAKEN, Artifact
 from ..core.node import Address, Interface, Neighbour, Route
 from ..core.process import Process, run
 from ..core.report import as_json, to_json
@@ -43,6 +43,7 @@ LAB_VERSION = 1
 _PROGRAM_S = 5.0
 _RULES_OF_THE_KERNEL = 3
 _COMMANDS_KEPT = 1000
+_OUTPUT_KEPT = 1 << 19  # characters, of each stream of a process
 _NOISE = ("nf_conntrack_count", "ns_last_pid", "random", "secret", ".route.flush", "nf_conntrack_buckets", "/mtu")
 _BEGIN_AS = {"conf": "default", "neigh": "lo"}
 
@@ -254,20 +255,32 @@ class Journal:
             "lab.json", as_json({"version": LAB_VERSION, **facts, "settings": settings, "routes": routes, **journal})
         )
         owners = [*nodes.values(), *switches.values()]
+        yield from _whole("captures", self._frames(owners))
         for owner in owners:
-            names = set()
-            for artifact in owner.diagnose():
-                names.add(artifact.name)
-                yield Artifact(f"{owner.name}/{artifact.name}", artifact.content)
-            if "state.json" not in names and hasattr(owner, "namespace"):  # a container tells other things of itself
-                for artifact in diagnose_network(owner.namespace):
-                    yield Artifact(f"{owner.name}/{artifact.name}", artifact.content)
+            yield from _whole(owner.name, _of_owner(owner))
         for item in processes:
             text = "\n".join(
                 [" ".join(item["argv"]), item["ending"], "-- stdout", item["stdout"], "-- stderr", item["stderr"]]
             )
             yield Artifact(f"{item['where']}/process-{item['pid']}.txt", text)
-        yield from self._frames(owners)
+
+
+def _whole(where: str, artifacts: Iterator[Artifact]) -> Iterator[Artifact]:
+    """The artifacts of one owner; what goes wrong there takes nothing from the others."""
+    try:
+        yield from artifacts
+    except Exception as error:  # noqa: BLE001 - it must not hide the failure that is explained
+        yield Artifact(f"{where}/{NOT_TAKEN}", f"{type(error).__name__}: {error}\n")
+
+
+def _of_owner(owner: Owner) -> Iterator[Artifact]:
+    names = set()
+    for artifact in owner.diagnose():
+        names.add(artifact.name)
+        yield Artifact(f"{owner.name}/{artifact.name}", artifact.content)
+    if "state.json" not in names and hasattr(owner, "namespace"):  # a container tells other things of itself
+        for artifact in diagnose_network(owner.namespace):
+            yield Artifact(f"{owner.name}/{artifact.name}", artifact.content)
 
 
 def _interfaces_of(owners: Iterable[Owner]) -> Iterator[tuple[NetNamespace, Any]]:
@@ -288,4 +301,10 @@ def _process(process: Process) -> dict[str, Any]:
     ended = process.returncode
     ending = "still running" if ended is None else f"ended with {ended}"
     who = {"where": process.where, "pid": process.pid, "argv": process.argv}
-    return {**who, "ending": ending, "status": ended, "stdout": process.stdout, "stderr": process.stderr}
+    return {**who, "ending": ending, "status": ended, "stdout": _end(process.stdout), "stderr": _end(process.stderr)}
+
+
+def _end(text: str) -> str:
+    """The end of what a process has written; what is left out is said."""
+    left_out = len(text) - _OUTPUT_KEPT
+    return text if left_out <= 0 else f"({left_out} characters before this are left out)\n{text[left_out:]}"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ..core.errors import CheckFailed
-from ..core.evidence import Artifact, attached
+from ..core.evidence import NOT_TAKEN, Artifact, attached
 from ..fixtures import BEFORE_END, RECORD, SESSION
 from .options import Choice, check_place
 from .skips import LACKS
@@ -41,6 +41,7 @@ KEPT = "infra_kept"
 """The attribute of a report with the folder of its evidence and the topology as Mermaid."""
 
 _SECTION = "infra evidence"
+_SAID = "infra_said"
 _FOLDER = pytest.StashKey["EvidenceFolder"]()
 _BEFORE = pytest.StashKey[dict["Lab", "dict[str, dict[str, int]]"]]()
 _ENDED = pytest.StashKey["list[list[Artifact]]"]()
@@ -185,9 +186,11 @@ class Evidence:
 
 
 def _add_row(error: CheckFailed, folder: Path) -> None:
+    """Say where the evidence is. A fixture of a module raises one error in many tests: each names its own folder."""
     from ..core.report import explain
 
-    error.args = (f"{error}{explain('', [('evidence', os.path.relpath(folder))])}",)
+    said = vars(error).setdefault(_SAID, str(error))
+    error.args = (f"{said}{explain('', [('evidence', os.path.relpath(folder))])}",)
 
 
 def _report_of(error: BaseException | None) -> Iterator[Artifact]:
@@ -241,7 +244,7 @@ def _of_lab(lab: Lab, before: dict[str, dict[str, int]] | None, note: str) -> li
         if before is not None:
             found.extend(_grown(before, _counters(lab)))
     except Exception as error:  # noqa: BLE001
-        found.append(Artifact("diagnosis-failed.txt", f"{type(error).__name__}: {error}\n"))
+        found.append(Artifact(NOT_TAKEN, f"{type(error).__name__}: {error}\n"))
     return found
 
 

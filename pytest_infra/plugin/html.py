@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
@@ -88,6 +89,13 @@ class Views:
 
     def _look(self, lab: Lab, picture: bool = True) -> None:
         """Take a lab's picture and the commands of this phase; a lab that cannot be looked at is left out."""
+        try:
+            self._take(lab, picture)
+        except Exception as error:  # noqa: BLE001 - a report is no reason to lose the run
+            name = f"{lab.name} (it could not be looked at: {error})"
+            self._labs[lab.name] = {"name": name, "count": 0, "nodes": [], "wires": [], "counters": {}}
+
+    def _take(self, lab: Lab, picture: bool) -> None:
         from ..net.diagnosis import quick_state
         from ..reporting.facts import LabFacts
         from ..reporting.view import MOST_NODES, lab_view
@@ -197,7 +205,9 @@ class HtmlReport:
         folder = self._path.parent
         tests = [test.facts for test in self._tests]
         for test in tests:
-            test["folder_link"] = Path(os.path.relpath(test["folder"], folder)).as_posix() if test["folder"] else ""
+            test["folder_link"] = (
+                quote(Path(os.path.relpath(test["folder"], folder)).as_posix()) if test["folder"] else ""
+            )
             test["folder"] = os.path.relpath(test["folder"]) if test["folder"] else ""
         about = {
             "title": f"{self._config.rootpath.name}: infrastructure tests",

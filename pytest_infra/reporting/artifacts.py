@@ -76,9 +76,13 @@ class EvidenceFolder:
             place = f"{slug(found.name if found else 'lab')}-{number + 1}/" if len(labs) > 1 else ""
             artifacts += [Artifact(place + item.name, item.content) for item in (*lab, *_pictures(found))]
         artifacts.append(Artifact("reproduce.md", reproduce(self._nodeid, phase, facts)))
+        unwritten: dict[str, OSError] = {}
         for artifact in artifacts:
-            _write(folder, artifact)
-        return folder, summary(_short(folder), [artifact.name for artifact in artifacts], facts)
+            try:
+                _write(folder, artifact)
+            except OSError as error:  # a full disk, or a name that is a folder of another one
+                unwritten[artifact.name] = error
+        return folder, summary(_short(folder), [artifact.name for artifact in artifacts], facts, unwritten)
 
 
 def _pictures(facts: LabFacts | None) -> list[Artifact]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,15 +96,9 @@ def read_facts(artifacts: Iterable[Artifact]) -> LabFacts | None:
     """The facts of the lab that these artifacts are of; None where they are not a lab's."""
     lab: Mapping[str, Any] | None = None
     state: dict[str, Any] = {}
-    for name, content in _json(artifacts):
-        if name == "lab.json":
-            lab = content
-        elif name.endswith("/state.json"):
-            state[name.removesuffix("/state.json")] = content
-    return None if lab is None else LabFacts(lab, state)
-
-
-def _json(artifacts: Iterable[Artifact]) -> Iterator[tuple[str, Any]]:
     for artifact in artifacts:
-        if artifact.name.endswith(".json"):
-            yield artifact.name, json.loads(artifact.content)
+        if artifact.name == "lab.json":
+            lab = json.loads(artifact.content)
+        elif artifact.name.endswith("/state.json"):
+            state[artifact.name.removesuffix("/state.json")] = json.loads(artifact.content)
+    return None if lab is None else LabFacts(lab, state)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["append", "job_summary", "summary_file"]
 
 _MOST_PICTURES = 20
+_TOO_LONG = b"\n\nThe rest is too long for this page.\n"
 _MOST_BYTES = 1 << 20  # what GitHub takes of a step
 
 
@@ -27,7 +29,8 @@ def job_summary(failed: Sequence[tuple[str, str, str]], lacks: Iterable[tuple[Se
     if failed:
         lines += [f"## {len(failed)} failed with evidence", ""]
     for number, (nodeid, folder, topology) in enumerate(failed):
-        lines += [f"<details><summary><code>{_html(nodeid)}</code></summary>", "", f"Evidence: `{folder}`", ""]
+        lines += [f"<details><summary><code>{_html(nodeid)}</code></summary>", ""]
+        lines += [f"Evidence: <code>{_html(folder)}</code>", ""]
         if topology and number < _MOST_PICTURES:
             lines += ["```mermaid", topology.rstrip(), "```", ""]
         lines += ["</details>", ""]
@@ -42,13 +45,15 @@ def _html(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return _html(text).replace("|", "\\|").replace("\n", " ")
+    """Text as it is: HTML in a table, in which Markdown has no meaning when each of its letters is a reference."""
+    return re.sub(r"[^\w ,.;/=-]", lambda letter: f"&#{ord(letter[0])};", " ".join(text.split()))
 
 
 def append(path: str, text: str) -> None:
-    """Add the text to the summary, whole or not at all: GitHub refuses what is too long."""
+    """Add the text to the summary; GitHub refuses what is too long, so the end of that is left out."""
     content = text.encode(errors="replace")
     with open(path, "ab") as file:
-        if file.tell() + len(content) > _MOST_BYTES:
-            content = b"\nThe summary of the labs is too long for this page.\n"
+        room = _MOST_BYTES - file.tell() - len(_TOO_LONG)
+        if len(content) > room:
+            content = content[: max(room, 0)].rpartition(b"\n")[0] + _TOO_LONG
         file.write(content)

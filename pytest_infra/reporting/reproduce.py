@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 
@@ -38,9 +39,9 @@ def reproduce(nodeid: str, phase: str, labs: list[LabFacts]) -> str:
         lines += ["As root, in this folder. Nothing of it stays when the shell that the first line opens is left.", ""]
         lines += ["```sh", ENTER, *commands(facts), "```"]
         if ran := facts.lab.get("commands"):
-            lines += ["", "What was run in it, the latest last:", "", "```sh"]
-            lines += [f"ip netns exec {item['where']} {item['line']}" for item in ran]
-            lines += ["```"]
+            run = [f"ip netns exec {item['where']} {item['line']}" for item in ran]
+            fence = "`" * max([3, *(len(ticks) + 1 for line in run for ticks in re.findall("`{3,}", line))])
+            lines += ["", "What was run in it, the latest last:", "", f"{fence}sh", *run, fence]
     return "\n".join(lines) + "\n"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..core.evidence import NOT_TAKEN
 from ..net.counters import losses
 from .facts import LabFacts
 
@@ -13,22 +14,41 @@ __all__ = ["MOST_LINES", "summary"]
 MOST_LINES = 40
 _OUTPUT_LINES = 3
 _MOST_NAMED = 5
+_LONGEST_LINE = 200
 
 
-def summary(folder: str, names: Sequence[str], labs: Sequence[LabFacts]) -> str:
+def summary(
+    folder: str, names: Sequence[str], labs: Sequence[LabFacts], unwritten: Mapping[str, OSError] | None = None
+) -> str:
     """At most `MOST_LINES` lines.
 
     Args:
         folder: where the evidence is.
         names: the files in it.
         labs: the labs that were up.
+        unwritten: those of the files that could not be written, and why.
     """
     found = [line for facts in labs for line in _lab(facts)]
-    end = [f"{len(names)} files in {folder}", f"begin with {folder}/reproduce.md"]
+    found += [
+        f"  not taken {name.removesuffix(NOT_TAKEN) or 'the lab'}: see {name}" for name in names if _missing(name)
+    ]
+    end = [f"{len(names) - len(unwritten or {})} files in {folder}", f"begin with {folder}/reproduce.md"]
+    for name, error in list((unwritten or {}).items())[:1]:
+        end.insert(1, f"{len(unwritten or {})} could not be written, such as {name}: {error}")
     room = MOST_LINES - len(end)
     if len(found) > room:
         found = [*found[: room - 1], f"… and {len(found) - room + 1} more lines' worth"]
-    return "\n".join([*found, *end])
+    return "\n".join(_printable(line) for line in (*found, *end))
+
+
+def _missing(name: str) -> bool:
+    return name.rpartition("/")[2] == NOT_TAKEN
+
+
+def _printable(line: str) -> str:
+    """A line that does a terminal no harm, and is no longer than people read."""
+    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line[: _LONGEST_LINE + 1])
+    return shown if len(shown) <= _LONGEST_LINE else f"{shown[:_LONGEST_LINE]}…"
 
 
 def _lab(facts: LabFacts) -> Iterator[str]:

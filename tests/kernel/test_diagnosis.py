@@ -193,3 +193,29 @@ def test_an_ovs_bridge_comes_again_with_its_flows(lab, tmp_path, monkeypatch):
     (tmp_path / "sw1" / "sw1-flows.txt").write_text(files(lab)["sw1/sw1-flows.txt"])
     output = again(lab, f"ip netns exec a {pings('10.0.0.2')}", "ovs-ofctl dump-flows sw1")
     assert "priority=100,udp actions=drop" in output
+
+
+def test_what_goes_wrong_at_one_node_takes_nothing_from_the_others(lab, monkeypatch):
+    a, b = lab.host("a"), lab.host("b")
+    lab.host("c")
+    lab.link(a, b)
+    capture = lab.capture(a.ports[0])
+
+    def broken():
+        raise RuntimeError("no longer there")
+
+    monkeypatch.setattr(b, "diagnose", broken)
+    parts = {part.name: part.content for part in lab.diagnose()}
+    assert parts["b/diagnosis-failed.txt"] == "RuntimeError: no longer there\n"
+    assert {"a/routes.txt", "c/routes.txt", "captures/1-a-eth0.pcapng"} <= set(parts)
+    assert capture.port is a.ports[0]
+
+
+def test_of_much_output_the_end_is_kept(lab):
+    a = lab.host("a")
+    process = a.spawn(["sh", "-c", "yes | head -n 1000000; echo the end"])
+    process.wait()
+    text = next(part.content for part in lab.diagnose() if part.name == f"a/process-{process.pid}.txt")
+    assert len(text) < 600_000
+    assert "characters before this are left out" in text
+    assert "the end\n" in text

@@ -390,3 +390,25 @@ def test_a_folder_that_cannot_be_written_to_costs_the_evidence_and_not_the_run(p
     result = pytester.runpytest_subprocess("--infra")
     result.assert_outcomes(failed=1, passed=2)
     result.stdout.fnmatch_lines(["*CheckFailed: a cannot reach b*", "it could not be kept: *infra-artifacts'"])
+
+
+def test_a_fixture_of_a_module_that_fails_names_the_folder_of_each_test(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_infra import assert_reachable
+
+        @pytest.fixture(scope="module")
+        def apart(lab_factory):
+            lab = lab_factory.make()
+            a, b = lab.host("a"), lab.host("b")
+            assert_reachable(a, b)
+
+        def test_one(apart): pass
+        def test_two(apart): pass
+        """
+    )
+    output = pytester.runpytest_subprocess("--infra").stdout.str()
+    rows = [line for line in output.splitlines() if line.startswith("E") and "evidence" in line]
+    assert ["one" in row for row in rows] == [True, False], output
+    assert ["two" in row for row in rows] == [False, True], output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 from xml.etree import ElementTree
@@ -224,6 +225,53 @@ def test_a_job_summary_that_is_too_long_is_refused_by_us_and_not_by_github(tmp_p
     file = tmp_path / "summary.md"
     append(str(file), "x" * 1000)
     append(str(file), "y" * (1 << 20))
-    assert file.read_text() == "x" * 1000 + "\nThe summary of the labs is too long for this page.\n"
+    assert file.read_text() == "x" * 1000 + "\n\nThe rest is too long for this page.\n"
+    other = tmp_path / "other.md"
+    append(str(other), "a row\n" * (1 << 18))
+    assert other.stat().st_size <= 1 << 20
+    assert other.read_text().startswith("a row\na row\n")
     assert job_summary([], []) == ""
     assert "<code>a&lt;b&gt;</code>" in job_summary([("a<b>", "kept", "")], [])
+
+
+def test_the_summary_does_a_terminal_no_harm() -> None:
+    lab = facts()
+    ran = {"where": "a", "argv": ["x"], "ending": "ended with 1", "status": 1, "stderr": ""}
+    lab.lab["processes"] = [{**ran, "stdout": "\x1b[2J" + "y" * 100_000}]  # type: ignore[index]
+    text = summary("folder", ["lab.json"], [lab])
+    assert "\x1b" not in text
+    assert r"\x1b[2Jyyy" in text
+    assert max(map(len, text.splitlines())) <= 201
+
+
+def test_the_summary_says_what_is_missing() -> None:
+    text = summary("folder", ["lab.json", "b/diagnosis-failed.txt"], [facts()], {"lab.json": OSError(28, "No space")})
+    assert "  not taken b/: see b/diagnosis-failed.txt" in text
+    assert "1 files in folder\n1 could not be written, such as lab.json: [Errno 28] No space" in text
+
+
+def test_what_is_in_the_way_of_a_file_costs_that_file_only(tmp_path: Path) -> None:
+    folder = EvidenceFolder(tmp_path, "test_x")
+    parts = [Artifact("lab.json/routes.txt", "r"), Artifact("lab.json", "{}"), Artifact("b/routes.txt", "r")]
+    _, text = folder.write("call", [], parts)
+    assert "1 could not be written, such as lab.json: " in text
+    assert (folder.path / "call/b/routes.txt").read_text("utf-8") == "r"
+
+
+def test_only_the_facts_of_labs_are_read_as_such() -> None:
+    parts = [Artifact("a/other.json", "no JSON"), Artifact("lab.json", json.dumps(facts().lab))]
+    assert read_facts(parts) is not None
+
+
+def test_a_cell_of_the_job_summary_is_only_text() -> None:
+    text = job_summary([], [(("![x](http://evil/x.png)", "@everyone", "<b>`a|b`"), 1)])
+    row = next(line for line in text.splitlines() if "evil" in line)
+    assert not set("![]()@<>`") & set(row)
+    assert "![x](http://evil/x.png) | @everyone | <b>`a|b`" in html.unescape(row)
+
+
+def test_a_command_with_a_fence_ends_none() -> None:
+    lab = facts()
+    lab.lab["commands"] = [{"where": "a", "line": "echo '```'"}]  # type: ignore[index]
+    text = reproduce("test_x", "call", [lab])
+    assert "````sh\nip netns exec a echo '```'\n````\n" in text
