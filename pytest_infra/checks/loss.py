@@ -164,8 +164,11 @@ def assert_loss(
         raise BadInput("one of at_most and expected is wanted; measure_loss measures without judging")
     most = None if at_most is None else fraction(at_most)
     wanted = None if expected is None else fraction(expected)
+    count = check_count(options.get("count", _COUNT))
+    if most is not None:
+        _demand_that_all_lost_is_too_much(most, count)
     if wanted is not None:
-        _demand_that_it_can_fail(wanted, check_count(options.get("count", _COUNT)))
+        _demand_that_it_can_fail(wanted, count)
     report = replace(measure_loss(a, b, **options), at_most=most, expected=wanted)
     report.demand()
     return report
@@ -175,4 +178,11 @@ def _demand_that_it_can_fail(expected: float, count: int) -> None:
     """Refuse a series of which neither none nor all lost would be too unlikely."""
     if min(binomial_p(lost, count, expected) for lost in (0, count)) >= _ALPHA:
         why = f"whether none or all of so few are lost, chance may have done it at an expected loss of {expected:.2%}"
+        raise BadInput(f"count {count!r} is too small: {why}; send more")
+
+
+def _demand_that_all_lost_is_too_much(most: float, count: int) -> None:
+    """Refuse a series of which even all lost would not show that more than `most` is lost."""
+    if most < 1 and clopper_pearson(count, count, 1 - 2 * _ALPHA)[0] <= most:
+        why = f"even if all of so few are lost, that does not show a loss above {most:.2%}"
         raise BadInput(f"count {count!r} is too small: {why}; send more")

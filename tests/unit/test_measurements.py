@@ -269,6 +269,14 @@ def test_an_expected_loss_that_no_outcome_could_contradict(monkeypatch, expected
         loss.assert_loss(None, None, expected=expected, count=count)
 
 
+@pytest.mark.parametrize(("at_most", "count", "can_fail"), [(0.05, 2, False), (0.05, 3, True), (0.0, 1, True)])
+def test_a_dead_link_is_never_inconclusive(monkeypatch, at_most, count, can_fail):
+    monkeypatch.setattr(loss, "measure_loss", lambda *_, **__: replace(LOSS, sent=count, lost=count))
+    failure, words = (CheckFailed, "loses 100") if can_fail else (BadInput, f"count {count} is too small")
+    with pytest.raises(failure, match=words):
+        loss.assert_loss(None, None, at_most=at_most, count=count)
+
+
 def test_udp_that_offers_no_more_than_is_allowed(monkeypatch):
     monkeypatch.setattr(throughput, "measure_throughput", lambda *_, **__: THROUGHPUT)
     check, load = throughput.assert_throughput, {"protocol": "udp", "at_most": "48 Mbit/s"}
