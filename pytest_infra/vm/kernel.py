@@ -111,7 +111,7 @@ def find_kernel(wanted: str | os.PathLike[str] | None = None) -> Kernel:
 
     Args:
         wanted: a release (``"6.1.0-56-amd64"``), its beginning or what follows its numbers (``"6.1"``, ``"amd64"``: the
-            newest of them), the path of a bzImage or vmlinux, or of a folder that has ``boot`` and ``lib/modules`` in it.
+            newest of them), the path of a bzImage or vmlinux, or of a folder that has ``boot`` and ``lib/modules``.
 
     Raises:
         BadInput: there is none, or the file is no kernel.
