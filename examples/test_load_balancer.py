@@ -8,13 +8,10 @@ client ── lb ──┬── w1
 
 import pytest
 
-from pytest_infra import CheckFailed, assert_flow_affinity, assert_flow_order, assert_spread
-from pytest_infra.checks.balance import Delivery
+from pytest_infra import CheckFailed, assert_flow_affinity, assert_flow_order, assert_spread, send_flows
 from pytest_infra.packet import Bench, Packet
 from pytest_infra.packet.probe import sentinel_frame
 from pytest_infra.packet.probed import SENTINEL_TYPE
-
-FLOWS, EACH = 400, 4
 
 
 @pytest.fixture(params=[False, True], ids=["ovs", "ovs-dpdk"])
@@ -34,14 +31,11 @@ def balance(switch, group):
 
 
 def deliveries(switch, **bench_options):
-    """Send some packets of each flow right behind each other; which worker got each, in the order of arrival."""
+    """Some packets of each flow, and which worker got each."""
     wires = {port.name: port.peer for port in switch.ports}
-    client = switch.ports[0].name
-    probes = [(client, Packet(proto="udp", sport=1000 + flow, dport=80)) for flow in range(FLOWS) for _ in range(EACH)]
+    flows = [Packet(proto="udp", sport=1000 + flow, dport=80) for flow in range(400)]
     with Bench(wires, **bench_options or {"sentinel": sentinel_frame(SENTINEL_TYPE)}) as bench:
-        fates = bench.send(probes)
-    arrived = sorted(enumerate(zip(probes, fates, strict=True)), key=lambda item: item[1][1].turn)
-    return [Delivery(probe.sport, number, fate.ports[0]) for number, ((_, probe), fate) in arrived]
+        return send_flows(bench, switch.ports[0].name, flows)
 
 
 BUCKETS = ",".join(f"bucket=output:{port}" for port in (2, 3, 4, 5))

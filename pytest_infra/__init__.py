@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .checks.classify import assert_classified, assert_dropped
     from .checks.compare import assert_ratio, compare
     from .checks.converge import assert_all_reachable, assert_converged, assert_reconverged
+    from .checks.deliver import connect_flows, send_flows
     from .checks.drop_curve import assert_drop_curve
     from .checks.events import assert_not_throttled, assert_oom_killed
     from .checks.find_rate import assert_rate, find_rate
@@ -145,6 +146,7 @@ __all__ = [
     "blackhole",
     "clock_moved",
     "compare",
+    "connect_flows",
     "cut",
     "duplicate_address",
     "fill_disk",
@@ -168,6 +170,7 @@ __all__ = [
     "partition",
     "ping",
     "ready",
+    "send_flows",
     "traceroute",
     "until",
     "workload",
@@ -184,6 +187,7 @@ _MODULES = {
     "checks.classify": ("assert_classified", "assert_dropped"),
     "checks.compare": ("assert_ratio", "compare"),
     "checks.converge": ("assert_all_reachable", "assert_converged", "assert_reconverged"),
+    "checks.deliver": ("connect_flows", "send_flows"),
     "checks.drop_curve": ("assert_drop_curve",),
     "checks.events": ("assert_not_throttled", "assert_oom_killed"),
     "checks.find_rate": ("assert_rate", "find_rate"),

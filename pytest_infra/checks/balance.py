@@ -12,6 +12,7 @@ from ..core.report import Report, explain
 from ..packet.statistics import chi_square_p
 
 __all__ = [
+    "NOBODY",
     "AffinityReport",
     "Delivery",
     "OrderReport",
@@ -21,6 +22,8 @@ __all__ = [
     "assert_spread",
 ]
 
+NOBODY = "nobody"
+"""The worker of a packet that did not arrive, or of a connection that got no answer."""
 _SHOWN = 5
 
 
@@ -98,11 +101,13 @@ class SpreadReport(Report):
     alpha: float
     idle: tuple[str, ...]
     """Workers that got nothing."""
+    lost: int = 0
+    """Flows that reached no worker."""
 
     @property
     def ok(self) -> bool:
-        """Whether the spread can be chance, and nobody is idle."""
-        return self.p >= self.alpha and not self.idle
+        """Whether the spread can be chance, no worker is idle, and no flow was lost."""
+        return self.p >= self.alpha and not self.idle and not self.lost
 
     def explain(self) -> str:
         """What each worker got and should have got."""
@@ -112,12 +117,12 @@ class SpreadReport(Report):
             for name, count in self.workers.items()
         ]
         verdict = f"{total} flows are spread over {len(self.workers)} workers as wanted"
-        if not self.ok:
-            verdict = (
-                f"the flows are spread unevenly: {', '.join(self.idle)} got none"
-                if self.idle
-                else ("the flows are spread unevenly over the workers")
-            )
+        if self.lost:
+            verdict = f"{self.lost} of {total + self.lost} flows reached no worker"
+        elif self.idle:
+            verdict = f"the flows are spread unevenly: {', '.join(self.idle)} got none"
+        elif not self.ok:
+            verdict = "the flows are spread unevenly over the workers"
         tail = f"chi-square test: p {self.p:.2g}, alpha {self.alpha:g}"
         return explain(verdict, [("measured", "\n".join(lines)), ("test", tail)])
 
@@ -190,15 +195,18 @@ def assert_spread(
     shares = dict(workers) if isinstance(workers, Mapping) else dict.fromkeys(workers, 1.0)
     if len(shares) < 2 or any(share <= 0 for share in shares.values()):
         raise BadInput(f"workers are {shares}; at least two with a share above 0 are wanted")
-    counts = dict.fromkeys(shares, 0)
+    counts, lost = dict.fromkeys(shares, 0), 0
     for flow, items in _by_flow(deliveries).items():
+        if items[0].worker == NOBODY:
+            lost += 1
+            continue
         if items[0].worker not in counts:
             raise BadInput(f"flow {flow} went to {items[0].worker!r}; the workers are {', '.join(counts)}")
         counts[items[0].worker] += 1
     total = sum(counts.values())
-    if total * min(shares.values()) / sum(shares.values()) < 5:
-        raise BadInput(f"{total} flows are too few for {len(shares)} workers: each must expect at least 5")
-    p = chi_square_p(list(counts.values()), [shares[name] for name in counts])
-    report = SpreadReport(counts, shares, p, alpha, tuple(name for name, count in counts.items() if count == 0))
+    if (total + lost) * min(shares.values()) / sum(shares.values()) < 5:
+        raise BadInput(f"{total + lost} flows are too few for {len(shares)} workers: each must expect at least 5")
+    p = chi_square_p(list(counts.values()), [shares[name] for name in counts]) if total else 0.0
+    report = SpreadReport(counts, shares, p, alpha, tuple(name for name in counts if not counts[name]), lost)
     report.demand()
     return report

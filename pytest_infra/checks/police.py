@@ -18,6 +18,7 @@ __all__ = ["Passage", "Passages", "PoliceReport", "assert_policed", "offer"]
 
 _NS = 10**9
 _ETHERNET = 14
+_UNIT = 8 * _NS  # of a bucket's level: bytes, in bits and nanoseconds, so that nothing is rounded
 _MOST = 8000  # frames of one offer: the captures hold as many
 
 
@@ -147,6 +148,7 @@ def assert_policed(
     *,
     rate: str | float,
     burst: str | int,
+    excess: tuple[str | float, str | int] | None = None,
     clock_error_s: float = 0.001,
     tick: str | float = 0,
 ) -> PoliceReport:
@@ -159,6 +161,9 @@ def assert_policed(
         passages: what `offer` returned; or what was sent, in order of time, and whether it passed.
         rate: the policer's rate.
         burst: its burst in bytes.
+        excess: rate and burst of a second bucket, which gets what the first one does not let pass (RFC 4115, where
+            green and yellow pass). One larger bucket would not do: what comes into the second one while it is full is
+            lost, also while the first one pays.
         clock_error_s: how far the time at which a packet was sent may be from when the policer saw it; `offer` has
             measured it.
         tick: how coarse the policer's own clock is: ``"1 ms"`` for a meter of Open vSwitch's userspace datapath, which
@@ -173,9 +178,10 @@ def assert_policed(
         clock_error_s, passages = passages.clock_error_s, passages.items
     if not passages:
         raise BadInput("nothing was sent, which proves nothing")
-    bps, limit = int(rate_bps(rate)), size_bytes(burst)
-    slack = int((2 * clock_error_s + duration_s(tick)) * bps / 8)
     span_ns = passages[-1].at_ns - passages[0].at_ns
+    uncertain_s = 2 * clock_error_s + duration_s(tick)
+    buckets = [_Bucket(*pair, uncertain_s) for pair in ((rate, burst), *([excess] if excess else []))]
+    bps, limit, slack = (sum(values) for values in zip(*((b.bps, b.limit, b.slack) for b in buckets), strict=True))
     offered = sum(item.size_bytes for item in passages)
     owed = limit + span_ns * bps // (8 * _NS)
     if offered <= owed + slack:
@@ -188,28 +194,45 @@ def assert_policed(
         passed_bytes=sum(item.size_bytes for item in passages if item.passed),
         duration_s=span_ns / _NS,
         excess_bytes=_most(passages, bps) - limit - slack,
-        least_bytes=max(0, _least(passages, bps, limit, slack)),
+        least_bytes=max(0, _least(passages, buckets)),
     )
     report.demand()
     return report
 
 
-def _least(passages: Sequence[Passage], bps: int, limit: int, slack: int) -> int:
-    """What a bucket lets pass at least: an exact one, less what the clock's error can cost.
+class _Bucket:
+    """An exact token bucket, and what an error of the clock may cost: that much each time it may have run over."""
 
-    That is counted anew each time the bucket may have run over, since what does not fit is lost.
-    """
-    unit = 8 * _NS  # the level is in bits and nanoseconds
-    level, passed, full = limit * unit, 0, 1
-    before_ns = passages[0].at_ns
+    def __init__(self, rate: str | float, burst: str | int, uncertain_s: float) -> None:
+        self.bps, self.limit = int(rate_bps(rate)), size_bytes(burst)
+        self.slack = int(uncertain_s * self.bps / 8)
+        self._level = self.limit * _UNIT
+        self._overfull, self.overflows = True, 1
+
+    def fill(self, gap_ns: int) -> None:
+        self._level = min(self._level + gap_ns * self.bps, self.limit * _UNIT)
+        if gap_ns and not self._overfull and self._level >= (self.limit - self.slack) * _UNIT:
+            self._overfull = True
+            self.overflows += 1
+
+    def take(self, size_bytes: int) -> bool:
+        if self._level < size_bytes * _UNIT:
+            return False
+        self._level -= size_bytes * _UNIT
+        self._overfull = False
+        return True
+
+
+def _least(passages: Sequence[Passage], buckets: Sequence[_Bucket]) -> int:
+    """What the buckets let pass at least, less what the clock's error can cost and a packet's rest in each."""
+    passed, before_ns = 0, passages[0].at_ns
     for item in passages:
-        level += (item.at_ns - before_ns) * bps
-        full += item.at_ns != before_ns and level + slack * unit >= limit * unit
-        level, before_ns = min(level, limit * unit), item.at_ns
-        if level >= item.size_bytes * unit:
-            level -= item.size_bytes * unit
-            passed += item.size_bytes
-    return passed - full * slack - 2 * max(item.size_bytes for item in passages)
+        for bucket in buckets:
+            bucket.fill(item.at_ns - before_ns)
+        before_ns = item.at_ns
+        passed += item.size_bytes * any(bucket.take(item.size_bytes) for bucket in buckets)
+    rests = (1 + len(buckets)) * max(item.size_bytes for item in passages)
+    return passed - sum(bucket.overflows * bucket.slack for bucket in buckets) - rests
 
 
 def _most(passages: Sequence[Passage], bps: int) -> int:

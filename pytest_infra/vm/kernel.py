@@ -108,8 +108,8 @@ def find_kernel(wanted: str | os.PathLike[str] | None = None) -> Kernel:
     """The kernel of that name or path; the newest one that is here by default.
 
     Args:
-        wanted: a release (``"6.1.0-56-amd64"``), the beginning of one (``"6.1"``: the newest of them), the path of a
-            bzImage or vmlinux, or of a folder that has ``boot`` and ``lib/modules`` in it.
+        wanted: a release (``"6.1.0-56-amd64"``), its beginning or what follows its numbers (``"6.1"``, ``"amd64"``: the
+            newest of them), the path of a bzImage or vmlinux, or of a folder that has ``boot`` and ``lib/modules``.
 
     Raises:
         BadInput: there is none, or the file is no kernel.
@@ -121,7 +121,8 @@ def find_kernel(wanted: str | os.PathLike[str] | None = None) -> Kernel:
         return _of_path(name)
     known = kernels()
     exact = [kernel for kernel in known if kernel.name == name]
-    matching = exact or [kernel for kernel in known if re.match(rf"{re.escape(name)}(\W|$)", kernel.name) or not name]
+    some = re.compile(rf"{re.escape(name)}(\W.*)?|\d.*\d-{re.escape(name)}")
+    matching = exact or [kernel for kernel in known if not name or some.fullmatch(kernel.name)]
     if matching:
         return matching[-1]
     here = ", ".join(kernel.name for kernel in known) or "none"

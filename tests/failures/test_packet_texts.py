@@ -8,7 +8,7 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from pytest_infra.checks.agree import assert_agrees, assert_installs
-from pytest_infra.checks.balance import Delivery, assert_flow_affinity, assert_flow_order, assert_spread
+from pytest_infra.checks.balance import NOBODY, Delivery, assert_flow_affinity, assert_flow_order, assert_spread
 from pytest_infra.checks.classify import assert_classified, assert_dropped
 from pytest_infra.checks.drop_curve import assert_drop_curve
 from pytest_infra.checks.meter import assert_metered
@@ -90,6 +90,9 @@ FAILURES = {
     "an overtaken packet": lambda: assert_flow_order([FLOWS[80], FLOWS[0], *FLOWS[1:80]]),
     "an idle worker": lambda: assert_spread(FLOWS, ["w0", "w1", "w2", "w3", "w4"]),
     "an uneven spread": lambda: assert_spread(FLOWS, {"w0": 9, "w1": 1, "w2": 1, "w3": 1}),
+    "flows that are lost": lambda: assert_spread(
+        [*FLOWS, Delivery("f80", 0, NOBODY), Delivery("f81", 0, NOBODY)], ["w0", "w1", "w2", "w3"]
+    ),
     "shares": lambda: assert_link_shares(EVEN, {"gold": 3, "silver": 1}),
     "priority": lambda: assert_priority(EVEN[:5], ["gold", "silver"]),
     "a shaper": lambda: assert_shaped(EVEN, rate="4 Mbit/s", burst=3000),

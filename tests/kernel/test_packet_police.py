@@ -83,20 +83,26 @@ def test_a_meter_of_open_vswitch(lab: Lab) -> None:
 
 
 POLICERS = {
-    "RFC 2697": (Policer("2 Mbit/s", 10_000), "2 Mbit/s", 10_000),
-    "RFC 4115": (Policer("1 Mbit/s", 10_000, "1 Mbit/s", 20_000), "2 Mbit/s", 30_000),
+    "RFC 2697": (Policer("2 Mbit/s", 10_000), {"rate": "2 Mbit/s", "burst": 10_000}),
+    "RFC 4115": (
+        Policer("1 Mbit/s", 10_000, "1 Mbit/s", 20_000),
+        {"rate": "1 Mbit/s", "burst": 10_000, "excess": ("1 Mbit/s", 20_000)},
+    ),
 }
 
 
 @pytest.mark.parametrize("name", POLICERS)
 def test_policers_of_open_vswitch_on_dpdk(lab: Lab, name: str) -> None:
-    policer, rate, burst = POLICERS[name]
+    policer, wanted = POLICERS[name]
     device = switch(lab, dpdk=True)
     assert isinstance(device.bridge, OvsDpdkBridge)
     packet = install(device, Rule("all", in_port="sw1-p1", to="sw1-p2"))
     device.bridge.police(device.bridge.ports[1], policer)
     with Probed(device) as probed:
-        assert_policed(offer(probed, packet, rate=OFFERED), rate=rate, burst=burst)
+        assert_policed(offer(probed, packet, rate=OFFERED), **wanted)  # type: ignore[arg-type]
+        device.bridge.police(device.bridge.ports[1], Policer("1 Mbit/s", 10_000))
+        with pytest.raises(CheckFailed, match=r"the policer drops \d+ bytes too much"):
+            assert_policed(offer(probed, packet, rate=OFFERED), **wanted)  # type: ignore[arg-type]
 
 
 COLOURS = ("AF11", "AF12", "AF13")

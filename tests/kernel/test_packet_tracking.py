@@ -105,6 +105,82 @@ def test_tcp(probed: Probed) -> None:
     assert rules_of(report) == ["broken", "out", "back", "out again", "back", "default"]
 
 
+THERE, HERE = {"proto": "tcp", "sport": 1000, "dport": 80}, {"proto": "tcp", "sport": 80, "dport": 1000}
+
+
+def tcp(world: World, *steps: str) -> list[Packet]:
+    """Packets of one connection: ``> syn`` goes out, ``< syn ack`` comes back."""
+    ways = {">": (world.out, THERE), "<": (world.back, HERE)}
+    return [ways[step[0]][0](**ways[step[0]][1], tcp_flags=step[2:]) for step in steps]
+
+
+OPENING = ("> syn", "< syn ack", "> ack")
+
+
+def test_tcp_ends_by_fin_and_begins_anew(probed: Probed) -> None:
+    world = World(probed)
+    packets = tcp(world, *OPENING, "> fin ack", "< ack", "< ack psh", "< fin ack", "> ack", "> syn", "< syn ack")
+    report = assert_tracks(probed, world.policy(), packets)
+    assert rules_of(report)[3:] == ["out again", "back", "back", "back", "out again", "out", "back"]
+
+
+def test_tcp_that_is_refused_begins_anew(probed: Probed) -> None:
+    world = World(probed)
+    report = assert_tracks(probed, world.policy(), tcp(world, "> syn", "< rst ack", "> syn", "< syn ack", "> ack"))
+    assert rules_of(report) == ["out", "back", "out", "back", "out again"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        (["> rst"], "of a connection that is not known"),
+        (["> fin ack"], "of a connection that is not known"),
+        (["> syn", "> fin ack"], "FIN of a connection that is not established"),
+        ([*OPENING, "< rst ack"], "a RST is judged by its sequence number"),
+        (["> syn", "< rst ack", "< rst ack"], "only a SYN may follow"),
+        ([*OPENING, "> fin ack", "> syn"], "only a SYN may follow, once the connection is over"),
+    ],
+)
+def test_endings_about_which_trackers_differ(probed: Probed, steps: list[str], words: str) -> None:
+    world = World(probed)
+    with pytest.raises(BadInput, match=words):
+        assert_tracks(probed, world.policy(), tcp(world, *steps))
+
+
+class Swallowing(Probed):
+    """Swallows the answer that refuses a connection, and so all RST."""
+
+    def install(self, classifier: Classifier) -> None:
+        first = Rule("no refusals", in_port=self.ports[1], proto="tcp", tcp_flags="rst", drop=True)
+        super().install(Classifier([first, *classifier.rules], ports=classifier.ports))
+
+
+def test_a_refusal_that_is_swallowed_is_found(probed: Probed) -> None:
+    world = World(probed)
+    with Swallowing(probed.device, rules=True) as wrong, pytest.raises(CheckFailed) as error:
+        assert_tracks(wrong, world.policy(), tcp(world, "> syn", "< rst ack", "> syn"))
+    assert "disagree about packet 2: went nowhere" in str(error.value)
+
+
+def test_ipv6_on_open_vswitch(probed: Probed) -> None:
+    """UDP, echo and errors; a router of nftables is asked about IPv4 only."""
+    world = World(probed)
+    there, here = {"src": "fd00:1::5", "dst": "fd00:2::9"}, {"src": "fd00:2::9", "dst": "fd00:1::5"}
+    ask = Packet(in_port=world.inside, **UDP, **there)  # type: ignore[arg-type]
+    unreachable = Packet(in_port=world.outside, proto="icmpv6", icmp_type=1, icmp_code=4, **here)  # type: ignore[arg-type]
+    ping = Packet(in_port=world.inside, proto="icmpv6", icmp_type=128, **there)  # type: ignore[arg-type]
+    pong = Packet(in_port=world.outside, proto="icmpv6", icmp_type=129, **here)  # type: ignore[arg-type]
+    answer = Packet(in_port=world.outside, **REPLY, **here)  # type: ignore[arg-type]
+    packets = [answer, error_about(unreachable, ask), ask, error_about(unreachable, ask), answer, ask, pong, ping, pong]
+    if isinstance(probed.device, NftRouter):
+        with pytest.raises(BadInput, match="is asked about IPv4 only"):
+            assert_tracks(probed, world.policy(), packets)
+        return
+    report = assert_tracks(probed, world.policy(), packets)
+    rules = ["default", "broken", "out", "errors", "back", "out again", "broken", "out", "back"]
+    assert rules_of(report) == rules
+
+
 def test_echo(probed: Probed) -> None:
     world = World(probed)
     ask, answer = {"proto": "icmp", "icmp_type": 8}, {"proto": "icmp", "icmp_type": 0}
@@ -156,8 +232,6 @@ def test_what_proves_nothing_and_what_is_not_known(probed: Probed) -> None:
     world = World(probed)
     with pytest.raises(BadInput, match="nothing would be proven"):
         assert_tracks(probed, Classifier([Rule("all", drop=True)]), [world.out(**UDP)])
-    with pytest.raises(BadInput, match="without FIN and RST"):
-        assert_tracks(probed, world.policy(), [world.out(proto="tcp", tcp_flags="rst")])
     with pytest.raises(BadInput, match=r"make it with error_about\(\)"):
         assert_tracks(probed, world.policy(), [world.back(proto="icmp", icmp_type=3)])
     with pytest.raises(BadInput, match="there are new, related, established, invalid"):

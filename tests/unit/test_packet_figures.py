@@ -248,3 +248,45 @@ def test_a_meter_is_judged_packet_by_packet():
         assert_metered(Exact(8, 11), OvsMeter(10, 5), trace)
     assert "2 of 30 packets have another colour" in str(error.value)
     assert "8: 400 ms, 60 bytes: red, wanted green" in str(error.value)
+
+
+def two_buckets(seed):
+    """What an RFC 4115 policer of two buckets of 1 Mbit/s, 10 kB and 20 kB, lets pass of packets at odd times."""
+    chance, at_ns, items = random.Random(seed), 0, []
+    buckets = [[80_000_000, 80_000_000], [160_000_000, 160_000_000]]  # level and limit, in thousandths of a bit
+    for _ in range(750):
+        at_ns += int(chance.expovariate(1 / 660_000)) if chance.random() < 0.99 else 30 * MS
+        before = items[-1].at_ns if items else at_ns
+        passed = False
+        for bucket in buckets:
+            bucket[0] = min(bucket[1], bucket[0] + (at_ns - before))
+            if not passed and bucket[0] >= 7_888_000:
+                bucket[0] -= 7_888_000
+                passed = True
+        items.append(Passage(at_ns, 986, passed))
+    return items
+
+
+def test_two_buckets_owe_less_than_one_that_is_as_large():
+    """While the first one pays, what comes into the second, full one is lost."""
+    taken_for_one = 0
+    for seed in range(60):
+        seen = two_buckets(seed)
+        exact = {"clock_error_s": 0.0}
+        assert_policed(seen, rate="1 Mbit/s", burst=10_000, excess=("1 Mbit/s", 20_000), **exact)
+        try:
+            assert_policed(seen, rate="2 Mbit/s", burst=30_000, **exact)
+        except CheckFailed:
+            taken_for_one += 1
+    assert taken_for_one > 0
+
+
+def test_a_policer_without_its_second_bucket_fails():
+    first = two_buckets(0)
+    level, before, single = 80_000_000, 0, []
+    for item in first:
+        level, before = min(80_000_000, level + item.at_ns - before), item.at_ns
+        single.append(Passage(item.at_ns, 986, level >= 7_888_000))
+        level -= 7_888_000 * single[-1].passed
+    with pytest.raises(CheckFailed, match="the policer drops"):
+        assert_policed(single, rate="1 Mbit/s", burst=10_000, excess=("1 Mbit/s", 20_000))

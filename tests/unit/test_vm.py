@@ -95,6 +95,14 @@ def test_a_kernel_is_found_by_the_beginning_of_its_name_the_newest_first(cache, 
     assert find_kernel(wanted).name == "6.1.0-10-amd64"
 
 
+def test_a_kernel_is_found_by_the_name_that_fetches_it(cache):
+    put_kernel(cache / "c", "6.1.0-11-cloud-amd64", {})
+    assert find_kernel("amd64").name == "6.1.0-10-amd64"
+    assert find_kernel("cloud-amd64").name == "6.1.0-11-cloud-amd64"
+    with pytest.raises(BadInput, match="no kernel 'md64' is here"):
+        find_kernel("md64")
+
+
 def test_the_beginning_of_a_name_ends_where_a_number_ends(cache):
     with pytest.raises(BadInput, match=r"no kernel '6.1.0-1' is here \(here: 6.1.0-9-amd64, 6.1.0-10-amd64\); fetch"):
         find_kernel("6.1.0-1")
