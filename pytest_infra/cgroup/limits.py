@@ -121,6 +121,10 @@ def device_rule(text: str) -> str:
     return f"{kind} {os.major(status.st_rdev)}:{os.minor(status.st_rdev)} {access or 'rwm'}"
 
 
+def _rules(devices: Iterable[str]) -> tuple[str, ...]:
+    return tuple(device_rule(rule) for rule in ([devices] if isinstance(devices, str) else devices))
+
+
 def _whole(name: str, value: int | None, low: int, high: int) -> int | None:
     if value is None:
         return None
@@ -214,7 +218,7 @@ def parse_limits(
         swap_max=_size("swap_max", swap_max),
         pids_max=_whole("pids_max", pids_max, 1, 4_194_304),
         io_max=tuple(io.items()),
-        devices=None if devices is None else tuple(device_rule(rule) for rule in devices),
+        devices=None if devices is None else _rules(devices),
         hugetlb_max=tuple(
             (page, _size(f"hugetlb_max[{page}]", most) or 0) for page, most in (hugetlb_max or {}).items()
         ),

@@ -128,8 +128,22 @@ def test_files_and_changes(sleeper: Any) -> None:
     assert sleeper.changes() == {"/www": "changed", "/www/new": "added", "/www/index.html": "deleted"}
     with pytest.raises(BadInput, match=r"no file '/nosuch' in the container c"):
         sleeper.read_file("/nosuch")
-    with pytest.raises(BadInput, match=r"'/www' in the container c is no file"):
+    with pytest.raises(BadInput, match=r"'/www' in the container c cannot be read: it is no regular file"):
         sleeper.read_file("/www")
+    with pytest.raises(BadInput, match=r"'/www' cannot be written in the container c\w*: Is a directory"):
+        sleeper.write_file("/www", "")
+    with pytest.raises(BadInput, match=r"'/nosuch/x' cannot be written in the container c\w*: No such file"):
+        sleeper.write_file("/nosuch/x", "")
+
+
+def test_files_of_a_container_that_has_ended(infra_container: Any, busybox: Any) -> None:
+    ended = infra_container(busybox, ["true"], wait=ready.exited(0))
+    ended.write_file("/www/new", "text")
+    assert ended.read_file("/www/new") == b"text"
+    with pytest.raises(BadInput, match="cannot be read: Is a directory"):
+        ended.read_file("/www")
+    with pytest.raises(BadInput, match="no file '/nosuch'"):
+        ended.read_file("/nosuch")
 
 
 def test_volumes(infra_container: Any, busybox: Any, tmp_path: Any) -> None:
@@ -141,7 +155,14 @@ def test_volumes(infra_container: Any, busybox: Any, tmp_path: Any) -> None:
         one.run(["touch", "/host/x"])
     with pytest.raises(CommandFailed, match="No space left"):
         one.run(["dd", "if=/dev/zero", "of=/memory/x", "bs=1M", "count=2"])
-    one.run(["sh", "-c", "echo kept >/shared/x"])
+    one.run(["sh", "-c", "echo kept >/shared/x; rm /memory/x"])
+    one.write_file("/memory/y", "seen")
+    assert one.run(["cat", "/memory/y"]).stdout == "seen"
+    with pytest.raises(BadInput, match="No space left on device"):
+        one.write_file("/memory/z", b"x" * (2 << 20))
+    with pytest.raises(BadInput, match="Read-only file system"):
+        one.write_file("/host/x", "")
+    assert one.read_file("/proc/1/comm") == b"sleep\n"
     two = infra_container(busybox, ["cat", "/shared/x"], volumes={"/shared": Volume("shared")}, wait=ready.exited())
     assert two.logs() == "kept\n"
 
