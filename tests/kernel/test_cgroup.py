@@ -285,7 +285,7 @@ def test_a_limit_that_this_version_lacks_is_unavailable(infra_cgroup: Make) -> N
 def test_kill_ends_all_at_once(infra_cgroup: Make) -> None:
     group = infra_cgroup()
     child = group.spawn(workload.fork(20, hold=True))
-    child.wait_for("forked")
+    child.wait_for("forked", within_s=60)
     assert len(group.pids) == 21
     group.kill()
     assert not group.pids
