@@ -68,6 +68,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
     """Without root, move into a user namespace: before any conftest, and before output is captured."""
     early_config.stash[_TERMINAL] = os.isatty(0)
+    kernels.announce_workers(early_config.known_args_namespace)
     settings = read_settings(early_config, early_config.known_args_namespace)
     if (settings.enabled or settings.doctor) and "PYTEST_XDIST_WORKER" not in os.environ:
         _become_privileged(early_config)

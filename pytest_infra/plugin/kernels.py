@@ -20,7 +20,16 @@ from ..core.errors import BadInput, InfraError
 if TYPE_CHECKING:
     from ..vm.kernel import Kernel
 
-__all__ = ["ACCEL", "KERNELS", "KernelSchedulers", "add_option", "name_items", "tell_of_guest", "use_kernels"]
+__all__ = [
+    "ACCEL",
+    "KERNELS",
+    "KernelSchedulers",
+    "add_option",
+    "announce_workers",
+    "name_items",
+    "tell_of_guest",
+    "use_kernels",
+]
 
 KERNELS = pytest.StashKey["list[Kernel]"]()
 """The kernels that a run's tests run on."""
@@ -43,6 +52,12 @@ def add_option(group: Any) -> None:
         help="run the tests in a guest with this kernel and this machine's files ('pytest-infra kernel list' shows "
         "names); given several times, every test runs on each; -n says how many guests each kernel gets",
     )
+
+
+def announce_workers(options: Any) -> None:
+    """Say early that there will be workers: pytest-cov decides before anything is configured how it measures."""
+    if getattr(options, "infra_kernel", None) and getattr(options, "dist", None) == "no" and not options.collectonly:
+        options.dist = "load"
 
 
 def use_kernels(config: pytest.Config) -> None:
