@@ -1,4 +1,4 @@
-"""The command ``pytest-infra``: doctor, list, shell, kernel, clean, completion, version."""
+"""The command ``pytest-infra``: doctor, list, shell, kernel, clean, completion, schema, version."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .labs import LabUp, find_lab, find_node, labs_up
 __all__ = ["main"]
 
 _END_S = 15.0
-_COMMANDS = ("doctor", "list", "shell", "kernel", "clean", "completion", "version")
+_COMMANDS = ("doctor", "list", "shell", "kernel", "clean", "completion", "schema", "version")
 _COMPLETE = "complete"
 
 
@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("shell", choices=SHELLS)
     command.set_defaults(run=_completion)
     commands.add_parser(_COMPLETE).set_defaults(run=_complete)  # what those scripts call
+    commands.add_parser("schema", help="print the JSON Schema of the checks' reports").set_defaults(run=_schema)
     commands.add_parser("version", help="print the version").set_defaults(run=_version)
     return parser
 
@@ -171,6 +172,14 @@ def _shell(options: argparse.Namespace) -> int:
     lab = find_lab(labs, chosen, options.session)
     name = find_node(lab, node)
     return run_inside(name, lab.pid, lab.nodes[name]["namespaces"], options.after)
+
+
+def _schema(_: argparse.Namespace) -> int:
+    from ..core.report import as_json
+    from ..reporting.schema import report_schema
+
+    sys.stdout.write(as_json(report_schema()))
+    return 0
 
 
 def _version(_: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from .labs import labs_up
 
 __all__ = ["COMMANDS", "SHELLS", "candidates", "script"]
 
-COMMANDS = ("clean", "completion", "doctor", "kernel", "list", "shell", "version")
+COMMANDS = ("clean", "completion", "doctor", "kernel", "list", "schema", "shell", "version")
 SHELLS = ("bash", "zsh", "fish")
 
 _SCRIPTS = {
