@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from ..core import userns
-from ..core.errors import InfraError, Unavailable
+from ..core.errors import BadInput, InfraError, Unavailable
 from ..core.suggest import not_among
 from ..core.sweep import LeaseState, leases, sweep
 from ..core.wait import until
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
     except InfraError as error:
         sys.stderr.write(f"pytest-infra: {error}\n")
-        return 1
+        return 2 if isinstance(error, BadInput) else 1
     return status
 
 
