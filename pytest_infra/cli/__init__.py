@@ -1,4 +1,4 @@
-"""The command ``pytest-infra``: doctor, list, shell, kernel, clean, completion, schema, version."""
+"""The command ``pytest-infra``: doctor, init, list, shell, kernel, clean, completion, schema, version."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .labs import LabUp, find_lab, find_node, labs_up
 __all__ = ["main"]
 
 _END_S = 15.0
-_COMMANDS = ("doctor", "list", "shell", "kernel", "clean", "completion", "schema", "version")
+_COMMANDS = ("doctor", "init", "list", "shell", "kernel", "clean", "completion", "schema", "version")
 _COMPLETE = "complete"
 
 
@@ -51,8 +51,12 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("doctor", help="say what this machine has and lacks")
     command.add_argument("--install", action="store_true", help="install the packages of what is missing")
+    command.add_argument("--json", action="store_true", help="as JSON, for programs")
     command.add_argument("names", nargs="*", metavar="NAME", help="look at these only: ovs, nginx, curl, …")
     command.set_defaults(run=_doctor)
+    command = commands.add_parser("init", help="write a first test and a GitHub workflow")
+    command.add_argument("folder", metavar="FOLDER", nargs="?", default=".", help="where; by default here")
+    command.set_defaults(run=_init)
     commands.add_parser("list", help="list the labs that are up").set_defaults(run=_list)
     command = commands.add_parser(
         "shell",
@@ -77,18 +81,28 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from ..doctor import doctor, install, select, table
+    from ..doctor import doctor, doctor_json, install, select, table
 
     if options.install:
         _, missing = table(select(options.names))
-        if missing and (status := install(missing, sys.stdout.write)) != 0:
+        said = sys.stderr if options.json else sys.stdout
+        if missing and (status := install(missing, said.write)) != 0:
             return status
     if userns.needed():
         try:
             userns.enter()
         except Unavailable as error:
             userns.refuse(error)
-    return doctor(sys.stdout.write, options.names)
+    return (doctor_json if options.json else doctor)(sys.stdout.write, options.names)
+
+
+def _init(options: argparse.Namespace) -> int:
+    from .first import write_first
+
+    for path in write_first(options.folder):
+        sys.stdout.write(f"wrote {path}\n")
+    sys.stdout.write("next: pytest --infra\n")
+    return 0
 
 
 def _list(_: argparse.Namespace) -> int:

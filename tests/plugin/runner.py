@@ -1,4 +1,4 @@
-"""A small stand-in for GitHub's runner: the shell steps of a composite action really run, what it `uses` is only noted."""
+"""A small stand-in for GitHub's runner: an action's shell steps really run; what it `uses` is only noted."""
 
 from __future__ import annotations
 

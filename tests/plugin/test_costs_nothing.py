@@ -50,6 +50,7 @@ def test_without_infra_nothing_heavy_is_imported(pytester: pytest.Pytester) -> N
         "pytest_infra.plugin.pause",
         "pytest_infra.plugin.signals",
         "pytest_infra.plugin.skips",
+        "pytest_infra.plugin.spelling",
         "pytest_infra.plugin.teardown",
         "pytest_infra.version",
     }
