@@ -142,16 +142,19 @@ def infra(pytestconfig: pytest.Config) -> Iterator[Infra]:
 
 @pytest.fixture(scope="session")
 def lab_factory(infra: Infra) -> Iterator[LabFactory]:
-    """Makes labs that several tests share, in a fixture of any scope: ``with lab_factory("office") as lab: yield lab``."""
+    """Makes labs that several tests share, in a fixture of any scope.
+
+    ``with lab_factory("office") as lab: yield lab``, or ``lab_factory.make("office")`` for the rest of the session.
+    """
     with ExitStack() as until_end:
         yield LabFactory(infra, until_end)
 
 
 @pytest.fixture
 def lab(infra: Infra, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """An empty lab of the test's own: ``a, b = lab.host("a"), lab.host("b"); lab.link(a, b); assert_reachable(a, b)``.
+    """An empty lab of the test's own; it ends with the test. ``lab.link(lab.host("a"), lab.host("b"))`` fills it.
 
-    It has hosts, routers, switches, links, containers and virtual machines, made at the first look; it ends with the test.
+    Hosts, routers, switches, links, containers and virtual machines are made at the first look.
     """
     with infra.lab(re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")) as lab:
         yield lab

@@ -32,6 +32,7 @@ from . import evidence, inconclusive, kernels, options
 from .exclusive import give_back, take_exclusive
 from .keep import KEEP, Keep
 from .options import SETTINGS, Settings, read_settings
+from .ownership import give_files_to_user
 from .pause import Pause, check_pause
 from .signals import InOrder, end_with_controller
 from .skips import Skips
@@ -116,6 +117,8 @@ def pytest_configure(config: pytest.Config) -> None:
         check_pause(config, config.stash.get(_TERMINAL, False))
         config.pluginmanager.register(Pause(), "infra-pause")
     if settings.enabled:
+        if not hasattr(config, "workerinput"):
+            give_files_to_user(config)
         config.stash[BEFORE_END] = []
         evidence.keep_evidence(config)
         from . import html, measured
@@ -130,10 +133,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
             register(config.option)
         if not hasattr(config, "workerinput"):
-            if kernels.KERNELS not in config.stash:  # else the guests are asked for what must be there
+            if kernels.KERNELS not in config.stash and not _runs_elsewhere(config):  # else each of those looks itself
                 _check_required(settings)
         elif sys.platform == "linux":
             end_with_controller()
+
+
+def _runs_elsewhere(config: pytest.Config) -> bool:
+    """Whether pytest-xdist has workers on other machines; what this one lacks says nothing of them."""
+    return any(kind in spec for spec in config.getoption("tx", None) or () for kind in ("ssh=", "socket=", "via="))
 
 
 def _check_required(settings: Settings) -> None:
