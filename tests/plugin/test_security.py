@@ -16,6 +16,7 @@ def test_fail(lab):
     a, b = lab.host("a"), lab.host("b")
     link = lab.link(a, b)
     capture = lab.capture(a.ports[0])
+    lab.up()
     capture.write("mine.pcapng")
     link.down()
     assert_reachable(a, b)
@@ -23,7 +24,7 @@ def test_fail(lab):
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> None:
-    pytester.makepyfile(test_suite=SUITE)
+    """Run a suite that has been written."""
     options = ("--infra-pcap=on-failure", "--infra-report=report.html", "--junitxml=junit.xml", "--cov=.")
     pytester.runpytest_subprocess("--infra", *options, *arguments).assert_outcomes(failed=1)
 
@@ -31,6 +32,7 @@ def run(pytester: pytest.Pytester, *arguments: str) -> None:
 def test_captures_evidence_and_reports_are_their_owners_only(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytester.makepyfile(test_suite=SUITE)
     before = os.umask(0)
     try:
         (pytester.path / "report.html").touch(0o666)
@@ -51,9 +53,11 @@ def test_under_sudo_nothing_of_roots_is_left_in_the_users_tree(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
 ) -> None:
     os.chown(pytester.path, UID, GID)
+    os.chown(pytester.makepyfile(test_suite=SUITE), UID, GID)
     outside = pytester.path.parent / "outside"
     outside.touch()
     (pytester.path / "link").symlink_to(outside)
+    os.chown(pytester.path / "link", UID, GID, follow_symlinks=False)
     os.link(outside, pytester.path / "second-name")
     monkeypatch.setenv("SUDO_UID", str(UID))
     monkeypatch.setenv("SUDO_GID", str(GID))
@@ -73,8 +77,11 @@ def test_without_sudo_files_stay_roots(
         monkeypatch.delenv(name, raising=False)
     for name, value in identity.items():
         monkeypatch.setenv(name, value)
+    pytester.makepyfile(test_suite=SUITE)
+    os.chown(pytester.path, UID, GID)
     run(pytester)
     assert {path.lstat().st_uid for path in pytester.path.rglob("*")} == {0}
+    assert (pytester.path / "infra-artifacts").is_dir()
 
 
 NASTY = "x; touch by-a-shell `touch by-a-shell` $(touch by-a-shell) '\" | & \n../../by-a-shell"
