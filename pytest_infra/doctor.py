@@ -12,6 +12,7 @@ from types import ModuleType
 
 from .core.errors import BadInput, Unavailable
 from .core.programs import PROGRAMS
+from .core.report import as_json
 from .core.requirement import LINUX, PRIVILEGE, Absent, Present, Requirement, find_program
 from .core.resource import Resource
 from .core.suggest import not_among
@@ -21,6 +22,7 @@ __all__ = [
     "capabilities",
     "demand",
     "doctor",
+    "doctor_json",
     "install",
     "install_commands",
     "probe",
@@ -155,6 +157,29 @@ def doctor(write: Callable[[str], object], names: Sequence[str] = ()) -> int:
     if missing:
         absent = sum(state == "missing" for _, state, _ in rows)
         write(f"{absent} of {len(rows)} missing; tests that need them are skipped, with this reason\n")
+    return 1 if missing else 0
+
+
+def doctor_json(write: Callable[[str], object], names: Sequence[str] = ()) -> int:
+    """The same as `doctor`, as JSON for programs: of each capability its state, why, remedy and packages.
+
+    Raises:
+        BadInput: a name is unknown.
+    """
+    found: dict[str, dict[str, object]] = {}
+    for name, items in select(names).items():
+        answer = probe(items)
+        facts = {
+            "purpose": items[0].purpose,
+            "packages": {key: text for item in items for key, text in item.packages.items()},
+        }
+        if isinstance(answer, Present):
+            found[name] = {"state": "present", "detail": answer.detail, **facts}
+        else:
+            state = "absent" if isinstance(items[0], Bypass) else "missing"
+            found[name] = {"state": state, "why": answer.why, "remedy": answer.remedy, **facts}
+    missing = [name for name, facts in found.items() if facts["state"] == "missing"]
+    write(as_json({"version": 1, "capabilities": found, "missing": missing}))
     return 1 if missing else 0
 
 

@@ -123,7 +123,10 @@ class LabFactory:
 
 @pytest.fixture(scope="session")
 def infra(pytestconfig: pytest.Config) -> Iterator[Infra]:
-    """The session's infrastructure: makes labs (``with infra.lab() as lab:``) and knows the machine."""
+    """The session's infrastructure, for labs within a test: ``with infra.lab() as lab:``.
+
+    ``infra.machine`` is the machine's own network, read-only.
+    """
     demand_run(pytestconfig)
     from .session import Infra
 
@@ -139,27 +142,33 @@ def infra(pytestconfig: pytest.Config) -> Iterator[Infra]:
 
 @pytest.fixture(scope="session")
 def lab_factory(infra: Infra) -> Iterator[LabFactory]:
-    """Makes labs for fixtures of a module, a class or the session."""
+    """Makes labs that several tests share, in a fixture of any scope.
+
+    ``with lab_factory("office") as lab: yield lab``, or ``lab_factory.make("office")`` for the rest of the session.
+    """
     with ExitStack() as until_end:
         yield LabFactory(infra, until_end)
 
 
 @pytest.fixture
 def lab(infra: Infra, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """An empty lab of the test's own; it ends with the test."""
+    """An empty lab of the test's own; it ends with the test. ``lab.link(lab.host("a"), lab.host("b"))`` fills it.
+
+    Hosts, routers, switches, links, containers and virtual machines are made at the first look.
+    """
     with infra.lab(re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")) as lab:
         yield lab
 
 
 @pytest.fixture
 def netns(lab: Lab) -> Host:
-    """A single host, a network namespace, in the test's lab."""
+    """A single host, a network namespace: ``netns.run(["ip", "address"])``, ``netns.call(function)``."""
     return lab.host()
 
 
 @pytest.fixture
 def ovs_bridge(lab: Lab) -> OvsBridge:
-    """A single Open vSwitch bridge in the test's lab."""
+    """A single Open vSwitch bridge in the test's lab: ``lab.link(host, ovs_bridge)``."""
     return lab.ovs()
 
 

@@ -37,7 +37,7 @@ class DepthCount:
 class DropCurveReport(Report):
     """How often packets were dropped at each queue depth."""
 
-    kind: ClassVar[str] = "drop_curve"
+    kind: ClassVar[str] = "drop-curve"
 
     curve: str
     alpha: float

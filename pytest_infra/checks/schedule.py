@@ -40,7 +40,7 @@ class Departure:
 class LinkSharesReport(Report):
     """The part of the bytes that each class got while all of them had something to send."""
 
-    kind: ClassVar[str] = "shares"
+    kind: ClassVar[str] = "link-shares"
 
     got: Mapping[str, float]
     wanted: Mapping[str, float]

@@ -1,4 +1,4 @@
-"""The command ``pytest-infra``: doctor, list, shell, kernel, clean, completion, version."""
+"""The command ``pytest-infra``: doctor, init, list, shell, kernel, clean, completion, schema, version."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from ..core import userns
-from ..core.errors import InfraError, Unavailable
+from ..core.errors import BadInput, InfraError, Unavailable
 from ..core.suggest import not_among
 from ..core.sweep import LeaseState, leases, sweep
 from ..core.wait import until
@@ -23,7 +23,7 @@ from .labs import LabUp, find_lab, find_node, labs_up
 __all__ = ["main"]
 
 _END_S = 15.0
-_COMMANDS = ("doctor", "list", "shell", "kernel", "clean", "completion", "version")
+_COMMANDS = ("doctor", "init", "list", "shell", "kernel", "clean", "completion", "schema", "version")
 _COMPLETE = "complete"
 
 
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
     except InfraError as error:
         sys.stderr.write(f"pytest-infra: {error}\n")
-        return 1
+        return 2 if isinstance(error, BadInput) else 1
     return status
 
 
@@ -51,8 +51,12 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("doctor", help="say what this machine has and lacks")
     command.add_argument("--install", action="store_true", help="install the packages of what is missing")
+    command.add_argument("--json", action="store_true", help="as JSON, for programs")
     command.add_argument("names", nargs="*", metavar="NAME", help="look at these only: ovs, nginx, curl, …")
     command.set_defaults(run=_doctor)
+    command = commands.add_parser("init", help="write a first test and a GitHub workflow")
+    command.add_argument("folder", metavar="FOLDER", nargs="?", default=".", help="where; by default here")
+    command.set_defaults(run=_init)
     commands.add_parser("list", help="list the labs that are up").set_defaults(run=_list)
     command = commands.add_parser(
         "shell",
@@ -71,23 +75,34 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("shell", choices=SHELLS)
     command.set_defaults(run=_completion)
     commands.add_parser(_COMPLETE).set_defaults(run=_complete)  # what those scripts call
+    commands.add_parser("schema", help="print the JSON Schema of the checks' reports").set_defaults(run=_schema)
     commands.add_parser("version", help="print the version").set_defaults(run=_version)
     return parser
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from ..doctor import doctor, install, select, table
+    from ..doctor import doctor, doctor_json, install, select, table
 
     if options.install:
         _, missing = table(select(options.names))
-        if missing and (status := install(missing, sys.stdout.write)) != 0:
+        said = sys.stderr if options.json else sys.stdout
+        if missing and (status := install(missing, said.write)) != 0:
             return status
     if userns.needed():
         try:
             userns.enter()
         except Unavailable as error:
             userns.refuse(error)
-    return doctor(sys.stdout.write, options.names)
+    return (doctor_json if options.json else doctor)(sys.stdout.write, options.names)
+
+
+def _init(options: argparse.Namespace) -> int:
+    from .first import write_first
+
+    for path in write_first(options.folder):
+        sys.stdout.write(f"wrote {path}\n")
+    sys.stdout.write("next: pytest --infra\n")
+    return 0
 
 
 def _list(_: argparse.Namespace) -> int:
@@ -171,6 +186,14 @@ def _shell(options: argparse.Namespace) -> int:
     lab = find_lab(labs, chosen, options.session)
     name = find_node(lab, node)
     return run_inside(name, lab.pid, lab.nodes[name]["namespaces"], options.after)
+
+
+def _schema(_: argparse.Namespace) -> int:
+    from ..core.report import as_json
+    from ..reporting.schema import report_schema
+
+    sys.stdout.write(as_json(report_schema()))
+    return 0
 
 
 def _version(_: argparse.Namespace) -> int:

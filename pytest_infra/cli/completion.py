@@ -9,7 +9,7 @@ from .labs import labs_up
 
 __all__ = ["COMMANDS", "SHELLS", "candidates", "script"]
 
-COMMANDS = ("clean", "completion", "doctor", "kernel", "list", "shell", "version")
+COMMANDS = ("clean", "completion", "doctor", "init", "kernel", "list", "schema", "shell", "version")
 SHELLS = ("bash", "zsh", "fish")
 
 _SCRIPTS = {
@@ -66,7 +66,7 @@ def _names(before: Sequence[str]) -> Sequence[str]:
     if command == "doctor":
         from ..doctor import capabilities
 
-        return ["--install", *capabilities()]
+        return ["--install", "--json", *capabilities()]
     return _of_shell(before[1:]) if command == "shell" else ()
 
 

@@ -25,21 +25,23 @@ _NAMES = [
     "radvd",
     "redis-server",
     "socat",
+    "sshd",
     "tcpdump",
     "wg",
     "wget",
     "wireguard-go",
 ]
-_PACKAGE = {"ip": "iproute2", "nft": "nftables", "ping": "iputils", "wg": "wireguard-tools"}
+_PACKAGE = {"ip": "iproute2", "nft": "nftables", "ping": "iputils", "sshd": "openssh", "wg": "wireguard-tools"}
 _DEBIAN = {
     "busybox": "busybox-static",
     "dnsmasq": "dnsmasq-base",
     "gcc": "build-essential",
     "nginx": "nginx-light",
     "ping": "iputils-ping",
+    "sshd": "openssh-server openssh-client",
     "podman": "podman netavark aardvark-dns",  # which make its bridge
 }
-_FEDORA = {"ip": "iproute"}
+_FEDORA = {"ip": "iproute", "sshd": "openssh-server openssh-clients"}
 
 
 def _packages(name: str) -> dict[str, str]:

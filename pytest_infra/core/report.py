@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from functools import lru_cache
+from math import isfinite
 from typing import ClassVar
 
 from .errors import CheckFailed
@@ -33,9 +34,12 @@ def explain(verdict: str, rows: Sequence[tuple[str, str]]) -> str:
 
 
 def to_json(value: object) -> object:
-    """The same value in JSON types only: dataclasses and mappings as objects, sequences as arrays, the rest as text."""
+    """The same value in JSON types only: dataclasses and mappings as objects, sequences as arrays, the rest as text.
+
+    JSON has no infinity and no NaN: they become null.
+    """
     if value is None or isinstance(value, bool | int | float | str):
-        return value
+        return None if isinstance(value, float) and not isfinite(value) else value
     if isinstance(value, Enum):
         return to_json(value.value)
     if is_dataclass(value) and not isinstance(value, type):

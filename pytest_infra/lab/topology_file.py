@@ -81,15 +81,16 @@ def _read(path: str) -> _Item:
     try:
         with open(path, encoding="utf-8") as file:
             root = yaml.compose(file, yaml.SafeLoader)
+        found = _item(root, yaml.SafeLoader("")) if root is not None else None
     except OSError as error:
         raise BadInput(f"the topology file {path!r} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, a date of month 13
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
         raise BadInput(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from error
-    if root is None:
+    if found is None:
         raise BadInput(f"{path}: the topology file is empty")
-    return _item(root, yaml.SafeLoader(""))
+    return found
 
 
 def _item(node: Any, loader: Any) -> _Item:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..core.errors import BadInput, WaitTimeout
 from ..core.keep import Holdings
+from ..core.private import write_private
 from ..core.requirement import PRIVILEGE
 from ..core.resource import Facts, Resource
 from ..core.units import duration_s, size_bytes
@@ -153,7 +154,7 @@ class Capture(Resource):
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write the frames so far to a pcapng file, and return its path."""
         target = Path(path)
-        target.write_bytes(self.content())
+        write_private(target, self.content())
         return target
 
     def content(self, note: str = "") -> bytes:

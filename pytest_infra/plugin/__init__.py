@@ -32,9 +32,11 @@ from . import evidence, inconclusive, kernels, options
 from .exclusive import give_back, take_exclusive
 from .keep import KEEP, Keep
 from .options import SETTINGS, Settings, read_settings
+from .ownership import give_files_to_user
 from .pause import Pause, check_pause
 from .signals import InOrder, end_with_controller
 from .skips import Skips
+from .spelling import Spelling, check_options
 
 __all__ = [
     "infra",
@@ -65,14 +67,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None, None, None]:
     """Without root, move into a user namespace: before any conftest, and before output is captured."""
     early_config.stash[_TERMINAL] = os.isatty(0)
     kernels.announce_workers(early_config.known_args_namespace)
     settings = read_settings(early_config, early_config.known_args_namespace)
     if (settings.enabled or settings.doctor) and "PYTEST_XDIST_WORKER" not in os.environ:
         _become_privileged(early_config)
-    return (yield)
+    result = yield
+    check_options(parser, args)  # now that the conftests have added theirs
+    return result
 
 
 def _become_privileged(config: pytest.Config) -> None:
@@ -93,21 +99,27 @@ def _become_privileged(config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Markers, settings, signals; with ``--infra-require``, what is demanded must be there."""
     for line in (
-        "infra: needs real infrastructure; skipped without --infra",
-        "infra_requires(name, ...): needs these capabilities of the machine, as 'pytest-infra doctor' lists them",
-        "infra_exclusive(name, count=1, of=count, timeout_s=--infra-lock-timeout): holds that many of the machine's "
-        "things of this name meanwhile, against all other tests on the machine",
+        "infra: this test needs real infrastructure; it is skipped without --infra. Tests that use the fixtures lab, "
+        "infra, ... need no marker",
+        "infra_requires(name, ...): this test needs these capabilities of the machine, such as 'ovs' or 'nginx'; "
+        "'pytest-infra doctor' lists them. What is missing is a skip with its remedy, or with --infra-require an error",
+        "infra_exclusive(name, count=1, of=count, timeout_s=--infra-lock-timeout): this test holds count of the "
+        "machine's things of a name meanwhile, such as 'uplink', or count=1 of=2 'licence', against all other tests "
+        "on the machine, of other runs and users too",
     ):
         config.addinivalue_line("markers", line)
     settings = config.stash[SETTINGS] = read_settings(config, config.option)
     config.option.infra_enabled = settings.enabled
     config.option.infra_lock_timeout = settings.lock_timeout_s
     config.pluginmanager.register(Skips(), "infra-skips")
+    config.pluginmanager.register(Spelling(__all__), "infra-spelling")
     config.pluginmanager.register(inconclusive.InconclusiveVerdicts(config), "infra-inconclusive")
     if settings.pause:
         check_pause(config, config.stash.get(_TERMINAL, False))
         config.pluginmanager.register(Pause(), "infra-pause")
     if settings.enabled:
+        if not hasattr(config, "workerinput"):
+            give_files_to_user(config)
         config.stash[BEFORE_END] = []
         evidence.keep_evidence(config)
         from . import html, measured
@@ -122,10 +134,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
             register(config.option)
         if not hasattr(config, "workerinput"):
-            if kernels.KERNELS not in config.stash:  # else the guests are asked for what must be there
+            if kernels.KERNELS not in config.stash and not _runs_elsewhere(config):  # else each of those looks itself
                 _check_required(settings)
         elif sys.platform == "linux":
             end_with_controller()
+
+
+def _runs_elsewhere(config: pytest.Config) -> bool:
+    """Whether pytest-xdist has workers on other machines; what this one lacks says nothing of them."""
+    return any(kind in spec for spec in config.getoption("tx", None) or () for kind in ("ssh=", "socket=", "via="))
 
 
 def _check_required(settings: Settings) -> None:
@@ -149,11 +166,11 @@ def _check_required(settings: Settings) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """``--infra-doctor`` prints its table and ends; ``--infra-kernel`` chooses the workers of pytest-xdist."""
     kernels.use_kernels(config)
-    if not config.option.infra_doctor:
+    if not (config.option.infra_doctor or config.option.infra_doctor_json):
         return None
-    from ..doctor import doctor
+    from ..doctor import doctor, doctor_json
 
-    return doctor(sys.stdout.write)
+    return doctor_json(sys.stdout.write) if config.option.infra_doctor_json else doctor(sys.stdout.write)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

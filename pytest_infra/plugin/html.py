@@ -15,6 +15,7 @@ import pytest
 
 from ..core.errors import Unavailable
 from ..core.evidence import attached
+from ..core.private import write_private
 from ..fixtures import BEFORE_END, SESSION
 from .evidence import KEPT
 from .measured import CHECKS
@@ -217,7 +218,7 @@ class HtmlReport:
             "command": shlex.join(["pytest", *self._config.invocation_params.args]),
         }
         folder.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(page(tests, about, list(self._lacks.items())), "utf-8", errors="replace")
+        write_private(self._path, page(tests, about, list(self._lacks.items())).encode(errors="replace"))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say where it is."""

@@ -104,6 +104,12 @@ def add_options(parser: pytest.Parser, group: Any) -> None:
         help="say what this machine has and lacks, and end (with status 1 where it lacks something)",
     )
     group.addoption(
+        "--infra-doctor-json",
+        dest="infra_doctor_json",
+        action="store_true",
+        help="the same as JSON, for programs",
+    )
+    group.addoption(
         "--infra-lock-timeout",
         dest="infra_lock_timeout",
         metavar="DURATION",
@@ -158,7 +164,8 @@ def read_settings(config: pytest.Config, options: Any) -> Settings:
     names = frozenset(name.strip() for item in require for name in item.split(",") if name.strip())
     if options.infra_require and not enabled:
         raise pytest.UsageError("--infra-require needs --infra: without it every test that it speaks of is skipped")
-    return Settings(bool(enabled), names, options.infra_pause, options.infra_doctor, _lock_timeout_s(config, options))
+    doctor = options.infra_doctor or options.infra_doctor_json
+    return Settings(bool(enabled), names, options.infra_pause, doctor, _lock_timeout_s(config, options))
 
 
 def _lock_timeout_s(config: pytest.Config, options: Any) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..core.evidence import Artifact
+from ..core.private import write_private
 from .facts import LabFacts, read_facts
 from .reproduce import reproduce
 from .summary import summary
@@ -43,12 +44,12 @@ class EvidenceFolder:
 
     def _make(self) -> Path:
         name = slug(self._nodeid)
-        self._base.mkdir(parents=True, exist_ok=True)
+        self._base.mkdir(mode=0o700, parents=True, exist_ok=True)
         number = 1
         while True:
             path = self._base / (name if number == 1 else f"{name}.{number}")
             try:
-                path.mkdir()
+                path.mkdir(mode=0o700)
             except FileExistsError:  # from another run, or from another process of this one
                 number += 1
             else:
@@ -95,7 +96,7 @@ def _write(folder: Path, artifact: Artifact) -> None:
     path = folder.joinpath(*(slug(part) for part in artifact.name.split("/")))
     path.parent.mkdir(parents=True, exist_ok=True)
     content = artifact.content
-    path.write_bytes(content.encode(errors="surrogateescape") if isinstance(content, str) else content)
+    write_private(path, content.encode(errors="surrogateescape") if isinstance(content, str) else content)
 
 
 def _short(path: Path) -> str:

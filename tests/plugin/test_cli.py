@@ -94,10 +94,10 @@ def test_shell_says_what_there_is(pytester: pytest.Pytester) -> None:
             lab.host("a")
             lab.up()
             wrong = command("shell", lab.name, "b")
-            assert wrong.returncode == 1
+            assert wrong.returncode == 2
             assert wrong.stderr == "pytest-infra: no node 'b' in the lab test_demo; there are a\\n"
             wrong = command("shell", "no-such-lab", "b")
-            assert wrong.returncode == 1
+            assert wrong.returncode == 2
             assert "pytest-infra: no lab 'no-such-lab' is up; there are " in wrong.stderr
             assert "test_demo" in wrong.stderr
             wrong = command("shell", lab.name, "a", "--", "no-such-program")

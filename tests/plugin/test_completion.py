@@ -25,7 +25,7 @@ def lab(name: str, *nodes: str, pid: int = 1, kept: Mapping[str, Any] | None = N
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        ([], ["clean", "completion", "doctor", "kernel", "list", "shell", "version"]),
+        ([], ["clean", "completion", "doctor", "init", "kernel", "list", "schema", "shell", "version"]),
         (["c"], ["clean", "completion"]),
         (["completion", ""], ["bash", "fish", "zsh"]),
         (["shell", ""], ["test_mail", "test_web"]),

@@ -47,9 +47,11 @@ def test_without_infra_nothing_heavy_is_imported(pytester: pytest.Pytester) -> N
         "pytest_infra.plugin.keep",
         "pytest_infra.plugin.kernels",
         "pytest_infra.plugin.options",
+        "pytest_infra.plugin.ownership",
         "pytest_infra.plugin.pause",
         "pytest_infra.plugin.signals",
         "pytest_infra.plugin.skips",
+        "pytest_infra.plugin.spelling",
         "pytest_infra.plugin.teardown",
         "pytest_infra.version",
     }

@@ -105,7 +105,7 @@ def test_the_commands_about_kernels(pytester: pytest.Pytester) -> None:
     assert f"{find_kernel().name}  here  " in ask("list").stdout
     assert ask("run", "6.99", "--", "true").stderr.startswith("pytest-infra: no kernel '6.99' is here")
     unknown = ask("fetch", "no-such-kernel")
-    assert unknown.returncode == 1
+    assert unknown.returncode == 2
     assert "no package linux-image-no-such-kernel in the package lists" in unknown.stderr or "apt" in unknown.stderr
 
 
