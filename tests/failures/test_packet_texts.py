@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
+import pytest_infra
 from pytest_infra.checks.agree import assert_agrees, assert_installs
 from pytest_infra.checks.balance import NOBODY, Delivery, assert_flow_affinity, assert_flow_order, assert_spread
 from pytest_infra.checks.classify import assert_classified, assert_dropped
@@ -16,6 +19,7 @@ from pytest_infra.checks.police import Passage, assert_policed
 from pytest_infra.checks.schedule import Departure, assert_link_shares, assert_priority, assert_shaped
 from pytest_infra.checks.survive import Leak, SurviveReport
 from pytest_infra.core.errors import CheckFailed
+from pytest_infra.core.report import Report
 from pytest_infra.packet.auditing import audit
 from pytest_infra.packet.classifier import Classifier
 from pytest_infra.packet.dropper import Red
@@ -109,3 +113,24 @@ def test_the_text(name: str, snapshot: SnapshotAssertion) -> None:
         FAILURES[name]()
     text = re.sub(r"within \d+ packets and \d+ policies", "within <count>", str(error.value))
     assert text == snapshot
+
+
+ELSEWHERE = {"track"}
+"""Whose texts are in test_packet_device_texts.py."""
+
+
+def test_each_kind_of_failure_has_a_text() -> None:
+    """The kinds are the reports of the modules whose checks docs/packets.md names, and the audit's."""
+    page = (Path(__file__).parents[2] / "docs" / "packets.md").read_text(encoding="utf-8")
+    checks = {getattr(pytest_infra, name) for name in re.findall(r"\bassert_\w+", page)}
+    modules = [import_module(check.__module__) for check in (*checks, audit)]
+    found = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    kinds = {value.kind for value in found if issubclass(value, Report) and value is not Report}
+    with_text = set()
+    for fail in FAILURES.values():
+        with pytest.raises(CheckFailed) as error:
+            fail()
+        assert error.value.report is not None
+        with_text.add(error.value.report["kind"])
+    assert len(kinds) >= 14
+    assert kinds - ELSEWHERE == with_text
