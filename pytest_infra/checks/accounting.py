@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from ..cgroup.group import Group
 from ..cgroup.usage import Usage
+from ..core.emulation import demand_real_time
 from ..core.errors import BadInput, Inconclusive, Unavailable
 from ..core.report import Report, explain
 from ..core.units import duration_s, format_duration, format_size, size_bytes
@@ -168,6 +169,8 @@ def _tolerances(wanted: dict[str, float], rel: float | None) -> dict[str, Tolera
 
 def _refuse(target: Target, wanted: dict[str, float], usage: Usage, buffered: bool) -> None:
     """Claims that the kernel cannot decide."""
+    if "cpu_s" in wanted:
+        demand_real_time(f"cpu_s of {usage.target}")
     group = target if isinstance(target, Group) else getattr(target, "control_group", None)
     late = group.joined_late if isinstance(group, Group) else []
     if late and (names := [name for name in wanted if _CONTROLLER.get(name) == "memory"]):

@@ -148,6 +148,8 @@ class Engine(Resource):
         Raises:
             EngineError: the engine refused it, or is not there.
         """
+        if self.private and not os.path.exists(self._root):  # the client leaks a socket when it cannot connect
+            raise EngineError("the session's private engine has ended: somebody or something killed it")
         with self.client() as client:
             return self.translate(getattr(client, method), *args, **kwargs)
 

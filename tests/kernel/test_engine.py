@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,14 @@ os.kill(os.getpid(), signal.SIGKILL)
     folder, pid = done.stdout.split()
     gone = lambda: not os.path.exists(folder) and not os.path.exists(f"/proc/{pid}")  # noqa: E731
     until(gone, within_s=20, what="the end of the engine")
+
+
+def test_an_engine_that_was_killed_says_so(private: None) -> None:
+    with Engine(os.urandom(4).hex(), "one") as engine:
+        os.kill(engine.pid, signal.SIGKILL)
+        until(lambda: not os.path.exists(f"/proc/{engine.pid}"), within_s=20, what="its end")
+        with pytest.raises(EngineError, match="the session's private engine has ended"):
+            engine.ask("ping")
 
 
 def test_what_the_machines_engine_runs_can_be_linked(tmp_path: Path) -> None:
