@@ -53,6 +53,16 @@ __all__ = [
     "ovs_bridge",
 ]
 
+_MARKERS = (
+    "infra: this test needs real infrastructure; it is skipped without --infra. Tests that use the fixtures lab, "
+    "infra, ... need no marker",
+    "infra_requires(name, ...): this test needs these capabilities of the machine, such as 'ovs' or 'nginx'; "
+    "'pytest-infra doctor' lists them. What is missing is a skip with its remedy, or with --infra-require an error",
+    "infra_exclusive(name, count=1, of=count, timeout_s=--infra-lock-timeout): this test holds count of the "
+    "machine's things of a name meanwhile, such as 'uplink', or count=1 of=2 'licence', against all other tests "
+    "on the machine, of other runs and users too",
+)
+
 _TERMINAL = pytest.StashKey[bool]()
 
 
@@ -98,15 +108,7 @@ def _become_privileged(config: pytest.Config) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Markers, settings, signals; with ``--infra-require``, what is demanded must be there."""
-    for line in (
-        "infra: this test needs real infrastructure; it is skipped without --infra. Tests that use the fixtures lab, "
-        "infra, ... need no marker",
-        "infra_requires(name, ...): this test needs these capabilities of the machine, such as 'ovs' or 'nginx'; "
-        "'pytest-infra doctor' lists them. What is missing is a skip with its remedy, or with --infra-require an error",
-        "infra_exclusive(name, count=1, of=count, timeout_s=--infra-lock-timeout): this test holds count of the "
-        "machine's things of a name meanwhile, such as 'uplink', or count=1 of=2 'licence', against all other tests "
-        "on the machine, of other runs and users too",
-    ):
+    for line in _MARKERS:
         config.addinivalue_line("markers", line)
     settings = config.stash[SETTINGS] = read_settings(config, config.option)
     config.option.infra_enabled = settings.enabled

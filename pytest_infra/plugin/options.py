@@ -97,6 +97,21 @@ def add_options(parser: pytest.Parser, group: Any) -> None:
         action="store_true",
         help="after a failure, keep the lab up and wait for Enter, with the commands for a shell in each node",
     )
+    _add_doctor(group)
+    group.addoption(
+        "--infra-lock-timeout",
+        dest="infra_lock_timeout",
+        metavar="DURATION",
+        help="how long a test waits for what it must hold alone, a GPU for one; default: 10 min "
+        "(PYTEST_INFRA_LOCK_TIMEOUT, ini: infra_lock_timeout)",
+    )
+    parser.addini("infra_lock_timeout", "how long a test waits for what it must hold alone", default="10 min")
+    parser.addini("infra", "run the tests that need real infrastructure", type="bool", default=False)
+    parser.addini("infra_require", "what must be there for --infra", type="args", default=[])
+    _add_values(parser, group)
+
+
+def _add_doctor(group: Any) -> None:
     group.addoption(
         "--infra-doctor",
         dest="infra_doctor",
@@ -109,17 +124,6 @@ def add_options(parser: pytest.Parser, group: Any) -> None:
         action="store_true",
         help="the same as JSON, for programs",
     )
-    group.addoption(
-        "--infra-lock-timeout",
-        dest="infra_lock_timeout",
-        metavar="DURATION",
-        help="how long a test waits for what it must hold alone, a GPU for one; default: 10 min "
-        "(PYTEST_INFRA_LOCK_TIMEOUT, ini: infra_lock_timeout)",
-    )
-    parser.addini("infra_lock_timeout", "how long a test waits for what it must hold alone", default="10 min")
-    parser.addini("infra", "run the tests that need real infrastructure", type="bool", default=False)
-    parser.addini("infra_require", "what must be there for --infra", type="args", default=[])
-    _add_values(parser, group)
 
 
 def _add_values(parser: pytest.Parser, group: Any) -> None:

@@ -66,6 +66,7 @@ def test_it_shows_processes_commands_and_captures(lab):
         a.run(["sh", "-c", "exit 3"])
     child = b.spawn(["sh", "-c", "echo out; echo err >&2"])
     child.wait()
+    capture.stop()
     found = files(lab)
     assert found[f"b/process-{child.pid}.txt"].splitlines()[1:] == [
         "ended with 0", "-- stdout", "out", "", "-- stderr", "err"]  # fmt: skip

@@ -340,7 +340,7 @@ def test_a_job_summary_on_github(
     lines = summary.read_text().splitlines()
     assert lines[0] == "before"
     assert f"<details><summary><code>{path.name}::test_cut (call)</code></summary>" in lines
-    assert f"Evidence: `infra-artifacts/{path.name}-test_cut/call`" in lines
+    assert f"Evidence: <code>infra-artifacts/{path.name}-test_cut/call</code>" in lines
     assert "graph LR" in lines
     assert any("DOWN" in line for line in lines)
     assert "| 1 | docker | no engine \\| answers | start it |" in lines
@@ -402,6 +402,9 @@ def test_a_fixture_of_a_module_that_fails_names_the_folder_of_each_test(pytester
         def apart(lab_factory):
             lab = lab_factory.make()
             a, b = lab.host("a"), lab.host("b")
+            lab.link(a, b)
+            lab.up()
+            b.ports[0].down()
             assert_reachable(a, b)
 
         def test_one(apart): pass
