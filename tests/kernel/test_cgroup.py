@@ -81,7 +81,9 @@ def test_moving_a_process_that_is_not_there(infra_cgroup: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pid", "words"), [(os.getpid(), "is the test's own"), (0, "0 is no process id"), ("1", "'1' is no process id")]
+    ("pid", "words"),
+    [(os.getpid(), "is the test's own"), (0, "0 is no process id"), ("1", "'1' is no process id")],
+    ids=["own", "zero", "text"],
 )
 def test_what_must_not_be_moved(infra_cgroup: Make, pid: object, words: str) -> None:
     group = infra_cgroup()

@@ -343,7 +343,7 @@ def test_a_job_summary_on_github(
     assert f"Evidence: <code>infra-artifacts/{path.name}-test_cut/call</code>" in lines
     assert "graph LR" in lines
     assert any("DOWN" in line for line in lines)
-    assert "| 1 | docker | no engine \\| answers | start it |" in lines
+    assert "| 1 | docker | no engine &#124; answers | start it |" in lines
 
 
 def test_elsewhere_there_is_no_job_summary(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
