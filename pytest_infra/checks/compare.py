@@ -61,7 +61,7 @@ class CompareReport(Measured):
     changed: float
     """The geometric means, in the metric's own unit."""
     smallest_effect: float
-    """The smallest change that this machine can show: 0.05 is 5 %."""
+    """The smallest change that can be shown: 0.05 is 5 %. By what the base scatters, and by what these blocks did."""
     at_least: float | None = None
     at_most: float | None = None
     ratios: tuple[float, ...] = field(default=(), repr=True)
@@ -86,7 +86,7 @@ class CompareReport(Measured):
         wanted = " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
         rows = [("measured", f"{interval}\n{spread}"), ("wanted", f"a ratio of {wanted}" if wanted else "")]
         if self.verdict == "fail":
-            rows.append(("ruled out", f"noise: this machine shows changes from {self.smallest_effect:.1%}"))
+            rows.append(("ruled out", f"noise: here changes are shown from {self.smallest_effect:.1%}"))
             return explain(f"{what}, which is too {'much' if self._too_much else 'little'}", rows)
         if self.verdict == "inconclusive":
             cause = (
@@ -265,7 +265,7 @@ def _measure(
         most_blocks=blocks,
         base=math.exp(fmean(before for before, _ in pairs)),
         changed=math.exp(fmean(after for _, after in pairs)),
-        smallest_effect=effect,
+        smallest_effect=max(effect, smallest_effect(logs, blocks, confidence)),
         at_least=at_least,
         at_most=at_most,
         ratios=tuple(math.exp(log) for log in logs),

@@ -6,6 +6,7 @@ It is one file of plain Python, run as a process of its own so that its CPU time
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import select
 import signal
@@ -88,6 +89,16 @@ def tcp_receive(sock: socket.socket) -> dict[str, object]:
     return {"bytes": got, "first": first, "took_s": last - began, **used}
 
 
+def _send(sock: socket.socket, payload: bytes, flags: int) -> None:
+    """Send a datagram; once more where the kernel reports the ICMP error of an earlier one instead (udp(7))."""
+    try:
+        sock.send(payload, flags)
+    except OSError as error:
+        if error.errno not in (errno.ECONNREFUSED, errno.EHOSTUNREACH):
+            raise
+        sock.send(payload, flags)
+
+
 def udp_send(sock: socket.socket, duration_s: float, size: int, per_s: float) -> dict[str, object]:
     """Send datagrams of this size, evenly at this many a second (0: as fast as can be), for this long.
 
@@ -104,9 +115,9 @@ def udp_send(sock: socket.socket, duration_s: float, size: int, per_s: float) ->
             continue
         for _ in range(min(due, _BATCH)):
             try:
-                sock.send(payload, flags)
+                _send(sock, payload, flags)
                 sent += 1
-            except OSError:  # no buffer, or an ICMP error that came back
+            except OSError:  # no buffer, or no way out
                 refused += 1
         if per_s and due <= _BATCH:
             wait_s = origin + (sent + refused) / per_s - time.monotonic()

@@ -9,7 +9,7 @@ import struct
 
 from .icmp import IcmpError
 
-__all__ = ["family_of", "listen", "local_address", "queued_icmp_error", "report_icmp_errors", "sockaddr"]
+__all__ = ["family_of", "free_port", "listen", "local_address", "queued_icmp_error", "report_icmp_errors", "sockaddr"]
 
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
 _ORIGIN_ICMP, _ORIGIN_ICMP6 = 2, 3
@@ -28,6 +28,14 @@ def sockaddr(address: str, port: int = 0) -> tuple[str, int] | tuple[str, int, i
 def family_of(address: str) -> socket.AddressFamily:
     """The address family of an address given as text."""
     return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def free_port(address: str) -> int:
+    """A TCP port of an address, in the calling thread's namespace, on which nobody listens now."""
+    with socket.socket(family_of(address)) as sock:
+        sock.bind(sockaddr(address))
+        port: int = sock.getsockname()[1]
+        return port
 
 
 def local_address(destination: str) -> str | None:

@@ -10,6 +10,7 @@ from ..core.errors import CommandFailed, InfraError
 from ..core.node import Node
 from ..core.process import Process, await_end
 from .flow import Flow
+from .inet import free_port
 from .target import Ends
 
 __all__ = ["find_iperf3", "parse_iperf3", "run_iperf3"]
@@ -40,9 +41,10 @@ def run_iperf3(
     """
     assert ends.destination is not None
     address = str(ends.address)
-    with ends.destination.spawn(["iperf3", "-s", "-1", "-B", address, "-p", "5201", "--forceflush"]) as server:
+    port = str(ends.destination.call(free_port, address))
+    with ends.destination.spawn(["iperf3", "-s", "-1", "-B", address, "-p", port, "--forceflush"]) as server:
         server.wait_for("listening", within_s=_START_S)
-        argv = ["iperf3", "-c", address, "-J", "-P", str(streams), "-t", f"{max(_LEAST_S, duration_s):.0f}"]
+        argv = ["iperf3", "-c", address, "-p", port, "-J", "-P", str(streams), "-t", f"{max(_LEAST_S, duration_s):.0f}"]
         argv += ["-B", ends.bind_to] if ends.bind_to else []
         if protocol == "udp":
             argv += ["-u", "-l", str(size), "-b", f"{rate_bps / streams:.0f}"]

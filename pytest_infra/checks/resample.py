@@ -18,18 +18,9 @@ Interval = tuple[float, float]
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` of the values lie, linear between two of them (Hyndman and Fan, type 7).
-
-    Nothing lies between a number and infinity: there it is the least value that `share` of the values do not exceed.
-    """
+    """The least value that at least `share` of the values do not exceed (nearest rank; Hyndman and Fan, type 1)."""
     ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    low = int(place)
-    if low + 1 >= len(ordered):
-        return ordered[-1]
-    if math.isinf(ordered[low + 1]):
-        return ordered[max(0, math.ceil(round(share * len(ordered), 9)) - 1)]
-    return ordered[low] + (place - low) * (ordered[low + 1] - ordered[low])
+    return ordered[max(0, math.ceil(round(share * len(ordered), 9)) - 1)]
 
 
 def quantile_bounds(values: Sequence[float], share: float, confidence: float = 0.99) -> Interval:
@@ -114,8 +105,10 @@ def paired_interval(logs: Sequence[float], confidence: float, seed: int = 0) -> 
 
     The percentiles of resampled means are too close to each other for small samples; they are moved apart by Student's
     t over the normal quantile and by n over n-1 (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015).
-    One value far off would widen the interval without end, so each is first drawn to within five robust deviations; and
-    all of it is a tenth wider, since neighbouring blocks on a busy machine are not quite independent.
+    One value far off would widen the interval without end, so each is first drawn to within five robust deviations;
+    where that moves the mean out of the interval, the interval is made to reach it. All of it is a tenth wider, since
+    neighbouring blocks on a busy machine are not quite independent. Blocks that depend on each other much more (a
+    correlation of 0.5) would be decided wrongly in about a fifth of all cases.
 
     Args:
         logs: one logarithm for each pair, at least 3.
@@ -130,7 +123,9 @@ def paired_interval(logs: Sequence[float], confidence: float, seed: int = 0) -> 
     widen = _WIDER * math.sqrt(count / (count - 1)) * t_quantile(share, count - 1) / NormalDist().inv_cdf(share)
     low, high = quantile(means, 1 - share), quantile(means, share)
     least = stdev(values) / math.sqrt(count) * NormalDist().inv_cdf(share)  # few values give few different means
-    return centre + min(low - centre, -least * 0.9) * widen, centre + max(high - centre, least * 0.9) * widen
+    mean = fmean(logs)
+    low, high = centre + min(low - centre, -least * 0.9) * widen, centre + max(high - centre, least * 0.9) * widen
+    return min(low, mean), max(high, mean)
 
 
 def _winsorized(logs: Sequence[float]) -> list[float]:

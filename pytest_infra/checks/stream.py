@@ -157,9 +157,19 @@ class _Series:
 
     def _send(self, number: int) -> None:
         try:
-            self._mine.send(_HEADER.pack(self._name, number, time.time_ns()) + self._padding)
-        except OSError:  # an ICMP error that came back, or an interface that is down: it does not arrive
+            self._send_once_more_if_refused(number)
+        except OSError:  # an interface that is down: it does not arrive
             self._take()
+
+    def _send_once_more_if_refused(self, number: int) -> None:
+        """The kernel reports the ICMP error of an earlier datagram instead of sending this one (udp(7))."""
+        for attempt in range(2):
+            try:
+                self._mine.send(_HEADER.pack(self._name, number, time.time_ns()) + self._padding)
+                return
+            except OSError:
+                if attempt:
+                    raise
 
     def _take_until(self, due: float) -> None:
         """Take what arrives until then, at least what is there."""

@@ -18,6 +18,8 @@ from .tc import LOSS_PREFERENCE, NETEM, TC, loss_line, netem_lines, run_tc, tbf_
 
 __all__ = ["WAYS", "Impairer", "choose_way"]
 
+_NOBODYS = ("", "noqueue", "noop", "mq", "pfifo_fast", "fq_codel")  # what the kernel gives an interface by itself
+_SEGMENTS = 65535  # what a new interface has
 WAYS = ("netem", "tbf", "bpf", "relay")
 """What can impair a link: ``tbf``, a token bucket, does only a rate; ``bpf``, a filter beside it, also loss."""
 
@@ -54,6 +56,9 @@ class Impairer:
         self._stack = stack
         self._links = links
         self._relays: dict[Port, Relay] = {}
+        self._queued: set[Port] = set()  # those whose root qdisc is ours
+        self._filtered: set[Port] = set()  # those whose clsact qdisc is ours
+        self._single: set[Port] = set()  # those that send frames one by one
 
     def apply(self, link: Link) -> None:
         """Make a link, which is up, what its `impairments` say.
@@ -71,8 +76,7 @@ class Impairer:
                 _demand(way)
                 link.ways[port] = way
                 self._make(port, way, wanted)
-        if any(wanted.random and link.ways.get(port) != "relay" for port, wanted in link.impairments.items()):
-            self._one_by_one()
+        self._one_by_one(any(_by_chance(one) for one in self._links))
 
     def _make(self, port: Port, way: str, wanted: Impairment) -> None:
         if way == "relay":
@@ -80,6 +84,7 @@ class Impairer:
                 self._relays[port] = self._stack.enter_context(Relay(port, self._guard))
             self._relays[port].set(wanted)
         elif way == "netem":
+            self._take_root(port)
             self._tc(port, netem_lines(port.name, wanted, port.mtu))
         else:
             self._set_rate(port, wanted)
@@ -87,10 +92,21 @@ class Impairer:
             self._set_loss(port, wanted.loss)
 
     def _set_rate(self, port: Port, wanted: Impairment) -> None:
-        if wanted.rate_bps is None:
-            self._tc(port, [f"qdisc del dev {port.name} root"], check=False)
-        else:
+        if wanted.rate_bps is not None:
+            self._take_root(port)
             self._tc(port, [tbf_line(port.name, "root", wanted, port.mtu)])
+        elif port in self._queued:
+            self._tc(port, [f"qdisc del dev {port.name} root"], check=False)
+            self._queued.discard(port)
+
+    def _take_root(self, port: Port) -> None:
+        """Have the root qdisc for us; one that somebody has made is not replaced."""
+        if port not in self._queued and (there := port.interface.qdisc) not in _NOBODYS:
+            remedy = f"tc qdisc del dev {port.name} root, in {port.node.name}"
+            raise BadInput(
+                f"{port} has a queueing discipline that the test made ({there}); take it away first: {remedy}"
+            )
+        self._queued.add(port)
 
     def _clear(self, port: Port, way: str) -> None:
         if way == "relay":
@@ -100,21 +116,32 @@ class Impairer:
         if way == "bpf":
             self._set_loss(port, 0.0)
 
-    def _tc(self, port: Port, lines: Sequence[str], *, check: bool = True) -> None:
-        run_tc(self._guard, port.node.namespace, lines, check=check)
+    def _tc(self, port: Port, lines: Sequence[str], *, check: bool = True) -> bool:
+        return run_tc(self._guard, port.node.namespace, lines, check=check)
 
     def _set_loss(self, port: Port, loss: float) -> None:
         self._tc(port, [f"filter del dev {port.name} egress prio {LOSS_PREFERENCE}"], check=False)
         if loss:
-            self._tc(port, [f"qdisc add dev {port.name} clsact"], check=False)  # one that is there already will do
+            if self._tc(port, [f"qdisc add dev {port.name} clsact"], check=False):  # one that is there already will do
+                self._filtered.add(port)
             self._tc(port, [loss_line(port.name, loss)])
+        elif port in self._filtered:
+            self._tc(port, [f"qdisc del dev {port.name} clsact"], check=False)
+            self._filtered.discard(port)
 
-    def _one_by_one(self) -> None:
-        """Have no node send several frames as one, of which chance would take all or none (GSO)."""
-        for port in (port for link in self._links for port in link.ports if port.index):
+    def _one_by_one(self, wanted: bool) -> None:
+        """Whether any node may send several frames as one, of which chance would take all or none (GSO)."""
+        ports = [port for link in self._links for port in link.ports if port.index]
+        for port in (port for port in ports if (port in self._single) is not wanted):
             with port.node.namespace.netlink() as netlink:
-                request = messages.set_link(port.index, segments=1)
+                request = messages.set_link(port.index, segments=1 if wanted else _SEGMENTS)
                 netlink.request([(request, f"have {port} send frames one by one")])
+            (self._single.add if wanted else self._single.discard)(port)
+
+
+def _by_chance(link: Link) -> bool:
+    """Whether chance decides of single frames of a link, where the kernel impairs it."""
+    return any(wanted.random and link.ways.get(port) != "relay" for port, wanted in link.impairments.items())
 
 
 def _way(asked: str, wanted: Impairment) -> str:

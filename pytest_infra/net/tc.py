@@ -64,14 +64,14 @@ NETEM = KernelFeature(
 )
 
 
-def run_tc(guard: Callable[[], Guard], namespace: NetNamespace, lines: Sequence[str], *, check: bool = True) -> None:
-    """Give lines to ``tc -batch`` in a network namespace.
+def run_tc(guard: Callable[[], Guard], namespace: NetNamespace, lines: Sequence[str], *, check: bool = True) -> bool:
+    """Give lines to ``tc -batch`` in a network namespace; returns whether the kernel took them.
 
     Raises:
         CommandFailed: the kernel refused a line.
     """
     if not lines:
-        return
+        return True
 
     def popen(argv: Sequence[str], **options: object) -> subprocess.Popen[bytes]:
         return guard().popen(argv, (namespace.fd,), **options)
@@ -81,6 +81,8 @@ def run_tc(guard: Callable[[], Guard], namespace: NetNamespace, lines: Sequence[
     except CommandFailed:
         if check:
             raise
+        return False
+    return True
 
 
 def tbf_line(device: str, parent: str, impairment: Impairment, mtu: int) -> str:

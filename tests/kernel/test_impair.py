@@ -281,6 +281,62 @@ def test_nothing_is_left(infra, nothing_left):
         link.impair(rate="1 Gbit/s", delay="1 ms")
 
 
+def shape_of(*nodes):
+    """The queueing disciplines of each node, and how many frames its interface may send as one."""
+    found = []
+    for node in nodes:
+        [details] = json.loads(node.run(["ip", "-j", "-d", "link", "show", "eth0"]).stdout)
+        kinds = sorted(line.split()[1] for line in node.run(["tc", "qdisc", "show", "dev", "eth0"]).stdout.splitlines())
+        found.append((kinds, details["gso_max_segs"]))
+    return found
+
+
+@pytest.mark.infra_requires("ip")
+@pytest.mark.parametrize("what", [{"loss": "1 %"}, {"rate": "50 Mbit/s"}, {"rate": "50 Mbit/s", "loss": "1 %"}])
+def test_a_link_is_afterwards_what_it_was(pair, what):
+    lab, a, b, link = pair
+    c, d = lab.host("c"), lab.host("d")
+    lab.link(c, d)
+    lab.up()
+    before = shape_of(a, b, c, d)
+    with link.impair(**what):
+        assert shape_of(a, b, c, d) != before
+    assert shape_of(a, b, c, d) == before
+
+
+def test_a_queueing_discipline_of_the_tests_is_not_replaced(pair):
+    _, a, b, link = pair
+    a.run(["tc", "qdisc", "add", "dev", "eth0", "root", "pfifo", "limit", "7"])
+    with pytest.raises(BadInput, match=r"a:eth0 has a queueing discipline that the test made \(pfifo\); take it away"):
+        link.impair(rate="50 Mbit/s")
+    assert shape_of(a)[0][0] == ["pfifo"]
+    assert shape_of(b)[0][0] == ["noqueue"]
+    with link.impair(loss="1 %", toward=a):
+        pass
+    assert shape_of(a)[0][0] == ["pfifo"]
+
+
+@pytest.mark.infra_requires("nft")
+def test_a_datagram_that_is_refused_does_not_count_twice(pair):
+    """The kernel reports the error of an earlier datagram instead of sending the next one."""
+    _, a, b, _ = pair
+    for name in ("net.ipv4.icmp_ratelimit", "net.ipv6.icmp.ratelimit"):
+        b.sysctl[name] = "0"
+    rule = "udp dport > 0 numgen inc mod 10 0 counter reject"
+    b.nft(f"table inet t {{\n chain c {{\n type filter hook input priority 0;\n {rule}\n }}\n}}\n")
+    report = measure_loss(a, b, count=500)
+    assert report.lost == b.nft_rules[0].packets == 50
+
+
+@pytest.mark.infra_requires("iperf3")
+def test_a_server_of_the_tests_is_left_alone(pair):
+    _, a, b, _ = pair
+    with b.spawn(["iperf3", "-s", "--forceflush"]) as server:
+        server.wait_for("listening")
+        assert measure_throughput(a, b, generator="iperf3", duration=1).payload_bps > 0
+        assert server.running
+
+
 @pytest.mark.skipif(not HAS_TUN, reason="a relay needs /dev/net/tun")
 def test_a_relay_that_was_killed_is_told_of(pair):
     _, a, _, link = pair
