@@ -297,12 +297,16 @@ class OvsBridge(OvsOpenFlow, OvsFeatures, Switch):
         """Configuration, flows as cached and as set, MAC table, port statistics, the logs of both daemons."""
         if not hasattr(self, "instance"):
             return
-        sources: dict[str, Callable[[], str]] = {
+        ailing = self.instance.ailing
+        asked: dict[str, Callable[[], str]] = {
             "show": lambda: self.instance.tool("ovs-vsctl", ["show"], timeout_s=5).stdout,
             "datapath-flows": lambda: self.instance.appctl("dpctl/dump-flows", "-m"),
             "flows": lambda: self._openflow("dump-flows"),
             "fdb": lambda: self.instance.appctl("fdb/show", self.name),
             "ports": lambda: self._openflow("dump-ports"),
+        }
+        sources: dict[str, Callable[[], str]] = {
+            **({name: lambda: f"not asked: {ailing}\n" for name in asked} if ailing else asked),
             "ovs-vswitchd": lambda: self.instance.log("ovs-vswitchd"),
             "ovsdb-server": lambda: self.instance.log("ovsdb-server"),
         }

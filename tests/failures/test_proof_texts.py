@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -314,6 +315,9 @@ def test_a_switch_whose_daemon_does_not_work(lab: Lab, how: signal.Signals, snap
     os.kill(pid, how)
     try:
         cause(a, b, "switch-ended", "sw", snapshot)
+        began = time.monotonic()
+        assert "not asked: ovs-vswitchd" in {part.name: part.content for part in switch.diagnose()}["sw-flows.txt"]
+        assert time.monotonic() - began < 5  # each question would wait for 10 s
     finally:
         if how is signal.SIGSTOP:
             os.kill(pid, signal.SIGCONT)
