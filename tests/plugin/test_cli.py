@@ -101,7 +101,7 @@ def test_shell_says_what_there_is(pytester: pytest.Pytester) -> None:
             assert "pytest-infra: no lab 'no-such-lab' is up; there are " in wrong.stderr
             assert "test_demo" in wrong.stderr
             wrong = command("shell", lab.name, "a", "--", "no-such-program")
-            assert (wrong.returncode, wrong.stderr) == (1, "pytest-infra: no program 'no-such-program' there\\n")
+            assert (wrong.returncode, wrong.stderr) == (2, "pytest-infra: no program 'no-such-program' there\\n")
         """,
     )
 
@@ -209,7 +209,7 @@ def test_a_command_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None
 
     assert main(["doctr"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("pytest-infra: no command 'doctr'; did you mean 'doctor'? There are doctor, list, ")
+    assert said.startswith("pytest-infra: no command 'doctr'; did you mean 'doctor'? There are doctor, init, list, ")
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out.startswith("pytest-infra 0.")

@@ -36,6 +36,7 @@ def test_without_infra_nothing_heavy_is_imported(pytester: pytest.Pytester) -> N
     assert not (loaded - others) & HEAVY
     assert {name for name in loaded if name.startswith("pytest_infra.")} <= {
         "pytest_infra.core",
+        "pytest_infra.core.emulation",
         "pytest_infra.core.errors",
         "pytest_infra.core.evidence",
         "pytest_infra.core.units",
