@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..core.errors import BadInput
+from ..core.fault import noted
 from ..core.requirement import Command
 from ..core.units import duration_s, format_duration
 
@@ -45,7 +46,8 @@ def clock_moved(node: Any, by: str | float, *, clock: str = "monotonic") -> Iter
     before = node.prefix
     node.prefix = (*before, *(_ahead(by) if clock == "monotonic" else _elsewhen(by)))
     try:
-        yield
+        with noted(f"clock_moved {clock} by {by} in {node.name}", [node]):
+            yield
     finally:
         node.prefix = before
 

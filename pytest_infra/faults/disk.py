@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from ..checks import workload
 from ..checks.limits import Runner
 from ..core.errors import BadInput, StartFailed
+from ..core.fault import noted
 from ..core.units import format_size, size_bytes
 
 __all__ = ["fill_disk"]
@@ -44,7 +45,8 @@ def fill_disk(
     try:
         if pages > left:
             node.run(workload.write(os.path.join(where, _FILLER), (pages - left) * page, how="buffered"))
-        yield
+        with noted(f"fill_disk {where} in {node.name}", [node]):
+            yield
     finally:
         with suppress(StartFailed):  # the lab has ended, and the mount with it
             node.run(["umount", "-l", where])

@@ -9,6 +9,7 @@ from typing import Any
 from ..checks import workload
 from ..checks.usage import measure_usage, name_of
 from ..core.errors import BadInput, CommandFailed, StartFailed
+from ..core.fault import noted
 from ..core.process import Process
 from ..core.units import format_size, size_bytes
 
@@ -43,7 +44,8 @@ def memory_pressure(
         except CommandFailed as error:
             why = f"{name_of(target)} has no {format_size(size)} to be taken: the process ended before it held them"
             raise StartFailed(why) from error
-        yield process
+        with noted(f"memory_pressure {format_size(size)} in {name_of(target)}", [target]):
+            yield process
     finally:
         process.close()
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from ..cgroup.group import Group
 from ..core.errors import BadInput
+from ..core.fault import noted
 from ..core.node import Confined
 
 __all__ = ["frozen", "kill"]
@@ -37,5 +38,5 @@ def frozen(target: Group | Confined) -> Iterator[None]:
         BadInput: the node is in no group.
         Unavailable: the machine has no freezer.
     """
-    with _group_of(target).frozen():
+    with noted(f"frozen {getattr(target, 'name', target)}", [target]), _group_of(target).frozen():
         yield

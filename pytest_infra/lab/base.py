@@ -281,12 +281,13 @@ class LabBase(Resource):
         return self.nodes[name]
 
     def describe(self) -> Facts:
-        """The lab as data: nodes, switches, links."""
+        """The lab as data: nodes, switches, links, and what is broken on purpose now."""
         return {
             "name": self.name,
             "nodes": [node.describe() for node in self.nodes.values()],
             "switches": [switch.describe() for switch in self.switches.values()],
             "links": [link.describe() for link in self.links],
+            "faults": [fault.facts() for fault in self.journal.faults if fault.took_s is None],
         }
 
     def diagnose(self) -> Iterator[Artifact]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..core.errors import InfraError, reason
 from ..core.evidence import NOT_TAKEN, Artifact
+from ..core.fault import Fault
 from ..core.node import Address, Interface, Neighbour, Route
 from ..core.process import Process, run
 from ..core.report import as_json, to_json
@@ -209,6 +210,8 @@ class Journal:
         """The latest ones."""
         self.processes: list[Process] = []
         self.captures: list[Capture] = []
+        self.faults: deque[Fault] = deque(maxlen=_COMMANDS_KEPT)
+        """What the test has broken on purpose."""
 
     def process(
         self, argv: Sequence[str | os.PathLike[str]], *, where: str, kind: Callable[..., P], **options: Any
@@ -251,6 +254,7 @@ class Journal:
         routes = {name: [_planned(*item) for item in _routes_of(node)] for name, node in nodes.items()}
         processes = [_process(process) for process in self.processes]
         journal = {"commands": [ran.facts() for ran in self.commands], "processes": processes}
+        journal["faults"] = [fault.facts() for fault in self.faults]
         yield Artifact(
             "lab.json", as_json({"version": LAB_VERSION, **facts, "settings": settings, "routes": routes, **journal})
         )

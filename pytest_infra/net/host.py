@@ -85,6 +85,8 @@ class Host(Resource):
         """The program, with its arguments, that starts each command from now on, such as ``("nice",)``."""
         self.uplink = ""
         """How it reaches what is outside of the lab; empty where it does not."""
+        self.faults = lab.journal.faults
+        """What the test has broken on purpose in its lab."""
         self.namespace = NetNamespace(name, entrance, self.sysctl_defaults)
         self._lab = lab
 

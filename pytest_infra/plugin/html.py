@@ -6,7 +6,7 @@ import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -17,6 +17,7 @@ from ..core.errors import Unavailable
 from ..core.evidence import attached
 from ..core.private import write_private
 from ..fixtures import BEFORE_END, SESSION
+from ..reporting.timeline import FAULTS
 from .evidence import KEPT
 from .measured import CHECKS
 from .options import check_place
@@ -101,8 +102,7 @@ class Views:
         from ..reporting.facts import LabFacts
         from ..reporting.view import MOST_NODES, lab_view
 
-        for ran in lab.journal.commands:
-            facts = ran.facts()
+        for facts in happened(lab):
             ended_s = facts["began_s"] + (facts["took_s"] or 0.0)
             if facts["took_s"] is None or ended_s >= self._phase_began_s:
                 self._commands.append({**facts, "line": facts["line"][:_LONGEST_LINE]})
@@ -119,6 +119,18 @@ class Views:
         if (facts := read_facts(attached(error))) is not None and facts.name not in self._labs:
             self._labs[facts.name] = lab_view(facts)
             self._commands += [{**item, "line": item["line"][:_LONGEST_LINE]} for item in facts.lab["commands"]]
+            self._commands += [_as_command(fault) for fault in facts.lab.get("faults", ())]
+
+
+def happened(lab: Lab) -> Iterator[dict[str, Any]]:
+    """The commands that were run in a lab, and the faults that were put into it, as a timeline takes them."""
+    yield from (ran.facts() for ran in lab.journal.commands)
+    yield from (_as_command(fault.facts()) for fault in lab.journal.faults)
+
+
+def _as_command(fault: Mapping[str, Any]) -> dict[str, Any]:
+    times = {name: fault[name] for name in ("began_s", "took_s")}
+    return {"where": FAULTS, "line": fault["what"], "status": None if fault["took_s"] is None else 0, **times}
 
 
 def _feed_pytest_html(report: pytest.TestReport) -> None:

@@ -73,6 +73,13 @@ class LabFacts:
         return {item["name"] for item in self.lab["switches"]}
 
     @property
+    def faults(self) -> list[tuple[str, tuple[str, ...]]]:
+        """What the test has broken on purpose and not mended: in words, and the nodes concerned."""
+        return [
+            (fault["what"], tuple(fault["where"])) for fault in self.lab.get("faults", ()) if fault["took_s"] is None
+        ]
+
+    @property
     def wires(self) -> list[Wire]:
         """The links, with what is wrong with each."""
         return [Wire(*(self._end(end) for end in link["ends"])) for link in self.lab["links"]]

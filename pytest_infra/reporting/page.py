@@ -111,7 +111,7 @@ def _failure(text: str) -> tuple[str, str]:
 
 def _lab(view: Mapping[str, Any]) -> dict[str, Any]:
     kinds = {node["name"]: node["kind"] for node in view["nodes"]}
-    picture = drawing(view["name"], kinds, wires_of(view)) if kinds else ""
+    picture = drawing(view["name"], kinds, wires_of(view), view.get("faults", ())) if kinds else ""
     return {**view, "picture": _markup(picture), "wide": len(kinds) > 8}
 
 

@@ -9,7 +9,10 @@ from typing import Any
 
 from ..core.units import format_duration
 
-__all__ = ["timeline"]
+__all__ = ["FAULTS", "timeline"]
+
+FAULTS = "faults"
+"""The lane of what the test has broken on purpose."""
 
 _WIDTH, _LEFT, _RIGHT = 880, 96, 16
 _ROW, _BAR, _TOP = 24, 12, 8
@@ -98,6 +101,8 @@ def _commands(commands: Sequence[Mapping[str, Any]], lane: str, scale: _Scale) -
         took = item["took_s"]
         how = "still running" if took is None else f"{format_duration(took)}, status {item['status']}"
         kind = "command" if not item["status"] else "command bad"
+        if lane == FAULTS:
+            how, kind = "to the end" if took is None else format_duration(took), "fault"
         marks.append(_bar(*scale.bar(item["began_s"], took), kind, f"{item['line']}\n{how}"))
     return lane, marks
 

@@ -19,6 +19,7 @@ _STYLE = """
 .ground{fill:#fff}.wire{fill:none;stroke:#8b93a1;stroke-width:1.6}.wire.bad{stroke:#c5221f;stroke-dasharray:6 4}
 .node rect{stroke-width:1.4}.host rect{fill:#e9f2fd;stroke:#6a9bd8}.router rect{fill:#fdf1d8;stroke:#d3a032}
 .switch rect{fill:#e5f5ea;stroke:#5aa876}.other rect{fill:#f1ecfb;stroke:#9277cc}
+.broken rect{stroke:#c5221f;stroke-dasharray:4 3}
 .name{font-size:14px;font-weight:600;fill:#1c1f24}.kind{font-size:11px;fill:#5b626d}
 .label{font-size:11.5px;fill:#3c424c;paint-order:stroke;stroke:#fff;stroke-width:3.5px;stroke-linejoin:round}
 .label .count{fill:#6b7280}.label .bad{fill:#c5221f;font-weight:600}
@@ -41,6 +42,9 @@ def mermaid(facts: LabFacts) -> str:
     for wire in facts.wires:
         line = "-.-" if wire.state else "---"
         lines.append(f'  {ids[wire.a.node]} {line}|"{_label(wire.a)} / {_label(wire.b)}"| {ids[wire.b.node]}')
+    for number, (what, where) in enumerate(facts.faults):
+        lines.append(f'  f{number}>"{what.replace(chr(34), "")}"]')
+        lines += [f"  f{number} -.- {ids[node]}" for node in where if node in ids]
     return "\n".join(lines) + "\n"
 
 
@@ -51,11 +55,15 @@ def _label(end: End) -> str:
 
 def svg(facts: LabFacts) -> str:
     """The lab as a picture of its own, for light and dark pages, with addresses; what is wrong is red."""
-    return drawing(facts.name, facts.kinds, facts.wires)
+    return drawing(facts.name, facts.kinds, facts.wires, facts.faults)
 
 
-def drawing(name: str, kinds: Mapping[str, str], wires: Sequence[Wire]) -> str:
+def drawing(
+    name: str, kinds: Mapping[str, str], wires: Sequence[Wire], faults: Sequence[tuple[str, Sequence[str]]] = ()
+) -> str:
     """A picture (SVG 1.1 with CSS classes) of nodes, by their kinds, and the wires between them.
+
+    Faults that last are written below it, and the nodes concerned have a red border.
 
     Each end of a wire shows its port, its first IPv4 address or else its first one, and where it has been counted how
     many packets came in and went out; the rest is shown by pointing at it.
@@ -66,7 +74,13 @@ def drawing(name: str, kinds: Mapping[str, str], wires: Sequence[Wire]) -> str:
     spots = {node: (_MARGIN + (x - left) * apart, _MARGIN + (y - top) * apart) for node, (x, y) in where.items()}
     width, height = (max((spot[axis] for spot in spots.values()), default=0) + _MARGIN for axis in (0, 1))
     body = [line for number, wire in enumerate(wires) for line in _wire(wire, spots, _bend(wires, number))]
-    body += [line for node, kind in kinds.items() for line in _node(node, kind, spots[node])]
+    broken = {node for _, where in faults for node in where}
+    body += [line for node, kind in kinds.items() for line in _node(node, kind, spots[node], node in broken)]
+    for number, (what, _) in enumerate(faults):
+        spot = f'x="12" y="{height + 6 + 18 * number:.0f}"'
+        body.append(f'<text class="label" {spot}><tspan class="bad">{escape(what)}</tspan></text>')
+    height += 18 * len(faults)
+    width = max(width, *(24 + _LABEL_CHARACTER * len(what) for what, _ in faults)) if faults else width
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     look = f'style="min-width:{_LEAST_SCALE * width:.0f}px" font-family="system-ui, sans-serif" role="img"'
     return "\n".join([
@@ -167,12 +181,13 @@ def _node_width(name: str) -> float:
     return max(_LEAST_NODE, _CHARACTER * len(name) + 20)
 
 
-def _node(name: str, kind: str, spot: tuple[float, float]) -> Iterator[str]:
+def _node(name: str, kind: str, spot: tuple[float, float], broken: bool) -> Iterator[str]:
     x, y = spot
     width = _node_width(name)
     round_px = {"host": 7, "router": 21}.get(kind, 3)
     place = f'x="{x - width / 2:.0f}" y="{y - _HEIGHT / 2:.0f}" width="{width:.0f}" height="{_HEIGHT}"'
-    yield f'<g class="node {_GROUPS.get(kind, "other")}"><rect {place} rx="{round_px}"/>'
+    classes = f"node {_GROUPS.get(kind, 'other')}{' broken' if broken else ''}"
+    yield f'<g class="{classes}"><rect {place} rx="{round_px}"/>'
     yield f'<text class="name" x="{x:.0f}" y="{y:.0f}" text-anchor="middle">{escape(name)}</text>'
     yield f'<text class="kind" x="{x:.0f}" y="{y + 14:.0f}" text-anchor="middle">{escape(kind)}</text>'
     yield "</g>"

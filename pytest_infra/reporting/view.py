@@ -24,6 +24,7 @@ def lab_view(facts: LabFacts) -> dict[str, Any]:
     """
     count = len(facts.kinds)
     view: dict[str, Any] = {"name": facts.name, "count": count, "nodes": [], "wires": [], "counters": {}}
+    view["faults"] = [[what, list(where)] for what, where in facts.faults]
     if count > MOST_NODES:
         return view
     view["nodes"] = [{"name": name, "kind": kind} for name, kind in facts.kinds.items()]

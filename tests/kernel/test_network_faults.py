@@ -13,11 +13,18 @@ from pytest_infra import (
     assert_unreachable,
     blackhole,
     cut,
+    delay_step,
     duplicate_address,
+    flapping,
+    measure_latency,
+    moved_mac,
     one_way,
     partition,
 )
 from pytest_infra.checks.reach import measure_reach
+from pytest_infra.core.wait import until
+from pytest_infra.reporting.facts import read_facts
+from pytest_infra.reporting.topology import mermaid, svg
 
 pytestmark = pytest.mark.infra_requires("nft", "ip")
 
@@ -165,3 +172,52 @@ def test_faults_that_cannot_be(lab, nodes):
     ):
         with pytest.raises(BadInput), fault():
             pass
+
+
+def test_a_link_that_flaps_is_down_and_up_by_turns_and_up_afterwards(lab, nodes):
+    a, b, _ = nodes
+    link = lab.links[0]
+    lab.up()
+    seen = set()
+    with flapping(link, down="30 ms", up="30 ms"):
+        until(lambda: seen.add(link.carrier) or len(seen) == 2, within_s=10, what="both states")
+        until(lambda: link.carrier, within_s=10, what="up")
+        until(lambda: not link.carrier, within_s=10, what="down once more")
+    assert link.carrier
+    assert_reachable(a, b, within="5 s")
+
+
+def test_a_delay_steps_up_and_down(lab, nodes):
+    a, b, _ = nodes
+    with delay_step(lab.links[0], "30 ms"):
+        assert measure_latency(a, b, count=5).figure_s("p50") > 0.055
+    assert measure_latency(a, b, count=5).figure_s("p50") < 0.030
+
+
+def test_a_mac_address_that_moves_takes_the_frames_along(lab, nodes):
+    """The switch sends what is for b to c, until b speaks again."""
+    a, b, c = nodes
+    assert_reachable(a, b)
+    b.sysctl["net.ipv4.icmp_echo_ignore_all"] = "1"  # it does not speak
+    address = next(ip.ip for ip in b.ports[0].addresses if ip.version == 4)
+    capture = lab.capture(c.ports[0], f"icmp and dst host {address}")
+    with moved_mac(c, b):
+        until(lambda: [measure_reach(a, b, within="50 ms"), capture.count][-1], within_s=10, what="frames at c")
+    b.sysctl["net.ipv4.icmp_echo_ignore_all"] = "0"
+    assert_reachable(a, b, within="5 s")
+
+
+def test_faults_are_noted_while_they_last_and_afterwards(lab, nodes):
+    a, b, c = nodes
+    with partition([a, b], [c]), blackhole(a, "203.0.113.0/24"):
+        now = read_facts(lab.diagnose())
+        assert now.faults == [("partition a, b | c", ("a", "b", "c")), ("blackhole 203.0.113.0/24 in a", ("a",))]
+        picture = svg(now)
+        assert "partition a, b | c" in picture
+        assert picture.count("broken") == 3 + 1  # the nodes, and the style
+        assert 'f1>"blackhole 203.0.113.0/24 in a"]\n  f1 -.- n0\n' in mermaid(now)
+    after = read_facts(lab.diagnose())
+    assert after.faults == []
+    assert "broken" not in svg(after).partition("</style>")[2]
+    assert [fault["what"] for fault in after.lab["faults"]] == ["partition a, b | c", "blackhole 203.0.113.0/24 in a"]
+    assert all(fault["took_s"] > 0 for fault in after.lab["faults"])

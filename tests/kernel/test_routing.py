@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from pytest_infra import BadInput, Lab, assert_path, assert_reachable, assert_unreachable, until
+from pytest_infra import BadInput, Lab, assert_path, assert_reachable, assert_unreachable, daemon_down, until
 
 pytestmark = pytest.mark.infra_requires("ip")
 
@@ -25,10 +25,9 @@ def test_a_daemon_is_killed_and_started_again(lab: Lab) -> None:
     assert_reachable(a, b, within="30 s")
     route = r1.vtysh("show ip route 10.2.0.0/24")["10.2.0.0/24"][0]
     assert route["protocol"] == "static"
-    r1.kill_daemon("staticd")
-    assert not r1.started_daemons["staticd"].running
-    assert_reachable(a, b)  # a daemon that dies leaves its routes
-    r1.restart_daemon("staticd")
+    with daemon_down(r1, "staticd"):
+        assert not r1.started_daemons["staticd"].running
+        assert_reachable(a, b)  # a daemon that dies leaves its routes
     assert r1.started_daemons["staticd"].running
     assert_reachable(a, b, within="30 s")
     r1.configure("no ip route 10.2.0.0/24 10.0.0.2\n")
