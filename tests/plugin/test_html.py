@@ -259,3 +259,27 @@ def test_a_report_that_cannot_be_written_is_refused_at_once(pytester: pytest.Pyt
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stderr.fnmatch_lines([why])
         assert "1 failed" not in result.stdout.str()
+
+
+def test_faults_are_in_the_timeline_and_those_that_last_in_the_picture(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        from pytest_infra import blackhole, partition
+
+        def test_it(lab):
+            a, b, sw = lab.host("a"), lab.host("b"), lab.bridge()
+            lab.link(a, sw), lab.link(b, sw)
+            with partition([a], [b]):
+                pass
+            lab.inject(blackhole(a, "203.0.113.0/24"))
+        """
+    )
+    pytester.runpytest_subprocess("--infra", "--infra-report=r.html").assert_outcomes(passed=1)
+    page = (pytester.path / "r.html").read_text("utf-8")
+    timeline = page.partition('<svg class="timeline"')[2].partition("</svg>")[0]
+    assert timeline.count('class="fault"') == 2
+    assert "<title>partition a | b\n" in timeline
+    picture = page.partition("<svg xmlns")[2].partition("</svg>")[0]
+    assert "blackhole 203.0.113.0/24 in a" in picture
+    assert "partition" not in picture
+    assert picture.count('broken"') == 1
