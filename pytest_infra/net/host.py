@@ -9,11 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from ..core import process
+from ..core.errors import BadInput
 from ..core.guard import Guard
 from ..core.keep import Holdings
 from ..core.node import Address, ControlGroup, Interface, IPNetwork, Neighbour, Route
 from ..core.process import Completed, Process
 from ..core.resource import Artifact, Facts, Resource
+from ..core.units import duration_s
 from .activation import activating
 from .diagnosis import Journal, diagnose_network
 from .namespace import Entrance, NetNamespace
@@ -25,6 +27,8 @@ from .sysctl import Sysctl
 if TYPE_CHECKING:
     from socket import socket
 
+    from .dhcp import DhcpReport
+    from .link import Link
     from .plan import Hop
 
 __all__ = ["Host", "HostLab"]
@@ -251,6 +255,29 @@ class Host(Resource):
     def nft_rules(self) -> list[Rule]:
         """The rules of nftables that are loaded here, with their counters."""
         return read_rules(self.run)
+
+    def dhcp(self, link: Link | None = None, *, within: str | float = "10 s") -> DhcpReport:
+        """Get an address by DHCP (RFC 2131), and use it: with its prefix, and the router as the default route.
+
+        The lab knows the address from then on. The name servers are in the report: ``/etc/resolv.conf`` is not changed.
+
+        Args:
+            link: one that ends here, declared with ``ip=[]``; the only one by default.
+            within: how long to go on asking.
+
+        Raises:
+            CheckFailed: no server has given one.
+            BadInput: a link that does not end here, or several of which none was named.
+        """
+        ports = [port for port in self.ports if link is None or port.link is link]
+        if len(ports) != 1:
+            raise BadInput(
+                f"dhcp: {self.name} has {len(ports)} ports {'there' if link else 'to choose from'}; name a link"
+            )
+        from .dhcp import configure
+
+        self.observe()
+        return configure(ports[0], duration_s(within))
 
     def diagnose(self) -> Iterator[Artifact]:
         """Interfaces, addresses, routes, neighbours, counters, changed settings, firewall rules, sockets."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from ..core.node import Interface, IPInterface
+from ..core.node import Interface, IPAddress, IPInterface
 from . import messages, replies
 from .namespace import NetNamespace
 from .vlan import VlanMembership
@@ -66,6 +66,8 @@ class Port:
         self.bond: Bond | None = None
         """The bond that it is a member of, on a switch."""
         self.index = 0
+        self.router: IPAddress | None = None
+        """The node's default route by this port, where DHCP has given it one."""
         self.link: Link
         self.restore: Callable[[Port], None]
 

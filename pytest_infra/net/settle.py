@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
+from ipaddress import ip_network
 from typing import Any
 
 from ..core.errors import InfraError, StartFailed, Unavailable, reason
@@ -236,6 +237,8 @@ def restore(port: Port) -> None:
     versions = (4, 6) if port.node.namespace.within(_has_ipv6, port.name) else (4,)
     planned: dict[IPNetwork, Hop] = getattr(port.node, "planned_routes", {})
     routes = [(network, hop) for network, hop in planned.items() if hop.port is port and network.version in versions]
+    if port.router is not None:
+        routes.append((ip_network("0.0.0.0/0"), Hop(port.router, port)))
     requests = [*_addresses(port, versions), *(_route(network, hop) for network, hop in routes)]
     with ExitStack() as undo:
         batches = Batches(undo)

@@ -11,7 +11,7 @@ from ..core.report import REPORT_VERSION, Report
 
 __all__ = ["report_schema"]
 
-_DOMAINS = ("checks", "packet", "cgroup", "gpu")
+_DOMAINS = ("checks", "packet", "cgroup", "gpu", "net")
 _PLAIN: Mapping[Any, Any] = {
     bool: "boolean",
     int: "integer",
