@@ -85,7 +85,7 @@ class DhcpReport(Report):
         return explain(f"{where} got no address by DHCP", rows)
 
 
-def ask_for_address(interface: str, mac: str, name: str, within_s: float) -> Offer:
+def _ask_for_address(interface: str, mac: str, name: str, within_s: float) -> Offer:
     """Ask the servers on an interface for an address (DISCOVER, REQUEST), in the calling thread's namespace."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
@@ -101,7 +101,7 @@ def configure(port: Port, within_s: float) -> DhcpReport:
     Raises:
         CheckFailed: nothing was given.
     """
-    offer = port.node.namespace.call(ask_for_address, port.name, port.mac, port.node.name, within_s)
+    offer = port.node.namespace.call(_ask_for_address, port.name, port.mac, port.node.name, within_s)
     report = DhcpReport(port.node.name, port.name, within_s, offer)
     report.demand()
     port.planned = (*(port.planned or ()), report.address)

@@ -102,7 +102,7 @@ class Views:
         from ..reporting.facts import LabFacts
         from ..reporting.view import MOST_NODES, lab_view
 
-        for facts in happened(lab):
+        for facts in _happened(lab):
             ended_s = facts["began_s"] + (facts["took_s"] or 0.0)
             if facts["took_s"] is None or ended_s >= self._phase_began_s:
                 self._commands.append({**facts, "line": facts["line"][:_LONGEST_LINE]})
@@ -122,7 +122,7 @@ class Views:
             self._commands += [_as_command(fault) for fault in facts.lab.get("faults", ())]
 
 
-def happened(lab: Lab) -> Iterator[dict[str, Any]]:
+def _happened(lab: Lab) -> Iterator[dict[str, Any]]:
     """The commands that were run in a lab, and the faults that were put into it, as a timeline takes them."""
     yield from (ran.facts() for ran in lab.journal.commands)
     yield from (_as_command(fault.facts()) for fault in lab.journal.faults)
