@@ -115,6 +115,7 @@ def ksm(name: str) -> str:
     return Path("/sys/kernel/mm/ksm", name).read_text().strip()
 
 
+@pytest.mark.guests
 def test_equal_pages_of_guests_are_merged_on_request_only(lab_factory: Any) -> None:
     if not os.access("/sys/kernel/mm/ksm/run", os.W_OK):
         raise Unavailable("ksm", "KSM is not there, or not for this user", "run as root, with CONFIG_KSM")
@@ -132,6 +133,7 @@ def test_equal_pages_of_guests_are_merged_on_request_only(lab_factory: Any) -> N
     assert {name: ksm(name) for name in before} == before
 
 
+@pytest.mark.guests
 def test_ksm_is_put_back_after_a_death() -> None:
     if not os.access("/sys/kernel/mm/ksm/run", os.W_OK) or ksm("run") != "0":
         raise Unavailable("ksm", "KSM is not there, not for this user, or used by somebody", "run as root")
@@ -165,12 +167,14 @@ def snapshots() -> dict[str, Path]:
     return {path.name: path for path in Path(cache_directory("snapshots")).iterdir() if path.suffix != ".lock"}
 
 
+@pytest.mark.guests
 def test_two_sessions_restore_one_snapshot_at_once() -> None:
     start_one("first")  # makes it where there is none
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(start_one, ["one", "two"])) == [(True, "one"), (True, "two")]
 
 
+@pytest.mark.guests
 def test_a_snapshot_that_cannot_be_read_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start_one("first")
     known = snapshots()
@@ -204,6 +208,7 @@ print(*sorted(name for _, _, names in os.walk(folder) for name in names if not n
 """
 
 
+@pytest.mark.guests
 @pytest.mark.parametrize(
     ("size", "words"), [("180m", "False vm1\n"), ("90m", "cannot be written: No space left on device")]
 )

@@ -122,6 +122,7 @@ def second_kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     return fetch(usable[-1])
 
 
+@pytest.mark.guests
 @pytest.mark.timeout(1800)
 def test_two_kernels_in_one_run(
     pytester: pytest.Pytester, second_kernel: Kernel, monkeypatch: pytest.MonkeyPatch
@@ -160,6 +161,7 @@ def test_two_kernels_in_one_run(
     assert module.get("line-rate") == "1"
 
 
+@pytest.mark.guests
 @pytest.mark.timeout(900)
 def test_several_guests_share_the_files_of_a_suite(pytester: pytest.Pytester) -> None:
     KERNEL.demand()
@@ -185,6 +187,7 @@ def test_several_guests_share_the_files_of_a_suite(pytester: pytest.Pytester) ->
     assert sorted(map(sorted, found.values())) == [["gw0"], ["gw1"]], done.stdout
 
 
+@pytest.mark.guests
 @pytest.mark.timeout(900)
 def test_the_first_failure_ends_the_run(pytester: pytest.Pytester) -> None:
     KERNEL.demand()
@@ -208,6 +211,7 @@ def test_the_first_failure_ends_the_run(pytester: pytest.Pytester) -> None:
 # -- guests that go away -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.guests
 @pytest.mark.timeout(900)
 def test_a_kernel_that_panics_under_a_test_is_that_tests_failure(pytester: pytest.Pytester) -> None:
     KERNEL.demand()
@@ -245,6 +249,7 @@ WAITS = """
 """
 
 
+@pytest.mark.guests
 @pytest.mark.timeout(900)
 def test_qemu_that_is_killed_is_told_and_pytest_that_is_killed_leaves_nothing(pytester: pytest.Pytester) -> None:
     KERNEL.demand()

@@ -207,6 +207,7 @@ def give_kernel(folder: Path) -> str:
     return kernel.name
 
 
+@pytest.mark.guests
 @pytest.mark.timeout(1800)
 def test_guests_run_and_tests_run_in_guests(ordinary_user: Any) -> None:
     name = give_kernel(ordinary_user.folder)
