@@ -85,7 +85,7 @@ class ResolveReport(Report):
         return explain(verdict, rows if self.ok else [*rows, *self._advice()])
 
     def _advice(self) -> list[tuple[str, str]]:
-        if self.asked_again is not None:
+        if self.asked_again is not None and not self.found:
             return self._about_the_server(self.asked_again)
         causes = {
             "no name server": ("its resolv.conf names no server", "lab.host(…, dns=server)"),
@@ -95,7 +95,7 @@ class ResolveReport(Report):
             "refused": ("the name server refuses to answer", "look at its log"),
             "": ("the name server has other addresses for it", "look at its records"),
         }
-        cause, step = causes[self.failure]
+        cause, step = causes["" if self.found else self.failure]
         return [("cause", cause), ("next", step)]
 
     def _about_the_server(self, asked: ReachReport) -> list[tuple[str, str]]:

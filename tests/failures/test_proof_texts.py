@@ -343,3 +343,12 @@ def test_an_answer_in_segments_that_are_too_large(lab: Lab, tmp_path: Path, snap
     sh(r, "nft delete table inet t")
     b.run(["ip", "route", "flush", "cache"])
     assert_http(a, "http://10.0.2.1/page.txt", within="5 s")
+
+
+def test_a_port_that_was_taken_from_an_open_vswitch(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    switch, a, b = lab.ovs("sw"), lab.host("a"), lab.host("b")
+    lab.link(a, switch, ip="192.168.1.10/24")
+    lab.link(b, switch, ip="192.168.1.20/24")
+    assert_reachable(a, b)
+    switch.vsctl(["del-port", "sw-p2"])
+    cause(a, b, "not-a-port", "sw", snapshot)

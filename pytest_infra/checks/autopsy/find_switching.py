@@ -36,17 +36,20 @@ def _passes(hop: Hop) -> Iterator[_Pass]:
 
 
 def _daemons(hop: Hop) -> Finding | None:
+    """Whether Open vSwitch works, and has the ports that the lab gave it."""
     for step in _passes(hop):
-        instance = getattr(step.switch, "instance", None)
-        if instance is not None and (ailing := instance.ailing):
-            return Finding(
-                "switch-ended",
-                step.switch.name,
-                f"Open vSwitch of {step.switch.name} does not work: {ailing}",
-                f"see its log: {step.switch.name}.instance.log(…)",
-                mark="SWITCH ENDED",
-                port=spot(step.into),
-            )
+        instance, name = getattr(step.switch, "instance", None), step.switch.name
+        if instance is None:
+            continue
+        if ailing := instance.ailing:
+            cause, remedy = f"Open vSwitch of {name} does not work: {ailing}", f"see its log: {name}.instance.log(…)"
+            return Finding("switch-ended", name, cause, remedy, mark="SWITCH ENDED", port=spot(step.into))
+        for port in (step.into, step.out):
+            bonded = getattr(port, "bond", None) is not None  # the bond is the port, in the database
+            if not bonded and port.name not in hop.case.view(step.switch).port_vlans:
+                cause = f"{spot(port)} is not a port of {name} any more"
+                remedy = f'attach it again: {name}.vsctl(["add-port", "{name}", "{port.name}"])'
+                return Finding("not-a-port", name, cause, remedy, mark="NOT A PORT", port=spot(port))
     return None
 
 
