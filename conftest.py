@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from pytest_infra.session import Infra
 
 pytest_plugins = ["pytester"]
 
@@ -17,6 +22,15 @@ settings.register_profile("default", patient)
 settings.register_profile("ci", patient, derandomize=True)
 settings.register_profile("thorough", patient, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Infra]:
+    """A session of one module's own, which does without ``--infra``."""
+    from pytest_infra.session import Infra
+
+    with Infra() as started:
+        yield started
 
 
 @pytest.fixture

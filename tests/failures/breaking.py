@@ -6,7 +6,13 @@ import re
 import sys
 from typing import Any
 
-__all__ = ["nft", "normal", "sh"]
+from syrupy.assertion import SnapshotAssertion
+
+from pytest_infra.checks import measure_reach
+
+__all__ = ["WITHIN", "cause", "nft", "normal", "sh"]
+
+WITHIN = "100 ms"
 
 
 def normal(text: str) -> str:
@@ -29,3 +35,13 @@ def nft(node: Any, hook: str, rule: str) -> None:
     node.run(["nft", "add table inet t"])
     node.run(["nft", f"add chain inet t c {{ type filter hook {hook} priority 0; }}"])
     node.run(["nft", f"add rule inet t c {rule}"])
+
+
+def cause(a: Any, b: Any, kind: str, node: str, snapshot: SnapshotAssertion, **options: Any) -> None:
+    """The check fails, for this cause at this node, and says so in these words."""
+    report = measure_reach(a, b, **{"within": WITHIN, **options})
+    assert not report.ok
+    assert report.autopsy is not None
+    assert report.autopsy.finding is not None, report.explain()
+    assert (report.autopsy.finding.kind, report.autopsy.finding.node) == (kind, node), report.explain()
+    assert normal(report.explain()) == snapshot

@@ -5,12 +5,12 @@ The texts are in __snapshots__; ``pytest --snapshot-update`` writes them anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from breaking import nft, normal, sh
+from breaking import WITHIN, cause, nft, normal, sh
 from syrupy.assertion import SnapshotAssertion
 
 from pytest_infra.checks import assert_path, assert_reachable, measure_reach
@@ -19,31 +19,8 @@ from pytest_infra.core.process import run
 from pytest_infra.lab import Lab
 from pytest_infra.net.host import Host
 from pytest_infra.net.ovs import OvsBridge
-from pytest_infra.session import Infra
 
-WITHIN = "100 ms"
-
-
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
-
-
-@pytest.fixture
-def lab(session: Infra) -> Iterator[Lab]:
-    with session.lab("autopsy") as started:
-        yield started
-
-
-def cause(a: Any, b: Any, kind: str, node: str, snapshot: SnapshotAssertion, **options: Any) -> None:
-    """The check fails, for this cause at this node, and says so in these words."""
-    report = measure_reach(a, b, **{"within": WITHIN, **options})
-    assert not report.ok
-    assert report.autopsy is not None
-    assert report.autopsy.finding is not None, report.explain()
-    assert (report.autopsy.finding.kind, report.autopsy.finding.node) == (kind, node), report.explain()
-    assert normal(report.explain()) == snapshot
+LAB = "autopsy"
 
 
 @dataclass

@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,21 +24,10 @@ from pytest_infra.core.wait import until
 from pytest_infra.dpdk.faults import faults_of
 from pytest_infra.dpdk.telemetry import PortStatistics, Statistics
 from pytest_infra.lab import Lab
-from pytest_infra.session import Infra
+
+LAB = "dpdk"
 
 pytestmark = [pytest.mark.infra, pytest.mark.infra_requires("dpdk")]
-
-
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
-
-
-@pytest.fixture
-def lab(session: Infra) -> Iterator[Lab]:
-    with session.lab("dpdk") as started:
-        yield started
 
 
 @pytest.fixture

@@ -66,12 +66,6 @@ class Net:
         threading.Thread(target=serve, daemon=True).start()
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
-
-
 @pytest.fixture
 def net(session: Infra, tmp_path: Path) -> Iterator[Net]:
     with session.lab("shop") as lab:

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from pytest_infra import BadInput, CheckFailed, assert_all_reachable, assert_converged, assert_reconverged
 from pytest_infra.lab import Lab
-from pytest_infra.session import Infra
-
-
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
-
-
-@pytest.fixture
-def lab(session: Infra) -> Iterator[Lab]:
-    with session.lab("texts") as started:
-        yield started
 
 
 def normal(error: BaseException) -> str:

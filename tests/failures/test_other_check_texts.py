@@ -16,12 +16,6 @@ from pytest_infra.net.host import Host
 from pytest_infra.session import Infra
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
-
-
 @pytest.fixture
 def nodes(session: Infra) -> Iterator[tuple[Host, Host, Host, Host]]:
     """a - r1 - r2 - b."""

@@ -24,12 +24,6 @@ from pytest_infra.session import Infra
 ASK = Packet(in_port="eth0", proto="udp", dport=53)
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
-
-
 @pytest.fixture
 def nft(session: Infra) -> Iterator[Probed]:
     with session.lab() as lab:

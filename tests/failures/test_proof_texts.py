@@ -12,12 +12,12 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from breaking import nft, normal, sh
+from breaking import WITHIN, cause, nft, normal, sh
 from syrupy.assertion import SnapshotAssertion
 
 from pytest_infra.checks import assert_reachable, measure_reach
@@ -25,31 +25,10 @@ from pytest_infra.checks.http import assert_http
 from pytest_infra.core.errors import CheckFailed
 from pytest_infra.faults import one_way, partition
 from pytest_infra.lab import Lab
-from pytest_infra.session import Infra
 
-WITHIN = "100 ms"
+LAB = "proof"
+
 ECHO = "icmp type echo-request drop"
-
-
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
-
-
-@pytest.fixture
-def lab(session: Infra) -> Iterator[Lab]:
-    with session.lab("proof") as started:
-        yield started
-
-
-def cause(a: Any, b: Any, kind: str, node: str, snapshot: SnapshotAssertion, **options: Any) -> None:
-    report = measure_reach(a, b, **{"within": WITHIN, **options})
-    assert not report.ok
-    assert report.autopsy is not None
-    assert report.autopsy.finding is not None, report.explain()
-    assert (report.autopsy.finding.kind, report.autopsy.finding.node) == (kind, node), report.explain()
-    assert normal(report.explain()) == snapshot
 
 
 def chain(lab: Lab) -> tuple[Any, Any, Any]:

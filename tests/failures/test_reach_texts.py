@@ -24,21 +24,8 @@ from pytest_infra.lab import Lab
 from pytest_infra.net import messages
 from pytest_infra.net.host import Host
 from pytest_infra.net.switch import Switch
-from pytest_infra.session import Infra
 
 WITHIN = "100 ms"
-
-
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
-
-
-@pytest.fixture
-def lab(session: Infra) -> Iterator[Lab]:
-    with session.lab("texts") as started:
-        yield started
 
 
 @dataclass

@@ -12,7 +12,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,12 +28,6 @@ SEEDS = int(os.environ.get("INFRA_FAULT_SEEDS", "2"))
 FAULTS_OF_A_SEED = 10
 TCP = {"protocol": "tcp", "port": 80}
 LARGE = {"size": 1400, "dont_fragment": True}
-
-
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,12 +16,6 @@ from pytest_infra.vm.kernel import find_kernel
 from pytest_infra.vm.requirement import QEMU
 
 pytestmark = [pytest.mark.infra_requires("vm"), pytest.mark.timeout(900)]
-
-
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
 
 
 def normal(text: str) -> str:

@@ -23,12 +23,6 @@ from pytest_infra.session import Infra
 FAMILIES = ["ipv4", "ipv6"]
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
-
-
 @pytest.fixture
 def lab(session: Infra) -> Iterator[Lab]:
     with session.lab() as started:

@@ -23,12 +23,6 @@ PROTOCOLS = ["icmp", "tcp", "udp"]
 QUICK_S = 0.5  # far below the second that a timeout takes, far above the few ms that a proof takes
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
-
-
 @pytest.fixture
 def lab(session: Infra) -> Iterator[Lab]:
     with session.lab() as started:

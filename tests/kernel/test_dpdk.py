@@ -31,12 +31,6 @@ from pytest_infra.dpdk.telemetry import TelemetryError
 pytestmark = [pytest.mark.infra, pytest.mark.infra_requires("dpdk")]
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
-
-
 @pytest.fixture
 def lab(session: Infra) -> Iterator[Lab]:
     with session.lab() as started:

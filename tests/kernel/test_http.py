@@ -30,12 +30,6 @@ CERTIFICATE = (
 HOSTS = "127.0.0.1 localhost\n10.0.0.2 web  # and its alias\nfd00::2 web six\n"
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
-
-
 @pytest.fixture
 def lab(session: Infra) -> Iterator[Lab]:
     with session.lab() as started:

@@ -18,12 +18,6 @@ from pytest_infra.net.ovs_requirements import OVS_KERNEL_DATAPATH
 from pytest_infra.session import Infra
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
-
-
 @pytest.fixture
 def lab(session: Infra) -> Iterator[Lab]:
     with session.lab() as started:

@@ -22,12 +22,6 @@ SIZE = 1000  # bytes of an IP packet
 STRAY = 10  # packets that the hosts send by themselves: neighbour and listener discovery, router solicitations
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
-
-
 @pytest.fixture
 def lab(session: Infra) -> Iterator[Lab]:
     with session.lab() as started:

@@ -30,12 +30,6 @@ MAP = ", ".join(f'{number} : "{port}"' for number, port in enumerate(PORTS))
 FIVE_TUPLE = "ip saddr . ip daddr . udp sport . udp dport"
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
-
-
 @pytest.fixture
 def lab(session: Infra) -> Iterator[Lab]:
     with session.lab() as started:

@@ -24,12 +24,6 @@ from pytest_infra.session import Infra
 
 
 @pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def lab(session: Infra) -> Iterator[Lab]:
     with session.lab() as started:
         yield started

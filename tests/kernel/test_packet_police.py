@@ -28,12 +28,6 @@ OFFERED = "12 Mbit/s"
 FRAME = 0  # bytes of a frame that Open vSwitch's meters do not count
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
-
-
 @pytest.fixture
 def lab(session: Infra) -> Iterator[Lab]:
     with session.lab() as started:

@@ -32,12 +32,6 @@ TREE = LinkClass(
 )
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
-
-
 @pytest.fixture
 def lab(session: Infra) -> Iterator[Lab]:
     with session.lab() as started:

@@ -22,12 +22,6 @@ from pytest_infra.session import Infra
 IN, OUT = "10.1.0.5", "10.2.0.9"
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[Infra]:
-    with Infra() as started:
-        yield started
-
-
 @pytest.fixture(params=["ovs", "nft"], scope="module")
 def probed(session: Infra, request: pytest.FixtureRequest) -> Iterator[Probed]:
     with session.lab() as lab:
