@@ -117,10 +117,7 @@ class HttpReport(Report):
                 "a second connection came through: the first was lost, or the server was starting",
                 "within=",
             ),
-            "tls": (
-                f"{where} takes the connection, but not the handshake",
-                "give ca= its certificate, or look at its log",
-            ),
+            "tls": self._no_session(where),
             "silence": (
                 self.lost_in or f"{where} took the connection and sends nothing: the server is stuck, or waits",
                 "see who drops large packets or ICMP errors between the two" if self.lost_in else look,
@@ -131,6 +128,11 @@ class HttpReport(Report):
             ),
             "garbage": ("another protocol is spoken on that port", "https:// instead of http://, or another port"),
         }[self.answered.failure]
+
+    def _no_session(self, where: str) -> tuple[str, str]:
+        if "WRONG_VERSION_NUMBER" in self.answered.words.upper().replace(" ", "_"):
+            return f"{where} does not speak TLS on that port", "http:// instead of https://, or another port"
+        return f"{where} takes the connection, but not the handshake", "give ca= its certificate, or look at its log"
 
     def _where(self) -> str:
         return f"{self.server} ({self.address})" if self.server else self.address

@@ -17,6 +17,7 @@ __all__ = ["find_iperf3", "parse_iperf3", "run_iperf3"]
 
 _START_S, _SPARE_S = 10.0, 20.0
 _LEAST_S = 1.0
+_CONNECT_MS = 3000
 
 
 def find_iperf3(*nodes: Node) -> str:
@@ -45,6 +46,7 @@ def run_iperf3(
     with ends.destination.spawn(["iperf3", "-s", "-1", "-B", address, "-p", port, "--forceflush"]) as server:
         server.wait_for("listening", within_s=_START_S)
         argv = ["iperf3", "-c", address, "-p", port, "-J", "-P", str(streams), "-t", f"{max(_LEAST_S, duration_s):.0f}"]
+        argv += ["--connect-timeout", str(_CONNECT_MS)]
         argv += ["-B", ends.bind_to] if ends.bind_to else []
         if protocol == "udp":
             argv += ["-u", "-l", str(size), "-b", f"{rate_bps / streams:.0f}"]
@@ -75,7 +77,8 @@ def parse_iperf3(text: str, protocol: str, waited_s: float = 0.0) -> Flow:
     except ValueError:
         raise InfraError(f"iperf3 wrote no JSON: {text[:200]!r}") from None
     if "error" in found:
-        raise InfraError(f"iperf3 failed: {found['error']}")
+        advice = "; assert_reachable says why" if "unable to connect" in found["error"] else ""
+        raise InfraError(f"iperf3 failed: {found['error']}{advice}")
     end = found["end"]
     cpu = end["cpu_utilization_percent"]
     share = (cpu["host_total"] + cpu["remote_total"]) / 100

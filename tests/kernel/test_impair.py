@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -326,6 +327,16 @@ def test_a_datagram_that_is_refused_does_not_count_twice(pair):
     b.nft(f"table inet t {{\n chain c {{\n type filter hook input priority 0;\n {rule}\n }}\n}}\n")
     report = measure_loss(a, b, count=500)
     assert report.lost == b.nft_rules[0].packets == 50
+
+
+@pytest.mark.infra_requires("iperf3", "nft")
+def test_throughput_through_a_firewall_fails_soon(pair):
+    _, a, b, _ = pair
+    b.nft("table inet t {\n chain c {\n type filter hook input priority 0;\n meta l4proto tcp drop\n }\n}\n")
+    began = time.monotonic()
+    with pytest.raises(InfraError, match=r"unable to connect.*assert_reachable says why"):
+        measure_throughput(a, b, generator="iperf3", duration=1)
+    assert time.monotonic() - began < 15  # it would wait for 20 s
 
 
 @pytest.mark.infra_requires("iperf3")
