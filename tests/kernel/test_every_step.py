@@ -77,6 +77,7 @@ from pytest_infra.vm.emulator import Emulator
 from pytest_infra.vm.guest import Guest
 from pytest_infra.vm.hosted import HostedGuest
 from pytest_infra.vm.kernel import KERNEL, find_kernel
+from pytest_infra.vm.ksm import MergedPages
 from pytest_infra.vm.libvirt import Libvirt
 from pytest_infra.vm.migrate import _Target
 from pytest_infra.vm.qemu import Machine
@@ -373,6 +374,7 @@ RECIPES: dict[type[Resource], list[Recipe]] = {
     TcBpf: [on_a_wire(lambda lab: TcBpf(lab.nodes["a"]))],
     RedQueue: [on_a_wire(lambda lab: RedQueue(lab.nodes["a"].ports[0]))],
     RteAcl: [plainly(lambda infra: RteAcl())],
+    MergedPages: [plainly(lambda infra: MergedPages(infra.lease))],
     _VirtualOvs: [plainly(lambda infra: _VirtualOvs("test", entrance(infra)))],
     OvsMeterDevice: [plainly(lambda infra: OvsMeterDevice(entrance(infra)))],
     OpenClCompute: [plainly(lambda infra: OpenClCompute(find_opencl()[0]))],

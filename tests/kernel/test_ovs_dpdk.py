@@ -77,12 +77,12 @@ def test_both_families_pass(lab: Lab, vdev: str) -> None:
 def test_an_instance_is_used_again_without_the_ports_of_the_lab_before(session: Infra) -> None:
     pids = []
     for _ in range(2):
+        for thread in list(session._services.ovs_pool._threads):
+            thread.join()
         with session.lab() as lab:
             switch, a, b = two_hosts(lab)
             assert_reachable(a, b)
             pids.append(switch.instance.pids["ovs-vswitchd"])
-        for thread in list(session._services.ovs_pool._threads):
-            thread.join()
     assert len(set(pids)) == 1
 
 
