@@ -86,14 +86,22 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.install:
         _, missing = table(select(options.names))
         said = sys.stderr if options.json else sys.stdout
-        if missing and (status := install(missing, said.write)) != 0:
-            return status
+        if missing:
+            if (status := install(missing, said.write)) != 0:
+                return status
+            _in_a_new_process("doctor", *(["--json"] if options.json else []), *options.names)
     if userns.needed():
         try:
             userns.enter()
         except Unavailable as error:
             userns.refuse(error)
     return (doctor_json if options.json else doctor)(sys.stdout.write, options.names)
+
+
+def _in_a_new_process(*words: str) -> None:
+    """Go on as another command: libraries that are loaded do not see what has been installed since (OpenCL's)."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "pytest_infra", *words])
 
 
 def _init(options: argparse.Namespace) -> int:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 
 from pytest_infra import doctor
+from pytest_infra.cli import main
 from pytest_infra.core.requirement import Absent, Command, Present, Requirement
 
 OVS = Command(
@@ -61,6 +65,22 @@ def test_install_without_sudo_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     assert doctor.install([OVS], said.append) == 127
     assert said == ["+ no-sudo-here apt-get update\n", "there is no no-sudo-here: run this as root\n"]
+
+
+def test_what_has_been_installed_is_looked_at_by_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that was loaded while there was no driver would go on saying so."""
+    started: list[list[str]] = []
+
+    def execv(program: str, argv: list[str]) -> None:
+        started.append(argv)
+        raise SystemExit
+
+    monkeypatch.setattr(doctor, "table", lambda _: ([], [OVS]))
+    monkeypatch.setattr(doctor, "install", lambda missing, write: 0)
+    monkeypatch.setattr(os, "execv", execv)
+    with pytest.raises(SystemExit):
+        main(["doctor", "--install", "--json", "ovs", "ip"])
+    assert started == [[sys.executable, "-m", "pytest_infra", "doctor", "--json", "ovs", "ip"]]
 
 
 class Thing(Requirement):
