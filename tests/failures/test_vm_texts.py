@@ -62,7 +62,7 @@ def test_a_console_that_is_flooded(session: Infra, tmp_path: Any, snapshot: Snap
         "infra/init", b"#!/infra/bin/busybox sh\nwhile :; do echo all work and no play > /dev/console; done\n", 0o755
     )
     (tmp_path / "own.cpio").write_bytes(archive.content())
-    assert not_up(session, initrd=tmp_path / "own.cpio", ready_within="90 s") == snapshot
+    assert not_up(session, initrd=tmp_path / "own.cpio", ready_within="30 s") == snapshot
 
 
 @pytest.mark.parametrize(
