@@ -101,7 +101,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _in_a_new_process(*words: str) -> None:
     """Go on as another command: libraries that are loaded do not see what has been installed since (OpenCL's)."""
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "pytest_infra", *words])
+    os.execv(sys.executable, [sys.executable, "-m", "pytest_infra", *words])  # noqa: S606
 
 
 def _init(options: argparse.Namespace) -> int:

@@ -78,7 +78,7 @@ _ENDED = {
     0: "its command has done its work and ended; a service must stay in the foreground",
     126: _NOT_RUN,
     127: _NOT_RUN,
-    128 + signal.SIGKILL: "it got SIGKILL: from somebody, or from the kernel for want of memory (memory=), which engines may miss",
+    128 + signal.SIGKILL: "it got SIGKILL: from somebody, or for want of memory (memory=), which engines may miss",
 }
 
 

@@ -30,6 +30,7 @@ _HELD = ("pid", "mnt")  # entered by every command, the guard's where the host h
 _A_CALL_ENTERS = ("mnt", "uts", "ipc", "cgroup")
 _A_COMMAND_ENTERS = ("pid", *_A_CALL_ENTERS)
 _A_PROGRAM_ENTERS = {"user": "user", "time": "time_for_children"}  # a thread among others cannot: nsenter(1) does
+_A_THREAD_MAKES = {"mnt", "uts", "ipc", "cgroup"}  # the others need a process: see `core.pause`
 _CLONE_FS = 0x200
 _ANSWER_S = 10.0
 _LONGEST_FILE = 100_000  # one argument of a command has at most 128 KiB (execve(2))
@@ -95,9 +96,51 @@ class IsolatedHost(Host):
         self._setup = [f"clock={clock_offset_s}"] if clock_offset_s else []
         self._kinds = [ISOLATIONS[kind] for kind in isolate]
         self._fds: dict[str, int] = {}
+        self._pause: socket.socket | None = None
 
     def _start(self, undo: ExitStack) -> None:
         super()._start(undo)
+        if _A_THREAD_MAKES.issuperset(self._kinds):
+            self._make_in_a_thread(undo)
+        else:
+            self._make_in_a_process(undo)
+        if "net" in self._fds:
+            self.namespace.replace(self._fds["net"])
+        self.namespace.on_enter = self._enter_call
+        self._spawner = Worker(f"infra-{self.name}-spawner", self._enter_command)
+        undo.callback(self._spawner.stop)
+
+    def _make_in_a_thread(self, undo: ExitStack) -> None:
+        undo.callback(self._let_go)
+        maker = Worker(f"infra-{self.name}-maker")
+        try:
+            maker.call_whole(self._isolate, self._lab.guard().pid)
+        except OSError as error:
+            raise self._refused(str(error)) from error
+        finally:
+            maker.stop()
+
+    def _let_go(self) -> None:
+        while self._fds:
+            os.close(self._fds.popitem()[1])
+
+    def _isolate(self, guard: int) -> None:
+        """Take hold of new namespaces, and of the guard's where the host has none of its own."""
+        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
+        try:
+            for kind in _HELD:
+                self._fds[kind] = os.open(f"/proc/{guard}/ns/{kind}", os.O_RDONLY)
+            linux.setns(self.namespace.fd)
+            linux.unshare(_CLONE_FS)
+            linux.setns(self._fds["mnt"])
+            made = pause.isolate(self._kinds, [*self._setup, *self._file_setup()], proc)
+        finally:
+            os.close(proc)
+        for kind in made.keys() & self._fds.keys():
+            os.close(self._fds[kind])
+        self._fds.update(made)
+
+    def _make_in_a_process(self, undo: ExitStack) -> None:
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         kinds = [*self._kinds, *(["net"] if "user" in self._kinds else [])]  # its root may configure its network
         with theirs:
@@ -107,14 +150,9 @@ class IsolatedHost(Host):
             holder = self._lab.guard().popen(argv, (self.namespace.fd,), pass_fds=(theirs.fileno(),), stdin=-3, cwd="/")
         self._pause, self._kept = mine, False
         undo.callback(self._end, holder)
-        mine.settimeout(_ANSWER_S)
         undo.callback(self._fds.clear)
+        mine.settimeout(_ANSWER_S)
         self._receive(undo, mine, holder.pid)
-        if "net" in self._fds:
-            self.namespace.replace(self._fds["net"])
-        self.namespace.on_enter = self._enter_call
-        self._spawner = Worker(f"infra-{self.name}-spawner", self._enter_command)
-        undo.callback(self._spawner.stop)
 
     def _file_setup(self) -> list[str]:
         texts = {path: text if isinstance(text, str) else text() for path, text in self._files.items()}
@@ -123,8 +161,10 @@ class IsolatedHost(Host):
     def hand_over(self, holdings: Holdings) -> None:
         """Its namespaces, and the other end of the pipe of the process that made them."""
         super().hand_over(holdings)
-        holdings.descriptors += [*self._fds.values(), self._pause.fileno()]
-        holdings.taken.append(lambda: setattr(self, "_kept", True))
+        holdings.descriptors += self._fds.values()
+        if self._pause is not None:
+            holdings.descriptors.append(self._pause.fileno())
+            holdings.taken.append(lambda: setattr(self, "_kept", True))
 
     def _end(self, holder: Any) -> None:
         if not self._kept:
