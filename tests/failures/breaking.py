@@ -20,6 +20,7 @@ def normal(text: str) -> str:
     text = re.sub(r"\b[\d.e+-]+ (us|ms|s)\b", "<time>", text)
     text = re.sub(r", at the last of \d+ tries", "", text)
     text = re.sub(r"declared at \S+:\d+", "declared at <line>", text)
+    text = re.sub(r"has dropped \d+ packets?", "has dropped <n> packets", text)
     text = re.sub(r"^ +kernel .*\n", "", text, flags=re.MULTILINE)
     text = text.replace(sys.executable, "python")
     return re.sub(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", "<mac>", text)

@@ -144,4 +144,5 @@ def plain(text: str) -> str:
     """Without versions of other people's software, words of OpenSSL, and what only root sees."""
     text = re.sub(r"^ +not seen +the kernel's reason for the drop: .*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"nginx/[\d.]+", "nginx/<version>", normal(text))
+    text = re.sub(r"dnsmasq\[\d+\]", "dnsmasq[<pid>]", text)
     return re.sub(r"measured   \[ssl.*", "measured   <words of OpenSSL>", text)

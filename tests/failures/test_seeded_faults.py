@@ -153,7 +153,9 @@ def fill_backlog(lab: Six, _: str) -> None:
 
 
 def kill_server(lab: Six, _: str) -> None:
-    server = lab.b.spawn([sys.executable, "-c", "import socket; s = socket.create_server(('', 80)); s.accept()"])
+    server = lab.b.spawn(
+        [sys.executable, "-c", "import socket\ns = socket.create_server(('', 80))\nwhile True: s.accept()"]
+    )
     assert_reachable(lab["a"], lab.b, protocol="tcp", port=80, within="30 s")
     os.kill(server.pid, signal.SIGKILL)
     server.wait(30)

@@ -21,6 +21,7 @@ from . import (
     find_dpdk,
     find_duplicates,
     find_filters,
+    find_flows,
     find_forwarding,
     find_impairments,
     find_interfaces,
@@ -55,7 +56,7 @@ HOP_FINDERS: Final = (
     find_interfaces.FAR_INTERFACE,
     find_addresses.FAR_ADDRESS,
     find_duplicates.DUPLICATE,
-    find_switching.FLOWS,
+    find_flows.FLOWS,
     find_impairments.IMPASSABLE,
     find_neighbours.NEIGHBOUR,
     find_sizes.MTU,
@@ -75,6 +76,7 @@ END_FINDERS: Final = (
     find_services.REJECTED,
 )
 LAST_FINDERS: Final = (
+    find_flows.METERS,
     find_impairments.IMPAIRED,
     find_losses.UDP_SILENCE,
     find_dpdk.PROCESS_LOSSES,

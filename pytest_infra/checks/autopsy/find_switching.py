@@ -1,43 +1,20 @@
-"""Switches that do not pass a frame on: blocked bridge ports, VLANs, and the flows of Open vSwitch."""
+"""Switches that do not pass a frame on: blocked bridge ports, VLANs, daemons that have ended."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 from ...core.node import NodePort
-from ..graph import leads_to
 from .finding import Finding, HopFinder, spot
-from .hop import Hop
+from .hop import Hop, Pass, passes
+from .ofproto import Left, ask, packet_of
 
-__all__ = ["BLOCKED", "DAEMONS", "FLOWS", "VLANS"]
-
-_ECHO = {(4, False): 8, (4, True): 0, (6, False): 128, (6, True): 129}
-_A_CLIENT_PORT = 49152  # the first of the dynamic ports (RFC 6335)
-_TRACKED_ANSWER = "trk,est,rpl"
-_RULE = re.compile(r"^ ?\d+\. ")
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """A frame passes one switch."""
-
-    switch: Any
-    into: NodePort
-    out: NodePort
-
-
-def _passes(hop: Hop) -> Iterator[_Pass]:
-    ports = hop.wire.switch_ports if hop.wire else ()
-    for into, out in zip(ports[::2], ports[1::2], strict=True):
-        yield _Pass(into.node, into, out)
+__all__ = ["BLOCKED", "DAEMONS", "VLANS"]
 
 
 def _daemons(hop: Hop) -> Finding | None:
     """Whether Open vSwitch works, and has the ports that the lab gave it."""
-    for step in _passes(hop):
+    for step in passes(hop):
         instance, name = getattr(step.switch, "instance", None), step.switch.name
         if instance is None:
             continue
@@ -54,7 +31,7 @@ def _daemons(hop: Hop) -> Finding | None:
 
 
 def _blocked(hop: Hop) -> Finding | None:
-    for step in _passes(hop):
+    for step in passes(hop):
         states = hop.case.view(step.switch).bridge_ports
         for port in (step.into, step.out):
             state = states[port.name].state if port.name in states else "forwarding"
@@ -83,23 +60,36 @@ def _blocked(hop: Hop) -> Finding | None:
 def _vlans(hop: Hop) -> Finding | None:
     """Follow the VLAN of a frame that leaves the node untagged."""
     tag: int | None = None
-    for step in _passes(hop):
+    by_flows = False
+    for step in passes(hop):
         vlans = hop.case.view(step.switch).port_vlans
         into, out = vlans.get(step.into.name), vlans.get(step.out.name)
         if into is None or out is None:
             continue
-        what = "an untagged frame" if tag is None else f"a frame of VLAN {tag}"
         inside = into.enters(tag)
+        if (left := _left_by_flows(hop, step, tag)) is not None:
+            by_flows = inside is None or out.leaves(inside) != left.tag
+            tag = left.tag
+            continue
+        what = "an untagged frame" if tag is None else f"a frame of VLAN {tag}"
         if inside is None:
             return _not_in_vlan(step.into, f"{what} is dropped at {spot(step.into)}, which is {into.words}")
         if not out.passes(inside):
             cause = f"the frame is in VLAN {inside} ({spot(step.into)} is {into.words}), which may not pass "
             return _not_in_vlan(step.out, f"{cause}{spot(step.out)}: that is {out.words}")
-        tag = out.leaves(inside)
-    if tag is not None and hop.wire is not None:
+        tag, by_flows = out.leaves(inside), False
+    if tag is not None and hop.wire is not None and not by_flows:  # what flows do is told by their finder
         last = hop.wire.switch_ports[-1]
         return _not_in_vlan(last, f"{spot(last)} sends it with the tag of VLAN {tag}, which {spot(hop.wire.far)} drops")
     return None
+
+
+def _left_by_flows(hop: Hop, step: Pass, tag: int | None) -> Left | None:
+    """The frame as an Open vSwitch passes it on, whatever its ports say: flows that name a port heed no VLANs."""
+    if not hasattr(step.switch, "trace"):
+        return None
+    told = ask(hop, step, packet_of(hop, tag), tag)
+    return told.left_by(step.out.name) if step.out.name in told.outputs else None
 
 
 def _not_in_vlan(port: NodePort, cause: str) -> Finding:
@@ -113,131 +103,8 @@ def _not_in_vlan(port: NodePort, cause: str) -> Finding:
     )
 
 
-def _flows(hop: Hop) -> Finding | None:
-    tag: int | None = None
-    for step in _passes(hop):
-        if not hasattr(step.switch, "trace"):
-            continue
-        if finding := _asked(hop, step, _packet(hop, tag), "it"):
-            return finding
-        if tag is None and (question := _resolution(hop)) and (finding := _asked(hop, step, question, "ARP for it")):
-            return finding
-        vlans = hop.case.view(step.switch).port_vlans
-        into, out = vlans.get(step.into.name), vlans.get(step.out.name)
-        inside = into.enters(tag) if into else None
-        tag = out.leaves(inside) if out is not None and inside is not None else tag
-    return None
-
-
-def _asked(hop: Hop, step: _Pass, packet: str, what: str) -> Finding | None:
-    """What the switch would do with a packet, from its own mouth."""
-    told = step.switch.trace(f"in_port={step.into.name},{packet}", tracked=_TRACKED_ANSWER if hop.back else "")
-    outputs = _outputs(told)
-    if step.out.name in outputs or "in_port" in outputs:
-        return None
-    others = [port for port in step.switch.ports if port is not step.into and port.name in outputs]
-    if any(leads_to(port, hop.wire.far) for port in others if hop.wire):
-        return None
-    name = step.switch.name
-    elsewhere = [port.name for port in others] or [f"its own port {name} (LOCAL)"] * (name in outputs)
-    if elsewhere:
-        cause = f"{name} sends {what} out by {', '.join(elsewhere)}, not by {step.out.name}"
-        kind, mark = "flow-elsewhere", "ELSEWHERE"
-    elif "No match" in told:
-        cause, kind, mark = f"{name} drops {what}: no flow matches", "no-flow", "NO FLOW"
-    else:
-        cause, kind, mark = f"{name} drops {what}: {_last_rule(told)}", "flow-drops", "DROPPED BY A FLOW"
-    steps = "\n".join(_rules(told))
-    return Finding(
-        kind,
-        name,
-        f"{cause}\nofproto/trace of {packet.split(',', maxsplit=1)[0]} from {step.into.name}, rule by rule:\n{steps}",
-        f"correct the flows: {name}.flows() lists them with their counters",
-        mark=mark,
-        port=spot(step.out),
-    )
-
-
-def _packet(hop: Hop, tag: int | None) -> str:
-    """The packet as ovs-fields(7) writes it."""
-    case, version = hop.case, hop.address.version
-    fields = [
-        {"icmp": "icmp" if version == 4 else "icmp6"}.get(case.protocol, f"{case.protocol}{'6' * (version == 6)}")
-    ]
-    fields += [f"dl_vlan={tag}"] if tag is not None else []
-    fields += [f"dl_src={_source_mac(hop)}", f"dl_dst={_target_mac(hop)}"]
-    source, target = ("nw_src", "nw_dst") if version == 4 else ("ipv6_src", "ipv6_dst")
-    fields += [f"{source}={hop.origin}"] if hop.origin is not None else []
-    fields += [f"{target}={hop.address}", "nw_ttl=64"]
-    if case.protocol == "icmp":
-        kind = "icmp_type" if version == 4 else "icmpv6_type"
-        return ",".join([*fields, f"{kind}={_ECHO[version, hop.back]}"])
-    server, client = (f"{case.protocol}_{end}" for end in (("src", "dst") if hop.back else ("dst", "src")))
-    flags = [f"tcp_flags={'syn|ack' if hop.back else 'syn'}"] if case.protocol == "tcp" else []
-    return ",".join([*fields, f"{server}={case.port}", f"{client}={_A_CLIENT_PORT}", *flags])
-
-
-def _resolution(hop: Hop) -> str:
-    """The ARP request for the next hop, where it has not been answered; empty else."""
-    if hop.port is None or hop.next_hop.version != 4:
-        return ""
-    mine = [item for item in hop.view.neighbours if item.interface == hop.port.name and item.ip == hop.next_hop]
-    if not any(item.state in ("INCOMPLETE", "FAILED") for item in mine):
-        return ""
-    mac = _source_mac(hop)
-    near = next((ip.ip for ip in hop.port.addresses if ip.version == 4), hop.origin)
-    asked = f"arp,dl_src={mac},dl_dst=ff:ff:ff:ff:ff:ff,arp_op=1,arp_sha={mac}"
-    return f"{asked},arp_spa={near},arp_tpa={hop.next_hop}"
-
-
-def _source_mac(hop: Hop) -> str:
-    assert hop.port is not None
-    interface = hop.view.interface(hop.port)
-    return interface.mac if interface is not None else hop.port.mac
-
-
-def _target_mac(hop: Hop) -> str:
-    assert hop.far is not None
-    known = [item for item in hop.view.neighbours if int(item.ip) == int(hop.next_hop) and item.mac]
-    interface = hop.case.view(hop.far.node).interface(hop.far)
-    return known[0].mac if known else interface.mac if interface is not None else hop.far.mac
-
-
-def _outputs(told: str) -> set[str]:
-    """The ports that a trace ends at; each part of it (after connection tracking, say) has its own line."""
-    lines = re.findall(r"^Datapath actions: (.*)$", told, re.MULTILINE)
-    return {word for line in lines for word in re.split(r"[,()]", line)}
-
-
-def _rules(told: str) -> list[str]:
-    """The parts of a trace that tell the rules, as they are: what comes after connection tracking has its own part."""
-    rules, telling = [], False
-    for line in told.splitlines():
-        if line.startswith("---"):
-            telling = True
-        elif line.startswith("Final flow"):
-            telling = False
-        elif telling and line.strip():
-            rules.append(line.rstrip())
-    return rules
-
-
-def _last_rule(told: str) -> str:
-    rules = _rules(told)
-    at = max((number for number, line in enumerate(rules) if _RULE.match(line)), default=None)
-    if at is None:
-        return "by none of its flows"
-    table, _, match = rules[at].strip().partition(". ")
-    actions = " ".join(line.strip() for line in rules[at + 1 :]) or "nothing"
-    return f"the flow '{match}' of table {table} says: {actions}"
-
-
 def _switches(hop: Hop) -> Sequence[str]:
-    return list(dict.fromkeys(step.switch.name for step in _passes(hop)))
-
-
-def _flow_switches(hop: Hop) -> Sequence[str]:
-    return list(dict.fromkeys(step.switch.name for step in _passes(hop) if hasattr(step.switch, "trace")))
+    return list(dict.fromkeys(step.switch.name for step in passes(hop)))
 
 
 DAEMONS = HopFinder("", _daemons)
@@ -246,5 +113,3 @@ BLOCKED = HopFinder("ports", _blocked, _switches)
 """Ports of a Linux bridge that pass nothing."""
 VLANS = HopFinder("VLANs", _vlans, _switches)
 """The VLANs that the ports of the switches let pass."""
-FLOWS = HopFinder("flows", _flows, _flow_switches)
-"""What Open vSwitch says that it would do with the packet."""

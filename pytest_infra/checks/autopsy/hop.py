@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from ...core.node import IPAddress, Node, NodePort, Route
 from ...net.policy import PolicyRule
@@ -13,7 +14,7 @@ from ..graph import Wire, same_address, wires_from
 from .finding import Case
 from .view import View
 
-__all__ = ["Hop", "far_place", "planned_wires", "walk"]
+__all__ = ["Hop", "Pass", "far_place", "passes", "planned_wires", "walk"]
 
 _MAX_HOPS = 64
 _MAX_NEIGHBOURS_READ = 32
@@ -118,6 +119,22 @@ class Hop:
 def far_place(hop: Hop) -> Sequence[str]:
     """The node at the other end of the hop, for finders that look there."""
     return () if hop.far is None else (hop.far.node.name,)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A frame passes one switch."""
+
+    switch: Any
+    into: NodePort
+    out: NodePort
+
+
+def passes(hop: Hop) -> Iterator[Pass]:
+    """The switches on the wire of a hop, in order."""
+    ports = hop.wire.switch_ports if hop.wire else ()
+    for into, out in zip(ports[::2], ports[1::2], strict=True):
+        yield Pass(into.node, into, out)
 
 
 def walk(first: Hop) -> Iterator[Hop]:
