@@ -12,22 +12,24 @@ from typing import Any
 from ..core.errors import InfraError
 from ..core.node import Node
 from .answer import Answer
-from .autopsy import planned_wires
+from .autopsy import View, planned_wires
 from .drop_reason import DropReasons
 from .follow import Follow
-from .graph import nodes_of
+from .graph import Wire, nodes_of
 from .outcome import Outcome
 from .probe_icmp import EchoProbe, echo
 from .probe_tcp import TcpProbe, connect
 from .probe_udp import UdpProbe, ask
 from .request import Request
-from .rule_trace import RuleTrace
+from .rule_trace import RuleDrop, RuleTrace
 from .serve import serving
+from .solicit import solicit
 from .target import Ends
 
 __all__ = ["make_probe", "not_followed", "retrace", "send_from_afar"]
 
 _AT_MOST_S = 1.0
+_PATIENCE_S = 0.05  # for the answer of a neighbour, which is there at once, and for the trace of it
 _MOST_ROUTERS = 64
 
 
@@ -94,31 +96,60 @@ def retrace(ends: Ends, request: Request, answer: Answer) -> Outcome:
                 follow = None
             else:
                 return Outcome("unproven", why="it was refused", blind=tuple(rules.blind))
-            return _send(probe, follow, rules)
+            return _send(ends, probe, follow, rules)
     except (InfraError, OSError) as error:
         return Outcome("unproven", why=str(error))
 
 
-def _send(probe: EchoProbe | TcpProbe | UdpProbe, follow: Follow | None, rules: RuleTrace) -> Outcome:
+def _send(ends: Ends, probe: EchoProbe | TcpProbe | UdpProbe, follow: Follow | None, rules: RuleTrace) -> Outcome:
     """Send the probe, and tell what became of it."""
     with DropReasons() as dropped:
         probe.send()
         reasons = dropped.stop()
     deadline = time.monotonic() + _AT_MOST_S
     outcome = _refused(probe, deadline) if follow is None else follow.run(deadline)
-    drops = tuple(rules.drops())
+    drops = rules.drops() or (_solicit(ends, rules) if rules.watching else [])
+    own = tuple(drop for drop in drops if drop.what in ("request", "reply"))
+    others = tuple(drop for drop in drops if drop not in own)
     blind = [*rules.blind, f"the kernel's reason for the drop: {dropped.blind}" if dropped.blind else ""]
-    return replace(outcome, rules=drops, reasons=tuple(reasons), blind=tuple(filter(None, blind)))
+    return replace(outcome, rules=own, unresolved_by=others, reasons=tuple(reasons), blind=tuple(filter(None, blind)))
+
+
+def _solicit(ends: Ends, rules: RuleTrace) -> list[RuleDrop]:
+    """Where a node on the way has asked for a neighbour without an answer, ask again: which rules drop that?"""
+    asked = False
+    for wire in _wires(ends):
+        view, near = View(wire.near.node), wire.near
+        interface = view.interface(near)
+        if interface is None or not view.unresolved(near.name):
+            continue
+        for target in view.unresolved(near.name):
+            own = next((ip for ip in near.addresses if ip.version == target.version), None)
+            if own is not None:
+                solicit(near, interface.mac, own, target)
+                asked = True
+    deadline = time.monotonic() + _PATIENCE_S
+    while asked and time.monotonic() < deadline:
+        if drops := rules.drops():
+            return drops
+        time.sleep(_PATIENCE_S / 10)
+    return []
+
+
+def _wires(ends: Ends) -> list[Wire]:
+    """The planned way there and back."""
+    if ends.destination is None:
+        return []
+    version = ends.address.version
+    there = planned_wires(ends.source, ends.destination, version)
+    return [*there, *planned_wires(ends.destination, ends.source, version)]
 
 
 def _nodes_watched(ends: Ends) -> list[Node]:
     """The nodes of the planned way there and back, both ends among them, and the other routers of the lab."""
     nodes = [ends.source]
     if ends.destination is not None:
-        version = ends.address.version
-        wires = [*planned_wires(ends.source, ends.destination, version)]
-        wires += planned_wires(ends.destination, ends.source, version)
-        nodes += [ends.destination, *(wire.far.node for wire in wires)]
+        nodes += [ends.destination, *(wire.far.node for wire in _wires(ends))]
     routers = (node for node in nodes_of(ends.source) if getattr(node, "forwards", False))
     nodes += islice(routers, _MOST_ROUTERS)
     return [node for node in nodes if not getattr(node, "remote", False)]  # rules in another kernel are not watched

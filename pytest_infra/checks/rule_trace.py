@@ -30,11 +30,10 @@ _OF_POLICY, _OF_RULE = 1, 3
 _FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 _DROP = 0
 _OWN_TABLE = "pytest_infra_trace"
-_RULES = f"""table inet {_OWN_TABLE} {{
-    chain arriving {{ type filter hook prerouting priority -2147483647; meta nftrace set 1; }}
-    chain sent {{ type filter hook output priority -2147483647; meta nftrace set 1; }}
-}}
-"""
+_FIRST = "priority -2147483647; meta nftrace set 1;"
+_HOOKS = {"inet": ("prerouting", "output"), "arp": ("input", "output"), "netdev": ("ingress devices = {%s}",)}
+"""Where packets are marked, by family: what a family's rules drop, those of the others may never see."""
+_ARP_FOR_IPV4, _ARP_FOR_IPV4_IEEE = bytes.fromhex("000108000604"), bytes.fromhex("000608000604")
 _RECEIVE_BYTES = 1 << 16
 _TIMEOUT_S = 5.0
 _DROPPING = re.compile(r"\b(drop|reject|v?map|queue|synproxy|tproxy)\b")
@@ -47,7 +46,7 @@ class RuleDrop:
 
     node: str
     what: str
-    """``request`` or ``reply``."""
+    """``request`` or ``reply``; of what asks for a neighbour, ``ARP request``, ``neighbour solicitation`` …"""
     family: str
     table: str
     chain: str
@@ -85,7 +84,7 @@ class RuleTrace:
     def __init__(self, nodes: Iterable[Node], carried_by: Callable[[bytes], Carried]) -> None:
         self._nodes = list({id(node): node for node in nodes}.values())
         self._carried_by = carried_by
-        self._open: list[tuple[Node, socket.socket]] = []
+        self._open: list[tuple[Node, socket.socket, list[str]]] = []
         self._stack = ExitStack()
         self._nft = ""
         self.blind: list[str] = []
@@ -100,29 +99,33 @@ class RuleTrace:
         with ExitStack() as stack:
             for node in self._nodes:
                 try:
-                    if node.call(_has_tables):
-                        self._watch(node, stack)
+                    if families := node.call(_families):
+                        self._watch(node, families, stack)
                 except Exception as error:  # noqa: BLE001 - it must not hide the failure that it is to explain
                     self.blind.append(f"the firewall rules of {node.name}: {error}")
             self._stack = stack.pop_all()
         return self
 
-    def _watch(self, node: Node, stack: ExitStack) -> None:
+    def _watch(self, node: Node, families: set[str], stack: ExitStack) -> None:
         self._nft = self._nft or find_program("nft") or ""
         if not self._nft:
             self.blind.append(f"the firewall rules of {node.name}: nft is not installed (apt-get install nftables)")
             return
         sock = stack.enter_context(node.call(_listen))
         stack.callback(self._delete)
-        node.call(_run_nft, self._nft, "-f", "-", words=_RULES)
-        self._open.append((node, sock))
+        own = [family for family in _HOOKS if family == "inet" or family in families]
+        devices = ", ".join(f'"{name}"' for name in node.interfaces)
+        node.call(_run_nft, self._nft, "-f", "-", words="".join(_own_table(family, devices) for family in own))
+        self._open.append((node, sock, own))
 
     def _delete(self) -> None:
         """Take all tables away at once: the kernel needs some 20 ms for each."""
         opened, self._open = self._open, []
-        argv = [self._nft, "delete", "table", "inet", _OWN_TABLE]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        children = [node.call(subprocess.Popen, argv, **quiet) for node, _ in opened]
+        children = []
+        for node, _, own in opened:
+            words = "; ".join(f"delete table {family} {_OWN_TABLE}" for family in own)
+            children.append(node.call(subprocess.Popen, [self._nft, words], **quiet))
         for child in children:
             child.wait()
 
@@ -132,7 +135,7 @@ class RuleTrace:
     def drops(self) -> list[RuleDrop]:
         """The drops that the kernel has told of since, of packets that belong to the probe."""
         found: list[RuleDrop] = []
-        for node, sock in self._open:
+        for node, sock, _ in self._open:
             try:
                 for drop in self._drops_of(node, sock):
                     found.append(drop)
@@ -141,10 +144,10 @@ class RuleTrace:
         return list(dict.fromkeys(found))
 
     def _drops_of(self, node: Node, sock: socket.socket) -> Iterator[RuleDrop]:
-        packets: dict[int, Carried] = {}
+        packets: dict[int, str | None] = {}
         for step in _steps(sock):
             if step.packet:
-                packets[step.id] = self._carried_by(step.packet)
+                packets[step.id] = _resolution(step.packet) or self._carried_by(step.packet)
             if step.drops and (what := packets.get(step.id)) and step.table != _OWN_TABLE:
                 yield self._drop(node, step, what)
 
@@ -172,7 +175,7 @@ def _may_drop(rule: str) -> bool:
 def list_rules() -> list[str]:
     """The lines of the rule set of the calling thread's namespace; none where it has none, or nft is not installed."""
     nft = find_program("nft")
-    return _run_nft(nft, "list", "ruleset").splitlines() if nft and _has_tables() else []
+    return _run_nft(nft, "list", "ruleset").splitlines() if nft and _families() else []
 
 
 def _rule(listing: str, handle: int) -> str:
@@ -212,17 +215,40 @@ def _listen() -> socket.socket:
     return sock
 
 
-def _has_tables() -> bool:
-    """Whether the namespace of the calling thread has tables of nftables (iptables' among them)."""
+def _families() -> set[str]:
+    """The families of which the namespace of the calling thread has tables of nftables (iptables' among them)."""
     try:
         sock = _netfilter_socket()
     except OSError:  # a kernel without nftables
-        return False
+        return set()
+    found: set[str] = set()
     with sock:
         sock.settimeout(_TIMEOUT_S)
         sock.send(struct.pack("=IHHIIBBH", 20, _GET_TABLE, _REQUEST_DUMP, 1, 0, 0, 0, 0))
-        kind: int = struct.unpack_from("=IH", sock.recv(_RECEIVE_BYTES))[1]
-        return kind == _NEW_TABLE
+        while True:
+            data, offset = sock.recv(_RECEIVE_BYTES), 0
+            while offset + 17 <= len(data):
+                length, kind = struct.unpack_from("=IH", data, offset)
+                if kind != _NEW_TABLE:
+                    return found
+                found.add(_FAMILIES.get(data[offset + 16], ""))
+                offset += max((length + 3) & ~3, 20)
+
+
+def _own_table(family: str, devices: str) -> str:
+    """A table that has all packets traced which its family sees."""
+    hooks = [hook % devices if "%" in hook else hook for hook in _HOOKS[family]]
+    chains = [f"chain c{number} {{ type filter hook {hook} {_FIRST} }}" for number, hook in enumerate(hooks)]
+    return f"table {family} {_OWN_TABLE} {{\n" + "\n".join(chains) + "\n}\n"
+
+
+def _resolution(packet: bytes) -> str:
+    """What asks for a neighbour, or answers that, in words: of ARP (RFC 826) or of IPv6 (RFC 4861); empty else."""
+    if packet[:6] in (_ARP_FOR_IPV4, _ARP_FOR_IPV4_IEEE):
+        return {1: "ARP request", 2: "ARP reply"}.get(int.from_bytes(packet[6:8], "big"), "")
+    if packet[:1] and packet[0] >> 4 == 6 and packet[6:7] == b"\x3a":  # ICMPv6
+        return {135: "neighbour solicitation", 136: "neighbour advertisement"}.get(packet[40] if packet[40:] else 0, "")
+    return ""
 
 
 def _steps(sock: socket.socket) -> Iterator[_Step]:

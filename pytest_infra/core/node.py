@@ -65,6 +65,8 @@ class Interface:
     """The queueing discipline of what it sends: ``noqueue``, ``netem`` … (tc(8)); empty when not known."""
     vlan_filtering: bool = False
     """Whether it is a bridge that filters frames by VLAN (IEEE 802.1Q)."""
+    arp: bool = True
+    """Whether it asks for neighbours and answers for itself (no IFF_NOARP)."""
 
 
 @dataclass(frozen=True)

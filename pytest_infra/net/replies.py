@@ -22,7 +22,7 @@ __all__ = [
     "unresolved",
 ]
 
-_IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
+_IFF_UP, _IFF_NOARP, _IFF_LOWER_UP = 0x1, 0x80, 0x10000
 _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x08, 0x40
 _RTNH_F_LINKDOWN = 0x10
 _MAIN_TABLE = 254
@@ -80,6 +80,7 @@ def parse_interfaces(replies: Iterable[bytes]) -> dict[str, Interface]:
             namespace_id=-1 if netnsid is None else netnsid,
             qdisc=message.get_attr("IFLA_QDISC") or "",
             vlan_filtering=kind == "bridge" and _filters_vlans(info),
+            arp=not message["flags"] & _IFF_NOARP,
         )
     return found
 

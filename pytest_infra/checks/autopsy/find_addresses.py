@@ -57,6 +57,8 @@ def _lost(case: Case, port: NodePort, given: IPInterface) -> Finding | None:
     """Whether an address that the lab gave is gone, or unusable."""
     view, name = case.view(port.node), port.node.name
     now = next((item for item in view.addresses if same_address(item.ip.ip, given.ip)), None)
+    if now is None and given.version == 6 and (finding := _switched_off(case, port, given)):
+        return finding
     if now is None:
         rest = ", ".join(str(item.ip) for item in view.addresses if item.interface == port.name) or "none"
         return Finding(
@@ -78,6 +80,21 @@ def _lost(case: Case, port: NodePort, given: IPInterface) -> Finding | None:
             port=spot(port),
         )
     return None
+
+
+def _switched_off(case: Case, port: NodePort, given: IPInterface) -> Finding | None:
+    """Whether IPv6 is switched off at an interface, which loses its addresses by that (ip-sysctl)."""
+    setting, name = f"net/ipv6/conf/{port.name}/disable_ipv6", port.node.name
+    if case.view(port.node).sysctl(setting) != "1":
+        return None
+    return Finding(
+        "ipv6-off",
+        name,
+        f"IPv6 is switched off at {spot(port)}: {setting.replace('/', '.')} = 1; it had {given}{planned(port)}",
+        f'{name}.sysctl["{setting}"] = "0", and add the address again: ip address add {given} dev {port.name}',
+        mark="IPV6 OFF",
+        port=spot(port),
+    )
 
 
 ADDRESS = HopFinder("addresses", _address)

@@ -13,7 +13,7 @@ from ..rule_trace import RuleDrop
 from .finding import Case, EndFinder, Finding, HopFinder, spot
 from .hop import Hop, far_place, planned_wires, walk
 
-__all__ = ["RETURN_PATH_FILTER", "RULES", "RULES_ON_THE_WAY", "dropped_on_the_way"]
+__all__ = ["RETURN_PATH_FILTER", "RULES", "RULES_ON_THE_WAY", "dropped_on_the_way", "filtered"]
 
 _OF_FAULTS = "infra-"
 _MODES = {1: "strict", 2: "loose"}
@@ -65,21 +65,24 @@ def _rules(case: Case) -> Finding | None:
     """The rule that dropped the second probe, or its answer: told by the kernel, not guessed."""
     assert case.trace is not None
     for drop in case.trace.rules:
-        what = "the packet" if drop.what == "request" else f"the answer of {case.name}"
-        listing = f"nft -a list chain {drop.family} {drop.table} {drop.chain}, in {drop.node}"
-        remedy = f"change it: {listing}"
-        if drop.handle:
-            remedy = f"delete rule {drop.family} {drop.table} {drop.chain} handle {drop.handle}"
-            remedy = f"allow {what} before it, or take it away: nft {remedy}, in {drop.node}"
-        refused = "rejects" if "reject" in drop.rule else "drops"
-        cause = f"{_whose(drop)} of {drop.node} {refused} {what}: {drop}"
-        if drop.chain.startswith("refuse-") and drop.table.startswith("service-"):
-            remedy = "give it back ends: set_backends, or see who took them away"
-        elif drop.table.startswith(_OF_FAULTS):
-            remedy = "it goes when the fault ends"
-        mark = "REJECTED HERE" if refused == "rejects" else "DROPPED HERE"
-        return Finding("filtered", drop.node, cause, remedy, mark=mark)
+        return filtered(drop, "the packet" if drop.what == "request" else f"the answer of {case.name}")
     return None
+
+
+def filtered(drop: RuleDrop, what: str) -> Finding:
+    """The finding for a rule that was seen to drop something."""
+    remedy = f"change it: nft -a list chain {drop.family} {drop.table} {drop.chain}, in {drop.node}"
+    if drop.handle:
+        remedy = f"delete rule {drop.family} {drop.table} {drop.chain} handle {drop.handle}"
+        remedy = f"allow {what} before it, or take it away: nft {remedy}, in {drop.node}"
+    refused = "rejects" if "reject" in drop.rule else "drops"
+    if drop.chain.startswith("refuse-") and drop.table.startswith("service-"):
+        remedy = "give it back ends: set_backends, or see who took them away"
+    elif drop.table.startswith(_OF_FAULTS):
+        remedy = "it goes when the fault ends"
+    cause = f"{_whose(drop)} of {drop.node} {refused} {what}: {drop}"
+    mark = "REJECTED HERE" if refused == "rejects" else "DROPPED HERE"
+    return Finding("filtered", drop.node, cause, remedy, mark=mark)
 
 
 def _whose(drop: RuleDrop) -> str:

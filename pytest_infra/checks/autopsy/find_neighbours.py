@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from ...core.node import Neighbour, NodePort
+from .find_filters import filtered
 from .finding import Finding, HopFinder, spot
 from .hop import Hop
 
 __all__ = ["NEIGHBOUR"]
 
 _UNRESOLVED = ("INCOMPLETE", "FAILED")
+_IGNORE_ALL = "8"
 
 
 def _neighbour(hop: Hop) -> Finding | None:
@@ -23,30 +26,81 @@ def _neighbour(hop: Hop) -> Finding | None:
         ),
         None,
     )
-    if entry is None:
-        return None
+    if entry is None or entry.state == "NOARP":
+        return _without_arp(hop, hop.port)
+    if entry.state in _UNRESOLVED:
+        return _without_arp(hop, hop.far) or _filtered(hop) or _ignored(hop) or _unresolved(hop, entry)
+    return _wrong(hop, entry)
+
+
+def _unresolved(hop: Hop, entry: Neighbour) -> Finding:
+    assert hop.port is not None
     name, protocol = hop.node.name, "ARP" if hop.next_hop.version == 4 else "neighbour solicitations"
     here = spot(hop.port)
-    if entry.state in _UNRESOLVED:
-        return Finding(
-            "neighbour-unresolved",
-            name,
-            f"{name} got no answer to its {protocol} for {hop.next_hop} on {here} ({entry.state}){_owner(hop)}",
-            f"see what drops {protocol} between {_ends(hop)}: switch flows, packet filters, arp_ignore",
-            mark="NO NEIGHBOUR",
-            port=here,
-        )
-    right = _macs(hop)
-    if right and entry.mac and entry.mac.lower() not in right:
-        return Finding(
-            "neighbour-wrong",
-            name,
-            f"{name} sends frames for {hop.next_hop} to {entry.mac} ({entry.state}), "
-            f"but {_ends(hop, near=False)} has {right[0]}",
-            f"correct the entry: ip neighbour replace {hop.next_hop} lladdr {right[0]} dev {hop.port.name}, in {name}",
-            mark="WRONG NEIGHBOUR",
-            port=here,
-        )
+    return Finding(
+        "neighbour-unresolved",
+        name,
+        f"{name} got no answer to its {protocol} for {hop.next_hop} on {here} ({entry.state}){_owner(hop)}",
+        f"see what drops {protocol} between {_ends(hop)}: switch flows, packet filters, arp_ignore",
+        mark="NO NEIGHBOUR",
+        port=here,
+    )
+
+
+def _wrong(hop: Hop, entry: Neighbour) -> Finding | None:
+    assert hop.port is not None
+    name, right = hop.node.name, _macs(hop)
+    if not right or not entry.mac or entry.mac.lower() in right:
+        return None
+    return Finding(
+        "neighbour-wrong",
+        name,
+        f"{name} sends frames for {hop.next_hop} to {entry.mac} ({entry.state}), "
+        f"but {_ends(hop, near=False)} has {right[0]}",
+        f"correct the entry: ip neighbour replace {hop.next_hop} lladdr {right[0]} dev {hop.port.name}, in {name}",
+        mark="WRONG NEIGHBOUR",
+        port=spot(hop.port),
+    )
+
+
+def _without_arp(hop: Hop, port: NodePort | None) -> Finding | None:
+    """Whether an interface neither asks nor answers."""
+    interface = hop.case.view(port.node).interface(port) if port is not None else None
+    if port is None or interface is None or interface.arp or interface.kind != "veth":
+        return None
+    return Finding(
+        "no-arp",
+        port.node.name,
+        f"{spot(port)} neither asks for neighbours nor answers for itself (IFF_NOARP, netdevice(7))",
+        f"ip link set dev {port.name} arp on, in {port.node.name}",
+        mark="NO ARP",
+        port=spot(port),
+    )
+
+
+def _filtered(hop: Hop) -> Finding | None:
+    """The rule of nftables at either end that was seen to drop what asks for the neighbour, or the answer."""
+    ends = {port.node.name for port in (hop.port, hop.far) if port is not None}
+    drops = hop.case.trace.unresolved_by if hop.case.trace is not None else ()
+    return next((filtered(drop, f"the {drop.what}") for drop in drops if drop.node in ends), None)
+
+
+def _ignored(hop: Hop) -> Finding | None:
+    """Whether the one who should answer was told not to answer any ARP (ip-sysctl)."""
+    if hop.far is None or hop.next_hop.version != 4:
+        return None
+    view, node = hop.case.view(hop.far.node), hop.far.node.name
+    for name in ("all", hop.far.name):
+        setting = f"net/ipv4/conf/{name}/arp_ignore"
+        if view.sysctl(setting) == _IGNORE_ALL:
+            return Finding(
+                "arp-ignored",
+                node,
+                f"{node} answers no ARP at all: {setting.replace('/', '.')} = {_IGNORE_ALL}",
+                f'{node}.sysctl["{setting}"] = "0"',
+                mark="ARP IGNORED",
+                port=spot(hop.far),
+            )
     return None
 
 

@@ -72,6 +72,11 @@ class View:
         """The MAC addresses of all interfaces."""
         return [item.mac.lower() for item in self.interfaces.values()]
 
+    def unresolved(self, interface: str) -> list[IPAddress]:
+        """The neighbours at an interface that the kernel asks for, or has asked for, without an answer."""
+        asked = ("INCOMPLETE", "FAILED")
+        return [item.ip for item in self.neighbours if item.interface == interface and item.state in asked]
+
     def has_read(self, part: str) -> bool:
         """Whether a part has been read, and could be: ``listening``."""
         return part in self.__dict__
