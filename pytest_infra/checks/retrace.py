@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 from ..core.errors import InfraError
 from ..core.node import Node
+from ..net.messages import delete_neighbour
+from ..net.netlink import NetlinkError
 from .answer import Answer
 from .autopsy import View, planned_wires
 from .drop_reason import DropReasons
@@ -21,15 +23,13 @@ from .probe_icmp import EchoProbe, echo
 from .probe_tcp import TcpProbe, connect
 from .probe_udp import UdpProbe, ask
 from .request import Request
-from .rule_trace import RuleDrop, RuleTrace
+from .rule_trace import RuleTrace
 from .serve import serving
-from .solicit import solicit
 from .target import Ends
 
 __all__ = ["make_probe", "not_followed", "retrace", "send_from_afar"]
 
 _AT_MOST_S = 1.0
-_PATIENCE_S = 0.05  # for the answer of a neighbour, which is there at once, and for the trace of it
 _MOST_ROUTERS = 64
 
 
@@ -96,44 +96,37 @@ def retrace(ends: Ends, request: Request, answer: Answer) -> Outcome:
                 follow = None
             else:
                 return Outcome("unproven", why="it was refused", blind=tuple(rules.blind))
-            return _send(ends, probe, follow, rules)
+            _forget_unresolved(ends)
+            return _send(probe, follow, rules)
     except (InfraError, OSError) as error:
         return Outcome("unproven", why=str(error))
 
 
-def _send(ends: Ends, probe: EchoProbe | TcpProbe | UdpProbe, follow: Follow | None, rules: RuleTrace) -> Outcome:
+def _send(probe: EchoProbe | TcpProbe | UdpProbe, follow: Follow | None, rules: RuleTrace) -> Outcome:
     """Send the probe, and tell what became of it."""
     with DropReasons() as dropped:
         probe.send()
         reasons = dropped.stop()
     deadline = time.monotonic() + _AT_MOST_S
     outcome = _refused(probe, deadline) if follow is None else follow.run(deadline)
-    drops = rules.drops() or (_solicit(ends, rules) if rules.watching else [])
+    drops = rules.drops()
     own = tuple(drop for drop in drops if drop.what in ("request", "reply"))
     others = tuple(drop for drop in drops if drop not in own)
     blind = [*rules.blind, f"the kernel's reason for the drop: {dropped.blind}" if dropped.blind else ""]
     return replace(outcome, rules=own, unresolved_by=others, reasons=tuple(reasons), blind=tuple(filter(None, blind)))
 
 
-def _solicit(ends: Ends, rules: RuleTrace) -> list[RuleDrop]:
-    """Where a node on the way has asked for a neighbour without an answer, ask again: which rules drop that?"""
-    asked = False
+def _forget_unresolved(ends: Ends) -> None:
+    """Let the kernels ask anew for neighbours that have not answered, while it is watched what becomes of that.
+
+    They would do so once a second only (RFC 4861, 10). Nothing is lost but the entry that says so.
+    """
     for wire in _wires(ends):
-        view, near = View(wire.near.node), wire.near
-        interface = view.interface(near)
-        if interface is None or not view.unresolved(near.name):
-            continue
-        for target in view.unresolved(near.name):
-            own = next((ip for ip in near.addresses if ip.version == target.version), None)
-            if own is not None:
-                solicit(near, interface.mac, own, target)
-                asked = True
-    deadline = time.monotonic() + _PATIENCE_S
-    while asked and time.monotonic() < deadline:
-        if drops := rules.drops():
-            return drops
-        time.sleep(_PATIENCE_S / 10)
-    return []
+        port, view = wire.near, View(wire.near.node)
+        if (interface := view.interface(port)) and (waiting := view.unresolved(port.name)):
+            with suppress(NetlinkError), port.node.namespace.netlink() as netlink:  # somebody else was faster
+                for ip in waiting:
+                    netlink.request([(delete_neighbour(interface.index, ip), f"forget the neighbour {ip}")])
 
 
 def _wires(ends: Ends) -> list[Wire]:

@@ -35,10 +35,12 @@ def ingress(node: Any, rule: str) -> None:
 
 RULES: dict[str, tuple[str, str, Callable[[Any, Any], None]]] = {
     "an ARP request": ("ipv4", "b", lambda a, b: arp(b, "input", "arp operation request drop")),
+    "a sent ARP request": ("ipv4", "a", lambda a, b: arp(a, "output", "arp operation request drop")),
     "an ARP reply": ("ipv4", "a", lambda a, b: arp(a, "input", "arp operation reply drop")),
     "a sent ARP reply": ("ipv4", "b", lambda a, b: arp(b, "output", "arp operation reply drop")),
     "ARP at the ingress": ("ipv4", "b", lambda a, b: ingress(b, "ether type arp drop")),
     "a solicitation": ("ipv6", "b", lambda a, b: nft(b, "input", "icmpv6 type nd-neighbor-solicit drop")),
+    "a sent solicitation": ("ipv6", "a", lambda a, b: nft(a, "output", "icmpv6 type nd-neighbor-solicit drop")),
     "an advertisement": ("ipv6", "a", lambda a, b: nft(a, "input", "icmpv6 type nd-neighbor-advert drop")),
     "a sent advertisement": (
         "ipv6",

@@ -91,6 +91,14 @@ def arp_is_dropped(lab: Switched) -> None:
     sh(lab.a, "ip neighbour flush all")
 
 
+def arp_is_not_for_this_scope(lab: Switched) -> None:
+    """ARP is not answered for an address that the host keeps to itself (ip-sysctl)."""
+    sh(lab.b, "ip address del 192.168.1.20/24 dev eth0")
+    sh(lab.b, "ip address add 192.168.1.20/24 scope host dev eth0")
+    lab.b.sysctl["net.ipv4.conf.all.arp_ignore"] = "3"
+    sh(lab.a, "ip neighbour flush all")
+
+
 def become_tentative(lab: Switched) -> None:
     """IPv6 duplicate address detection that goes on for as long as the test."""
     sh(lab.b, "ip address del fd01::20/64 dev eth0")
@@ -196,7 +204,8 @@ SWITCHED = [
     case("source address gone", "address-gone", "a", lambda lab: sh(lab.a, "ip address del 192.168.1.10/24 dev eth0")),
     case("target address gone", "address-gone", "b", lambda lab: sh(lab.b, "ip address del 192.168.1.20/24 dev eth0")),
     case("address tentative", "address-unusable", "b", become_tentative, family="ipv6"),
-    case("arp ignored", "neighbour-unresolved", "a", arp_is_dropped),
+    case("arp not answered", "neighbour-unresolved", "a", arp_is_not_for_this_scope),
+    case("arp ignored", "arp-ignored", "b", arp_is_dropped),
     case(
         "wrong neighbour",
         "neighbour-wrong",

@@ -94,7 +94,7 @@ ADDRESSES = {
     "r2:1": "10.0.2.1",
     "b:0": "10.0.2.2",
 }
-FACING = {"a": "r1", "r1": "r2", "r2": "b"}
+BEFORE = {"r1": "a", "r2": "r1", "b": "r2"}
 ROUTES = {"a": "default", "r1": "10.0.2.0/24", "r2": "10.0.0.0/24", "b": "default"}
 HOOKS = {"a": "output", "r1": "forward", "r2": "forward", "b": "input"}
 BACK_ASTRAY = {"r1": "10.0.0.1/32 via 10.0.1.2", "r2": "10.0.0.1/32 via 10.0.2.2"}
@@ -124,9 +124,9 @@ def unplug(lab: Six, place: str) -> None:
 
 
 def hide(lab: Six, place: str) -> None:
-    """The next node answers no ARP, and nobody remembers it."""
-    lab[FACING[place]].sysctl["net.ipv4.conf.all.arp_ignore"] = "8"
-    do(lab, place, "ip neighbour flush all")
+    """The node answers no ARP, and nobody remembers it."""
+    lab[place].sysctl["net.ipv4.conf.all.arp_ignore"] = "8"
+    do(lab, BEFORE[place], "ip neighbour flush all")
 
 
 def filter_return_path(lab: Six, place: str) -> None:
@@ -192,7 +192,7 @@ FAULTS = [
     ),
     Fault("routing-loop", lambda lab, place: do(lab, place, f"ip route add {IN_CIRCLES[place]}"), ("r1", "r2")),
     Fault("wrong-source", choose_another_source, ("a",), at="r2"),
-    Fault("neighbour-unresolved", hide, tuple(FACING)),
+    Fault("arp-ignored", hide, tuple(BEFORE)),
     Fault(
         "neighbour-wrong",
         lambda lab, place: do(
