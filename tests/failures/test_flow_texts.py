@@ -96,6 +96,15 @@ def test_flows_that_undo_each_other_are_no_cause(lab: Lab, snapshot: SnapshotAss
     cause(a, b, "filtered", "b", snapshot)
 
 
+def test_a_trunk_without_the_vlan_of_two_hosts(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    """They are apart in the plan, so the lab has given them different subnets."""
+    one, two, a, b = lab.ovs("one"), lab.ovs("two"), lab.host("a"), lab.host("b")
+    lab.link(a, one, vlan=10)
+    lab.link(one, two, trunk=[20, 30])
+    lab.link(b, two, vlan=10)
+    cause(a, b, "vlan", "one", snapshot)
+
+
 def test_vlans_that_flows_do_not_heed_are_no_cause(lab: Lab, snapshot: SnapshotAssertion) -> None:
     """A flow that names a port passes the ports' VLANs by (ovs-actions(7))."""
     sw, a, b = lab.ovs("sw"), lab.host("a"), lab.host("b")

@@ -154,6 +154,8 @@ class _Examination:
         there = Hop(case, case.source, case.destination, case.address, case.source_address)
         self._proven = find_filters.dropped_on_the_way(there)
         finding = self._way(there, finders, self._fine) or self._behind() or self._end(END_FINDERS) or self._way_back()
+        if finding is not None and finding.kind == "filtered" and self._proven_of_the_answer():
+            self._show_way_back()
         if finding is None and not self.not_seen and case.translated_for is None:
             finding = self._end(LAST_FINDERS)  # they suspect what is left over: they need all the others' answers
             self.suspected = True
@@ -162,6 +164,19 @@ class _Examination:
             if finding is None and case.trace.status == "unproven" and case.trace.why:
                 self.not_seen.append(f"where a second probe was lost: {case.trace.why}")
         return finding
+
+    def _proven_of_the_answer(self) -> bool:
+        """Whether it is the answer that a rule was seen to drop."""
+        trace = self._case.trace
+        return trace is not None and bool(trace.rules) and all(drop.what == "reply" for drop in trace.rules)
+
+    def _show_way_back(self) -> None:
+        """Draw the way of the answer, where that is known."""
+        case = self._case
+        if case.destination is not None and case.source_address is not None:
+            first = Hop(case, case.destination, case.sender, case.source_address, case.address, back=True)
+            self.hops = self.guarded("the way back", list, walk(first)) or self.hops
+            self.on_the_way_back = bool(self.hops) and self.hops[0].back
 
     def _behind(self) -> Finding | None:
         """The first cause on the further way of a packet whose destination is translated."""

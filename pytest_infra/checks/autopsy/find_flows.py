@@ -15,7 +15,7 @@ __all__ = ["FLOWS", "METERS"]
 
 def _flows(hop: Hop) -> Finding | None:
     tag: int | None = None
-    for step in passes(hop):
+    for step in passes(hop.wire):
         if not hasattr(step.switch, "trace"):
             continue
         packet = packet_of(hop, tag)
@@ -99,7 +99,7 @@ def _finding(kind: str, step: Pass, cause: str, told: Told, packet: str, mark: s
 
 
 def _flow_switches(hop: Hop) -> Sequence[str]:
-    return list(dict.fromkeys(step.switch.name for step in passes(hop) if hasattr(step.switch, "trace")))
+    return list(dict.fromkeys(step.switch.name for step in passes(hop.wire) if hasattr(step.switch, "trace")))
 
 
 def _meters(case: Case) -> Finding | None:
@@ -109,7 +109,7 @@ def _meters(case: Case) -> Finding | None:
     if case.destination is not None and case.source_address is not None:
         ways.append(Hop(case, case.destination, case.sender, case.source_address, case.address, back=True))
     for hop in (hop for way in ways for hop in walk(way)):
-        for step in (step for step in passes(hop) if hasattr(step.switch, "trace")):
+        for step in (step for step in passes(hop.wire) if hasattr(step.switch, "trace")):
             told = ask(hop, step, packet := packet_of(hop))
             for meter in step.switch.meters if told.meters else []:
                 if meter.number in told.meters and meter.dropped_packets:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ...core.node import Route
 from ..graph import nodes_of, wires_from
 from .find_forwarding import not_a_router
+from .find_switching import vlan_on
 from .finding import Finding, HopFinder, planned, spot
 from .hop import Hop
 
@@ -64,6 +66,9 @@ def _other_subnet(hop: Hop) -> Finding | None:
     version = hop.address.version
     wires = [wire for port in hop.node.ports for wire in wires_from(port) if wire.far.node is hop.target]
     for wire in wires:
+        if (apart := vlan_on(hop, wire)) is not None:
+            cause = f"{apart.cause}; so the lab gave the two ends subnets of their own"
+            return replace(apart, cause=cause, port=hop.node.name)  # the way ends there
         near, far = (
             ", ".join(str(ip) for ip in port.addresses if ip.version == version) for port in (wire.near, wire.far)
         )

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...core.node import NodePort
+from ..graph import Wire
 from .finding import Finding, HopFinder, spot
 from .hop import Hop, Pass, passes
 from .ofproto import Left, ask, packet_of
 
-__all__ = ["BLOCKED", "DAEMONS", "VLANS"]
+__all__ = ["BLOCKED", "DAEMONS", "VLANS", "vlan_on"]
 
 
 def _daemons(hop: Hop) -> Finding | None:
     """Whether Open vSwitch works, and has the ports that the lab gave it."""
-    for step in passes(hop):
+    for step in passes(hop.wire):
         instance, name = getattr(step.switch, "instance", None), step.switch.name
         if instance is None:
             continue
@@ -31,7 +32,7 @@ def _daemons(hop: Hop) -> Finding | None:
 
 
 def _blocked(hop: Hop) -> Finding | None:
-    for step in passes(hop):
+    for step in passes(hop.wire):
         states = hop.case.view(step.switch).bridge_ports
         for port in (step.into, step.out):
             state = states[port.name].state if port.name in states else "forwarding"
@@ -58,10 +59,14 @@ def _blocked(hop: Hop) -> Finding | None:
 
 
 def _vlans(hop: Hop) -> Finding | None:
-    """Follow the VLAN of a frame that leaves the node untagged."""
+    return vlan_on(hop, hop.wire) if hop.wire is not None else None
+
+
+def vlan_on(hop: Hop, wire: Wire) -> Finding | None:
+    """Follow the VLAN of a frame that leaves the node untagged by a wire."""
     tag: int | None = None
     by_flows = False
-    for step in passes(hop):
+    for step in passes(wire):
         vlans = hop.case.view(step.switch).port_vlans
         into, out = vlans.get(step.into.name), vlans.get(step.out.name)
         if into is None or out is None:
@@ -78,15 +83,15 @@ def _vlans(hop: Hop) -> Finding | None:
             cause = f"the frame is in VLAN {inside} ({spot(step.into)} is {into.words}), which may not pass "
             return _not_in_vlan(step.out, f"{cause}{spot(step.out)}: that is {out.words}")
         tag, by_flows = out.leaves(inside), False
-    if tag is not None and hop.wire is not None and not by_flows:  # what flows do is told by their finder
-        last = hop.wire.switch_ports[-1]
-        return _not_in_vlan(last, f"{spot(last)} sends it with the tag of VLAN {tag}, which {spot(hop.wire.far)} drops")
+    if tag is not None and not by_flows:  # what flows do is told by their finder
+        last = wire.switch_ports[-1]
+        return _not_in_vlan(last, f"{spot(last)} sends it with the tag of VLAN {tag}, which {spot(wire.far)} drops")
     return None
 
 
 def _left_by_flows(hop: Hop, step: Pass, tag: int | None) -> Left | None:
     """The frame as an Open vSwitch passes it on, whatever its ports say: flows that name a port heed no VLANs."""
-    if not hasattr(step.switch, "trace"):
+    if hop.far is None or not hasattr(step.switch, "trace"):
         return None
     told = ask(hop, step, packet_of(hop, tag), tag)
     return told.left_by(step.out.name) if step.out.name in told.outputs else None
@@ -104,7 +109,7 @@ def _not_in_vlan(port: NodePort, cause: str) -> Finding:
 
 
 def _switches(hop: Hop) -> Sequence[str]:
-    return list(dict.fromkeys(step.switch.name for step in passes(hop)))
+    return list(dict.fromkeys(step.switch.name for step in passes(hop.wire)))
 
 
 DAEMONS = HopFinder("", _daemons)

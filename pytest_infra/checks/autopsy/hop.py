@@ -130,9 +130,9 @@ class Pass:
     out: NodePort
 
 
-def passes(hop: Hop) -> Iterator[Pass]:
-    """The switches on the wire of a hop, in order."""
-    ports = hop.wire.switch_ports if hop.wire else ()
+def passes(wire: Wire | None) -> Iterator[Pass]:
+    """The switches on a wire, in order."""
+    ports = wire.switch_ports if wire is not None else ()
     for into, out in zip(ports[::2], ports[1::2], strict=True):
         yield Pass(into.node, into, out)
 
