@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import islice
 
 from ...core.node import IPAddress
-from ..graph import wires_from
+from ..graph import same_address, wires_from
 from .finding import Case, EndFinder, Finding, HopFinder, spot
 from .hop import Hop, far_place
+from .view import View
 
 __all__ = ["DUPLICATE", "OWN_ADDRESS"]
 
@@ -30,7 +31,9 @@ def _two_on_the_wire(hop: Hop) -> Finding | None:
     others = [wire.far for wire in wires_from(hop.port) if wire.far.node is not far.node]
     for other in islice(others, _MOST_NODES_ASKED):
         if view(other.node).answers_for(hop.next_hop, other.name):
-            return _both(spot(far), spot(other), hop.next_hop, f"{hop.node.name} may get the wrong one", other.node)
+            return _both(
+                spot(far), spot(other), hop.next_hop, f"{hop.node.name} may get the wrong one", view(other.node)
+            )
     return None
 
 
@@ -43,11 +46,11 @@ def _kept(hop: Hop) -> Finding | None:
         if not view(hop.target).owns(hop.address):
             return _moved(hop, spot(far))
         effect = f"{far.node.name} keeps the packets for itself"
-        return _both(hop.target.name, spot(far), hop.address, effect, far.node)
+        return _both(hop.target.name, spot(far), hop.address, effect, view(far.node))
     if hop.origin is not None and view(far.node).owns(hop.origin):
         sender = hop.passed[0] if hop.passed else hop.node
         effect = f"{far.node.name} drops packets that seem to come from itself"
-        return _both(sender.name, spot(far), hop.origin, effect, far.node)
+        return _both(sender.name, spot(far), hop.origin, effect, view(far.node))
     return None
 
 
@@ -68,16 +71,17 @@ def _own_address(case: Case) -> Finding | None:
     if not case.view(case.source).owns(case.address):
         return None
     effect = f"{case.source.name} keeps the packets for itself"
-    return _both(case.name, case.source.name, case.address, effect, case.source)
+    return _both(case.name, case.source.name, case.address, effect, case.view(case.source))
 
 
-def _both(one: str, other: str, address: IPAddress, effect: str, node: object) -> Finding:
-    name = getattr(node, "name", "")
+def _both(one: str, other: str, address: IPAddress, effect: str, view: View) -> Finding:
+    name = view.node.name
+    has = next(item for item in view.addresses if same_address(item.ip.ip, address))
     return Finding(
         "duplicate-address",
         name,
         f"{one} and {other} both have the address {address} (RFC 5227): {effect}",
-        f"take it away from one of them, such as: ip address del {address}/… dev …, in {name}",
+        f"take it away from one of them, such as: ip address del {has.ip} dev {has.interface}, in {name}",
         mark="DUPLICATE",
         port=other if ":" in other else "",
     )

@@ -98,7 +98,7 @@ def _missing(hop: Hop) -> str:
     """The route that the plan of the lab asks for, as far as there is one."""
     plan, version = hop.plan, hop.address.version
     if plan is None:
-        return f"{hop.address} …"
+        return f"{hop.address} via GATEWAY"
     if plan.far.node is hop.target:
         networks = [
             str(ip.network) for ip in plan.near.addresses if ip.version == version and hop.address in ip.network
