@@ -147,6 +147,8 @@ def _asked(hop: Hop, step: _Pass, packet: str, what: str) -> Finding | None:
         cause, kind, mark = f"{name} drops {what}: no flow matches", "no-flow", "NO FLOW"
     else:
         cause, kind, mark = f"{name} drops {what}: {_last_rule(told)}", "flow-drops", "DROPPED BY A FLOW"
+    if not elsewhere and (target := _asks_controller(step.switch, told)):
+        return _controller(step, target, cause)
     steps = "\n".join(_rules(told))
     return Finding(
         kind,
@@ -156,6 +158,23 @@ def _asked(hop: Hop, step: _Pass, packet: str, what: str) -> Finding | None:
         mark=mark,
         port=spot(step.out),
     )
+
+
+def _asks_controller(switch: Any, told: str) -> str:
+    """The controller that decides what becomes of the packet; empty where a flow does, or there is none."""
+    target = getattr(getattr(switch, "settings", None), "controller", None) or ""
+    return target if "No match" in told or "CONTROLLER" in _last_rule(told) else ""
+
+
+def _controller(step: _Pass, target: str, cause: str) -> Finding:
+    name = step.switch.name
+    if step.switch.controller_connected:
+        state, remedy = "is connected, and has it do nothing else", f"see what the controller at {target} does with it"
+        kind, mark = "controller-silent", "NO FLOW"
+    else:
+        state, remedy = "is not connected", f"start the controller at {target}, or see why {name} does not reach it"
+        kind, mark = "controller-gone", "NO CONTROLLER"
+    return Finding(kind, name, f"{cause}; its controller {target} {state}", remedy, mark=mark, port=spot(step.out))
 
 
 def _packet(hop: Hop, tag: int | None) -> str:
