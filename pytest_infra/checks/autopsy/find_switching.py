@@ -17,6 +17,8 @@ __all__ = ["BLOCKED", "DAEMONS", "FLOWS", "VLANS"]
 _ECHO = {(4, False): 8, (4, True): 0, (6, False): 128, (6, True): 129}
 _A_CLIENT_PORT = 49152  # the first of the dynamic ports (RFC 6335)
 _TRACKED_ANSWER = "trk,est,rpl"
+_BY_HASH = re.compile(r"^Datapath actions: .*\bhash\(.*\brecirc\(", re.MULTILINE)
+"""The datapath computes a hash of the packet first; a trace ends there, as if no bucket of a group were live."""
 _RULE = re.compile(r"^ ?\d+\. ")
 
 
@@ -133,6 +135,10 @@ def _asked(hop: Hop, step: _Pass, packet: str, what: str) -> Finding | None:
     """What the switch would do with a packet, from its own mouth."""
     told = step.switch.trace(f"in_port={step.into.name},{packet}", tracked=_TRACKED_ANSWER if hop.back else "")
     outputs = _outputs(told)
+    if _BY_HASH.search(told):
+        told = told.replace("no live bucket", "to one of its buckets, by a hash that the datapath computes")
+        spread = _bucket_outputs(step.switch, told)
+        outputs |= spread or {step.out.name}  # of a bond: the bonds were looked at already
     if step.out.name in outputs or "in_port" in outputs:
         return None
     others = [port for port in step.switch.ports if port is not step.into and port.name in outputs]
@@ -226,6 +232,14 @@ def _outputs(told: str) -> set[str]:
     """The ports that a trace ends at; each part of it (after connection tracking, say) has its own line."""
     lines = re.findall(r"^Datapath actions: (.*)$", told, re.MULTILINE)
     return {word for line in lines for word in re.split(r"[,()]", line)}
+
+
+def _bucket_outputs(switch: Any, told: str) -> set[str]:
+    """The ports that the buckets of the groups in a trace output to."""
+    groups = set(re.findall(r"^ +group:(\d+)$", told, re.MULTILINE))
+    said = switch.ofctl(["-O", "OpenFlow15", "--names", "dump-groups", switch.name]).stdout
+    lines = [line for line in said.splitlines() if (found := re.search(r"group_id=(\d+)", line)) and found[1] in groups]
+    return {port for line in lines for port in re.findall(r'output:"?([^,"\s]+)', line)}
 
 
 def _rules(told: str) -> list[str]:
