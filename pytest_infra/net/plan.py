@@ -142,6 +142,10 @@ class AddressPlan:
                 versions = [4, 6] if self._ipv6 and port.mtu >= SMALLEST_MTU_IPV6 else [4]
                 port.planned = tuple(self._take(chosen[version], port) for version in versions if version in chosen)
 
+    def new_ipv4(self, ports: int) -> IPv4Network:
+        """A subnet that nobody else gets, as small as it can be for that many ports."""
+        return self._pool.ipv4(32 - (ports + 1).bit_length())
+
     def _new_networks(self, ports: int) -> list[IPNetwork]:
         """The first subnets are of a length that people read easily, the others as small as they can be."""
         self._made += 1
