@@ -162,3 +162,22 @@ def test_a_fast_failover_group_without_a_live_port(lab: Lab, snapshot: SnapshotA
     sw.flow("in_port=sw-p1,icmp", "group:1")
     c.ports[0].down()
     cause(a, b, "flow-drops", "sw", snapshot)
+
+
+@pytest.mark.parametrize("way", ["the kernel's", "over bridges", "over bridges that are not linked"])
+def test_a_tunnel_without_a_way(lab: Lab, way: str, snapshot: SnapshotAssertion) -> None:
+    m1, m2, r = lab.host("m1"), lab.host("m2"), lab.router("r")
+    lab.link(m1, r, mtu=1600)
+    lab.link(r, m2, mtu=1600)
+    br1, u1 = lab.ovs("br1", host=m1), lab.ovs("u1", host=m1)
+    br2, u2 = lab.ovs("br2", host=m2), lab.ovs("u2", host=m2)
+    link = None if way.endswith("not linked") else lab.link(u1, u2, mtu=1600)
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, br1)
+    lab.link(b, br2)
+    lab.tunnel(br1, br2, over=(u1, u2) if way.startswith("over") else None)
+    if link is not None:
+        assert_reachable(a, b)
+        link.down()
+        r.ports[1].down()
+    cause(a, b, "interface-down" if link else "not-a-port", {"the kernel's": "r"}.get(way, "u1"), snapshot)

@@ -112,7 +112,7 @@ def test_tunnels_of_the_userspace_datapath(lab: Lab, kind: str) -> None:
     overlay.up()
     assert_reachable(a, b)
     under1.ports[0].down()
-    with pytest.raises(CheckFailed, match=r"cannot reach b"):
+    with pytest.raises(CheckFailed, match=rf"the {kind} tunnel .* has no way .*: u1:u1-p1 is down"):
         assert_reachable(a, b)
 
 

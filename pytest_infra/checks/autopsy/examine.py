@@ -32,6 +32,7 @@ from . import (
     find_sizes,
     find_switching,
     find_translation,
+    find_tunnels,
 )
 from .draw import draw
 from .finding import Case, EndFinder, Finding, HopFinder
@@ -59,6 +60,7 @@ HOP_FINDERS: Final = (
     find_addresses.FAR_ADDRESS,
     find_duplicates.DUPLICATE,
     find_switching.FLOWS,
+    find_tunnels.TUNNEL,
     find_impairments.IMPASSABLE,
     find_neighbours.NEIGHBOUR,
     find_sizes.MTU,
