@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import socket
-import struct
 
 import pytest
 
-from pytest_infra import BadInput, Lab, assert_path, assert_reachable, assert_unreachable, daemon_down, until
+from pytest_infra import (
+    BadInput,
+    CheckFailed,
+    Lab,
+    assert_multicast,
+    assert_path,
+    assert_reachable,
+    assert_unreachable,
+    daemon_down,
+    until,
+)
 
 pytestmark = pytest.mark.infra_requires("ip")
 
@@ -157,32 +166,66 @@ def test_addresses_by_router_advertisement(lab: Lab) -> None:
     assert any(route.destination.prefixlen == 0 and route.protocol == "ra" for route in a.routes)
 
 
-def test_multicast_in_a_segment(lab: Lab) -> None:
-    """Those who joined the group get it, and nobody else (RFC 1112)."""
+@pytest.mark.parametrize("group", ["239.1.2.3", "ff05::1:3"])
+def test_multicast_in_a_segment(lab: Lab, group: str) -> None:
+    """Those who joined get it (RFC 1112); who else sees it is the switch's affair."""
+    sw = lab.ovs("sw")
+    sender, one, two, other = (lab.host(name) for name in ("sender", "one", "two", "other"))
+    for host in (sender, one, two, other):
+        lab.link(host, sw)
+    assert assert_multicast(sender, group, [one, two]).arrived == {"one": 3, "two": 3}
+    with pytest.raises(CheckFailed, match=rf"datagrams to {group} port 5007 come to other too(?s:.*)snooping"):
+        assert_multicast(sender, group, [one, two], not_to=[other])
+    quiet = "other_config:mcast-snooping-disable-flood-unregistered=true"
+    sw.vsctl(["set", "bridge", "sw", "mcast_snooping_enable=true", quiet])
+    assert assert_multicast(sender, group, [one, two], not_to=[other]).unwanted == {"other": 0}
+
+
+def test_multicast_that_is_lost(lab: Lab) -> None:
     star = lab.star(3)
-    sender, member, other = star.hosts
-    sender.run(["ip", "route", "add", "239.0.0.0/8", "dev", "eth0"])
+    sender, member, cut_off = star.hosts
+    member.nft("table inet t {\n chain c {\n type filter hook input priority 0; ip daddr 239.1.2.3 drop\n }\n}\n")
+    with pytest.raises(CheckFailed, match=r"do not come to h2(?s:.*)reaches h2 by unicast, so only the group's"):
+        assert_multicast(sender, "239.1.2.3", [member], within="100 ms")
+    cut_off.ports[0].down()
+    with pytest.raises(CheckFailed, match=r"do not come to h3(?s:.*)h3:eth0 is down"):
+        assert_multicast(sender, "239.9.9.9", [member, cut_off], within="100 ms")
+    sender.nft("table inet t {\n chain c {\n type filter hook output priority 0; ip daddr 239.1.2.3 drop\n }\n}\n")
+    with pytest.raises(CheckFailed, match=r"the kernel of h1 does not send it: Operation not permitted"):
+        assert_multicast(sender, "239.1.2.3", [member], within="100 ms")
 
-    def receiver(join: bool) -> socket.socket:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.bind(("0.0.0.0", 5007))
-        sock.settimeout(20)
-        if join:
-            group = struct.pack("=4s4si", socket.inet_aton("239.1.2.3"), bytes(4), socket.if_nametoindex("eth0"))
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
-        else:
-            sock.setsockopt(socket.IPPROTO_IP, 49, 0)  # IP_MULTICAST_ALL
-        return sock
 
-    def send(address: str) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.sendto(address.encode(), (address, 5007))
+@pytest.mark.infra_requires("frr")
+@pytest.mark.parametrize("routed", [True, False])
+def test_multicast_between_segments(lab: Lab, routed: bool) -> None:
+    """A router passes it where a daemon tells it to (PIM, RFC 7761), and not otherwise."""
+    pim = "interface eth0\n ip igmp\n ip pim\ninterface eth1\n ip igmp\n ip pim\nip pim rp 10.1.0.1\n"
+    r = lab.router("r", daemons=["pimd"], config=pim, routes=True) if routed else lab.router("r")
+    sender, member, other = lab.host("sender"), lab.host("member"), lab.host("other")
+    lab.link(sender, r, ip="10.1.0.10/24", peer_ip="10.1.0.1/24")
+    lab.link(member, r, ip="10.2.0.10/24", peer_ip="10.2.0.1/24")
+    lab.link(other, r, ip="10.3.0.10/24", peer_ip="10.3.0.1/24")
+    assert_reachable(sender, member)
+    if routed:
+        assert_multicast(sender, "239.1.2.3", [member], not_to=[other], within="60 s")
+        with pytest.raises(CheckFailed, match=r"(?s)member is in another subnet.*TTL of 1 ends at the first"):
+            assert_multicast(sender, "239.1.2.3", [member], ttl=1, within="100 ms")
+    else:
+        with pytest.raises(CheckFailed, match=r"member is in another subnet: routers pass multicast only where"):
+            assert_multicast(sender, "239.1.2.3", [member], within="100 ms")
 
-    with member.call(receiver, True) as joined, other.call(receiver, False) as not_joined:
-        sender.call(send, "239.1.2.3")
-        assert joined.recv(100) == b"239.1.2.3"
-        sender.call(send, str(other.ports[0].addresses[0].ip))  # what comes first would be the group's
-        assert not_joined.recv(100) != b"239.1.2.3"
+
+def test_multicast_that_cannot_be(lab: Lab) -> None:
+    a, b, alone = lab.host("a"), lab.host("b"), lab.host("alone")
+    lab.link(a, b)
+    for group, receivers, why in [
+        ("10.0.0.1", [b], "no multicast group"),
+        ("nowhere", [b], "no multicast group"),
+        ("239.1.2.3", [], "names nobody"),
+        ("239.1.2.3", [alone], "has no link"),
+    ]:
+        with pytest.raises(BadInput, match=why):
+            assert_multicast(a, group, receivers)
 
 
 def test_a_ring_of_static_routes(lab: Lab) -> None:
