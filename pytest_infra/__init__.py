@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .checks.meter import assert_metered
     from .checks.migration import assert_migrates
     from .checks.multicast import assert_multicast
+    from .checks.multipath import assert_multipath
     from .checks.packet_rate import measure_packet_rate
     from .checks.pipeline import Stage, assert_pipeline, measure_pipeline
     from .checks.police import assert_policed, offer
@@ -128,6 +129,7 @@ __all__ = [
     "assert_metered",
     "assert_migrates",
     "assert_multicast",
+    "assert_multipath",
     "assert_no_drops",
     "assert_not_throttled",
     "assert_oom_killed",
@@ -212,6 +214,7 @@ _MODULES = {
     "checks.meter": ("assert_metered",),
     "checks.migration": ("assert_migrates",),
     "checks.multicast": ("assert_multicast",),
+    "checks.multipath": ("assert_multipath",),
     "checks.packet_rate": ("measure_packet_rate",),
     "checks.pipeline": ("Stage", "assert_pipeline", "measure_pipeline"),
     "checks.police": ("assert_policed", "offer"),

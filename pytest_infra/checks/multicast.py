@@ -8,7 +8,7 @@ import struct
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any, ClassVar
 
@@ -23,7 +23,6 @@ __all__ = ["MulticastReport", "assert_multicast", "measure_multicast"]
 
 _JOIN_V4 = socket.IP_ADD_MEMBERSHIP
 _ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
-_BETWEEN_S = 0.01
 _ROUND_S = 0.3
 _UNWANTED_S = 0.2  # how long to look for what should not come, after all that should has
 
@@ -109,33 +108,44 @@ def measure_multicast(
     for node in (sender, *receivers, *not_to):
         if not getattr(node, "ports", ()):
             raise BadInput(f"{node!r} has no link, and so no part in multicast")
-    with ExitStack() as stack:
-        joined = [stack.enter_context(one.call(_join, address, port, _links(one))) for one in receivers]
-        strangers = [stack.enter_context(one.call(_sniff, address.version)) for one in not_to]
-        deadline = time.monotonic() + within_s
-        while True:
-            token = os.urandom(8)
-            refusal = sender.call(_send, address, port, _links(sender)[0], ttl, token, count)
-            last = min(max(time.monotonic(), deadline), time.monotonic() + _ROUND_S)
-            arrived = [_count(sock, token, count, last) for sock in joined]
-            if sum(arrived) == count * len(joined) or time.monotonic() >= deadline:
-                break
-        unwanted = [_count(sock, token, 0, time.monotonic() + _UNWANTED_S) for sock in strangers]
+    refusal, arrived, unwanted = _send_until(
+        sender, receivers, not_to, _Wanted(address, port, ttl, count), time.monotonic() + within_s
+    )
     report = MulticastReport(
-        sender.name,
-        group,
-        port,
-        ttl,
-        count,
-        {one.name: number for one, number in zip(receivers, arrived, strict=True)},
-        {one.name: number for one, number in zip(not_to, unwanted, strict=True)},
-        within_s,
-        refusal,
+        sender.name, group, port, ttl, count, arrived, unwanted, within_s=within_s, refusal=refusal
     )
     if report.ok:
         return report
-    few = next((one for one, number in zip(receivers, arrived, strict=True) if number < count), None)
-    return MulticastReport(**{**vars(report), "advice": tuple(_advice(sender, few, address.version, ttl, refusal))})
+    few = next((one for one in receivers if arrived[one.name] < count), None)
+    return replace(report, advice=tuple(_advice(sender, few, address.version, ttl, refusal)))
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is sent."""
+
+    group: IPAddress
+    port: int
+    ttl: int
+    count: int
+
+
+def _send_until(
+    sender: Node, receivers: Sequence[Node], not_to: Sequence[Node], wanted: _Wanted, deadline: float
+) -> tuple[str, dict[str, int], dict[str, int]]:
+    """Send again and again until all has come: why it was not sent, what came of the last time, and to whom besides."""
+    with ExitStack() as stack:
+        joined = {one.name: stack.enter_context(one.call(_join, wanted, _links(one))) for one in receivers}
+        strangers = {one.name: stack.enter_context(one.call(_sniff, wanted.group.version)) for one in not_to}
+        while True:
+            token = os.urandom(8)
+            refusal = sender.call(_send, wanted, _links(sender)[0], token)
+            last = time.monotonic() + _ROUND_S
+            arrived = {name: _count(sock, token, wanted.count, last) for name, sock in joined.items()}
+            if all(number == wanted.count for number in arrived.values()) or time.monotonic() >= deadline:
+                break
+        last = time.monotonic() + _UNWANTED_S
+        return refusal, arrived, {name: _count(sock, token, 0, last) for name, sock in strangers.items()}
 
 
 def _advice(sender: Node, receiver: Node | None, version: int, ttl: int, refusal: str) -> list[tuple[str, str]]:
@@ -162,10 +172,11 @@ def _advice(sender: Node, receiver: Node | None, version: int, ttl: int, refusal
 
 
 def _group(group: str) -> IPAddress:
+    address: IPAddress | None
     try:
         address = ip_address(group)
     except ValueError:
-        address = None  # type: ignore[assignment]
+        address = None
     if address is None or not address.is_multicast:
         raise BadInput(f"{group!r} is the address of no multicast group: those are of 224.0.0.0/4 and ff00::/8")
     return address
@@ -175,8 +186,9 @@ def _links(node: Node) -> list[str]:
     return [port.name for port in node.ports]
 
 
-def _join(group: IPAddress, port: int, interfaces: Sequence[str]) -> socket.socket:
+def _join(wanted: _Wanted, interfaces: Sequence[str]) -> socket.socket:
     """A socket that gets what is for the group, in the calling thread's namespace."""
+    group = wanted.group
     family = socket.AF_INET if group.version == 4 else socket.AF_INET6
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
@@ -187,7 +199,7 @@ def _join(group: IPAddress, port: int, interfaces: Sequence[str]) -> socket.sock
             else:
                 member = struct.pack("=16si", group.packed, index)
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, member)
-        sock.bind((str(group), port))
+        sock.bind((str(group), wanted.port))
     except BaseException:
         sock.close()
         raise
@@ -200,8 +212,9 @@ def _sniff(version: int) -> socket.socket:
     return socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(kind))
 
 
-def _send(group: IPAddress, port: int, interface: str, ttl: int, token: bytes, count: int) -> str:
+def _send(wanted: _Wanted, interface: str, token: bytes) -> str:
     """Send the datagrams; why the kernel refuses to, else an empty text."""
+    group, ttl = wanted.group, wanted.ttl
     index = socket.if_nametoindex(interface)
     with socket.socket(socket.AF_INET if group.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as sock:
         if group.version == 4:
@@ -211,12 +224,11 @@ def _send(group: IPAddress, port: int, interface: str, ttl: int, token: bytes, c
         else:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, ttl)
-        for number in range(count):
+        for number in range(wanted.count):
             try:
-                sock.sendto(token + number.to_bytes(4, "big"), (str(group), port))
+                sock.sendto(token + number.to_bytes(4, "big"), (str(group), wanted.port))
             except OSError as error:
                 return error.strerror or str(error)
-            time.sleep(_BETWEEN_S)
     return ""
 
 
