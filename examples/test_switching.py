@@ -11,9 +11,11 @@ from pytest_infra import (
     BadInput,
     Bucket,
     CheckFailed,
+    WaitTimeout,
     assert_converged,
     assert_reachable,
     assert_reconverged,
+    assert_throughput,
     assert_unreachable,
     until,
 )
@@ -105,6 +107,24 @@ def test_a_meter_drops_what_is_too_much(lab, switch):
     assert counted.dropped_packets > counted.packets / 2
 
 
+def test_a_meter_is_named_where_packets_are_missing(lab, switch):
+    """The failing twin."""
+    switch.meter(1, "1 packets/s", burst=1)
+    switch.flow("in_port=sw-p1,icmp", "meter:1,NORMAL")
+    with pytest.raises(CheckFailed, match=r"meter 1 of sw \(1 packets/s\) has dropped"):
+        assert_reachable(lab.node("a"), lab.node("b"), count=10, within="1 s")
+
+
+def test_a_select_group_without_the_right_port(lab, switch):
+    """The failing twin: its only bucket leads to c."""
+    a, b = lab.node("a"), lab.node("b")
+    assert_reachable(a, b)
+    switch.group(1, "select", ["output:sw-p3"])
+    switch.flow("in_port=sw-p1,icmp", "group:1")
+    with pytest.raises(CheckFailed, match=r"sw sends it out by sw-p3, not by sw-p2"):
+        assert_reachable(a, b)
+
+
 def test_a_mirror_shows_what_passes(lab, switch):
     a, b, c = (lab.node(name) for name in "abc")
     capture = switch.mirror(switch.ports[1], filter="icmp")
@@ -112,6 +132,11 @@ def test_a_mirror_shows_what_passes(lab, switch):
     assert_reachable(a, b)
     capture.wait(2)
     assert capture.count == 2  # the request and the reply between a and b, and nothing of c
+    switch.flow("in_port=sw-p1,icmp", "output:sw-p3")  # the failing twin: b gets nothing any more
+    with pytest.raises(CheckFailed, match=r"sw sends it out by sw-p3"):
+        assert_reachable(a, b)
+    with pytest.raises(WaitTimeout, match=r"3 frames that match 'icmp' at sw:sw-m1-x: 2 within 1 s"):
+        capture.wait(3, within="1 s")
 
 
 @pytest.mark.infra_requires("iperf3")
@@ -128,6 +153,18 @@ def test_a_port_is_shaped(lab, switch):
 
     rate_bps = until(measured, within_s=30, what="iperf3 answers")
     assert 1e6 < rate_bps < 22e6
+    with pytest.raises(CheckFailed, match=r"sw shapes sw:sw-p2: rate 20 Mbit/s"):  # the failing twin
+        assert_throughput(a, b, at_least="60 Mbit/s")
+
+
+def test_a_spanning_tree_that_has_not_settled(lab):
+    """The failing twin: a port passes frames after seconds only."""
+    sw = lab.ovs("sw", spanning_tree="rstp")
+    a, b = lab.host("a"), lab.host("b")
+    for host in (a, b):
+        lab.link(host, sw)
+    with pytest.raises(CheckFailed, match=r"sw:sw-p1 is in the state \w+ \(role Designated\): the spanning tree"):
+        assert_reachable(a, b, within="200 ms")
 
 
 def test_a_spanning_tree_breaks_the_loop(lab):
@@ -153,6 +190,10 @@ def test_a_bond_loses_a_wire(lab):
     until(lambda: all(sw1.bond(bond).members.values()), within_s=30, what="both wires are used")
     print(assert_reconverged([a, b], after=bond.links[0].down, within="5 s").explain())
     assert sw1.bond(bond).lacp == "negotiated"
+    sw2.vsctl(["set", "port", bond.name_at(sw2.name), "lacp=off", "bond_mode=active-backup"])  # the failing twin
+    until(lambda: not any(sw1.bond(bond).members.values()), within_s=30, what="LACP gives up")
+    with pytest.raises(CheckFailed, match=r"uses none of its links; the other end does not answer by LACP"):
+        assert_reachable(a, b)
 
 
 @pytest.mark.parametrize("kind", ["bridge", "ovs"])
@@ -165,12 +206,12 @@ def test_guests_of_two_machines_share_a_network(lab, kind):
     a, b = lab.host("a"), lab.host("b")
     lab.link(a, br1)
     lab.link(b, br2)
-    overlay = lab.tunnel(br1, br2, kind="vxlan", key=42)
+    lab.tunnel(br1, br2, kind="vxlan", key=42)
     wire = lab.capture(r.ports[0], "udp port 4789")
     assert_reachable(a, b, size=1472)
     wire.wait(2)
-    overlay.down()
-    with pytest.raises(CheckFailed, match=r"a cannot reach b"):  # the failing twin
+    r.ports[1].down()
+    with pytest.raises(CheckFailed, match=r"the vxlan tunnel .* has no way .*: r:eth1 is down"):  # the failing twin
         assert_reachable(a, b)
 
 

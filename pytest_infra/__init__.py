@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from .checks.loss import assert_loss, measure_loss
     from .checks.meter import assert_metered
     from .checks.migration import assert_migrates
+    from .checks.multicast import assert_multicast
+    from .checks.multipath import assert_multipath
     from .checks.packet_rate import measure_packet_rate
     from .checks.pipeline import Stage, assert_pipeline, measure_pipeline
     from .checks.police import assert_policed, offer
@@ -126,6 +128,8 @@ __all__ = [
     "assert_loss",
     "assert_metered",
     "assert_migrates",
+    "assert_multicast",
+    "assert_multipath",
     "assert_no_drops",
     "assert_not_throttled",
     "assert_oom_killed",
@@ -209,6 +213,8 @@ _MODULES = {
     "checks.loss": ("assert_loss", "measure_loss"),
     "checks.meter": ("assert_metered",),
     "checks.migration": ("assert_migrates",),
+    "checks.multicast": ("assert_multicast",),
+    "checks.multipath": ("assert_multipath",),
     "checks.packet_rate": ("measure_packet_rate",),
     "checks.pipeline": ("Stage", "assert_pipeline", "measure_pipeline"),
     "checks.police": ("assert_policed", "offer"),

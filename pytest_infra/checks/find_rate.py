@@ -13,7 +13,7 @@ from ..core.units import format_rate, fraction, rate_bps
 from .arguments import seconds
 from .flow import header_bytes
 from .generator import run_udp
-from .obstacles import obstacles
+from .obstacles import obstacles, remedy
 from .quiet import measuring
 from .rate_search import Goal, Search, Trial, conditional_throughput, search
 from .target import Ends, Family, Target, choose_ends
@@ -95,7 +95,7 @@ class RateReport(Measured):
             rows += [("cause", cause), ("next", "a quieter machine, larger packets (size=), or a higher at_most=")]
             return explain(f"{pair}: it cannot be told whether that rate is kept", rows)
         rows.append(("cause", "\n".join(self.on_the_way)))
-        step = "change what the link does: link.impair(…)" if self.on_the_way else _LOOK
+        step = remedy(self.on_the_way) if self.on_the_way else _LOOK
         return explain(f"{pair}: only {low} of L2 at a loss of at most {self.loss:.2%}", [*rows, ("next", step)])
 
     def _wanted(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -53,8 +53,13 @@ def is_switch(node: Any) -> bool:
     return bool(getattr(node, "forwards_frames", not hasattr(node, "run")))
 
 
-def wires_from(port: NodePort) -> list[Wire]:
-    """The ways to every node port that a frame from `port` can reach, the shortest to each, nearest first."""
+def wires_from(port: NodePort, usable: Callable[[NodePort], bool] = lambda _: True) -> list[Wire]:
+    """The ways to every node port that a frame from `port` can reach, the shortest to each, nearest first.
+
+    Args:
+        port: where they begin.
+        usable: whether a switch can send by a port of its, to another switch.
+    """
     found: list[Wire] = []
     seen: set[int] = set()
     queue: deque[tuple[NodePort, ...]] = deque([(port, port.peer)])
@@ -66,7 +71,7 @@ def wires_from(port: NodePort) -> list[Wire]:
         elif id(node) not in seen:
             seen.add(id(node))
             outs = [out for one in _as_one(node) for out in one.ports if out is not way[-1]]
-            queue.extend((*way, out, out.peer) for out in outs)
+            queue.extend((*way, out, out.peer) for out in outs if not is_switch(out.peer.node) or usable(out))
     return found
 
 

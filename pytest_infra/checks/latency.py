@@ -18,7 +18,7 @@ from ..core.node import Node
 from ..core.report import explain
 from ..core.units import format_duration
 from .arguments import check_count, seconds
-from .obstacles import obstacles
+from .obstacles import obstacles, remedy
 from .ping import ping
 from .quiet import measuring
 from .resample import quantile
@@ -129,9 +129,7 @@ class LatencyReport(Measured):
         rows.append(("cause", "\n".join([*([] if low else gone), *self.on_the_way])))
         if self.machine_s:
             rows.append(("ruled out", f"the machine alone: {self._machine()}"))
-        step = (
-            "change what the link does: link.impair(…)" if self.on_the_way else "look where packets wait: tc -s qdisc"
-        )
+        step = remedy(self.on_the_way) if self.on_the_way else "look where packets wait: tc -s qdisc"
         return explain(f"{pair}: {names} of the {kind} is too {'low' if low else 'high'}", [*rows, ("next", step)])
 
     def _measured(self) -> str:

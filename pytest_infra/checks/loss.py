@@ -11,7 +11,7 @@ from ..core.report import explain
 from ..core.units import fraction
 from ..packet.statistics import binomial_p
 from .arguments import check_count, check_size, seconds
-from .obstacles import obstacles
+from .obstacles import obstacles, remedy
 from .quiet import measuring
 from .resample import clopper_pearson
 from .stream import send_stream
@@ -82,7 +82,7 @@ class LossReport(Measured):
             rows.append(("next", f"send more than {self.sent} datagrams: count="))
             return explain(f"{pair}: it cannot be told whether at most {self.at_most:.2%} are lost", rows)
         rows.append(("cause", "\n".join(self.on_the_way)))
-        step = "change what the link does: link.impair(…)" if self.on_the_way else _LOOK
+        step = remedy(self.on_the_way) if self.on_the_way else _LOOK
         return explain(f"{pair}: loses {self.loss:.2%} of the packets", [*rows, ("next", step)])
 
     def _wanted(self) -> str:

@@ -1,16 +1,43 @@
-"""What the lab itself does to packets on a way: the impairments of its links, for the cause of a verdict."""
+"""What the lab itself does to packets on a way, by its links and switches: for the cause of a verdict."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["both_ways", "delay_s", "impaired", "lost_part", "obstacles"]
+__all__ = ["both_ways", "delay_s", "impaired", "lost_part", "meters_that_drop", "obstacles", "remedy"]
 
 
 def obstacles(source: Any, destination: Any) -> list[str]:
-    """The impairments of the links on the shortest way, in words: ``a:eth0 -> sw1:sw1-p1: rate 50 Mbit/s``."""
-    return [f"{port} -> {port.peer}: {impairment}" for port, impairment in impaired(source, destination)]
+    """What is in the way by the shortest way, in words: ``a:eth0 -> sw1:sw1-p1: rate 50 Mbit/s``.
+
+    Impairments of links, ports that a switch shapes, and meters that have dropped packets.
+    """
+    links = [f"{port} -> {port.peer}: {impairment}" for port, impairment in impaired(source, destination)]
+    way = _way(source, destination)
+    shaped = [(port, getattr(port.node, "shaped", {}).get(port)) for port in way]
+    meters = [text for node in dict.fromkeys(port.node for port in way) for text in meters_that_drop(node)]
+    return [*links, *(f"{port.node.name} shapes {port}: {rates}" for port, rates in shaped if rates), *meters]
+
+
+def meters_that_drop(node: Any) -> list[str]:
+    """The meters of a switch that have dropped packets, in words."""
+    if not getattr(node, "metered", {}):
+        return []
+    return [
+        f"meter {meter.number} of {node.name} ({node.metered.get(meter.number, 'unknown')}) "
+        f"has dropped {meter.dropped_packets} of {meter.packets} packets"
+        for meter in node.meters
+        if meter.dropped_packets
+    ]
+
+
+def remedy(on_the_way: Sequence[str]) -> str:
+    """How to take away what `obstacles` told."""
+    if any(" -> " in text for text in on_the_way):
+        return "change what the link does: link.impair(…), link.clear()"
+    return "change what the switch does: switch.qos(…), switch.meter(…)"
 
 
 def impaired(source: Any, destination: Any) -> list[tuple[Any, Any]]:

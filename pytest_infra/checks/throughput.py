@@ -16,7 +16,7 @@ from .compare import CompareReport, compare
 from .flow import Flow, cpu_times, header_bytes
 from .generator import run_tcp, run_udp
 from .iperf3 import find_iperf3, run_iperf3
-from .obstacles import obstacles
+from .obstacles import obstacles, remedy
 from .quiet import measuring
 from .target import Ends, Family, Target, choose_ends
 from .verdict import Measured, Verdict
@@ -169,7 +169,7 @@ class ThroughputReport(Measured):
         if self._direction == "much":
             return "give a link of the way a rate: link.impair(rate=…)"
         if self.on_the_way:
-            return "change what the link does: link.impair(…), link.clear()"
+            return remedy(self.on_the_way)
         return "look where packets wait or are lost: tc -s qdisc, ip -s link, nstat"
 
 

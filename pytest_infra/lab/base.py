@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
@@ -21,7 +21,8 @@ from ..net.diagnosis import Journal
 from ..net.entries import entries
 from ..net.host import Host
 from ..net.link import Link
-from ..net.plan import AddressPlan, plan_routes, segments_of
+from ..net.plan import AddressPlan, segments_of
+from ..net.plan_services import Virtual, plan_all_routes
 from ..net.port import Port
 from ..net.settle import forget_unresolved, not_made, restore, settle
 from ..net.switch import Switch
@@ -80,6 +81,7 @@ class LabBase(Resource):
         self._new: list[Early] = []
         self._new_links: list[Link] = []
         self._new_late: list[Late] = []
+        self._stale = False
         self._bonds = 0
         self._guard: Guard | None = None
         self.journal = Journal(services.recorder)
@@ -166,11 +168,12 @@ class LabBase(Resource):
         After an error the whole lab has been undone, and cannot be used again.
         """
         self._alive()
-        if not (self._new or self._new_links or self._new_late):
+        if not (self._new or self._new_links or self._new_late or self._stale):
             return
         try:
             self._services.entrance.call(self._settle)
             self._start_late()
+            self._follow()
         except BaseException as error:
             if says_something(error):
                 attach(error, self.diagnose())
@@ -189,16 +192,23 @@ class LabBase(Resource):
         except OSError as error:
             raise not_made(f"the lab {self.name}", error) from error
 
+    def _follow(self) -> None:
+        """What is up takes account of what was declared since."""
+
+    def _virtual_addresses(self) -> Iterable[Virtual]:
+        """The addresses that no port has, and that routes are planned for."""
+        return ()
+
     def _settle(self) -> None:
         """Runs in the entrance's thread, which takes one lab, and one test thread, after the other."""
-        if self._settling or not (self._new or self._new_links):
+        if self._settling or not (self._new or self._new_links or self._stale):
             return  # a switch that looks at itself while it is made; or another thread was first
         self._settling = True
         try:
             new, links = list(self._new), list(self._new_links)
             segments = segments_of(self.links)
             self._addresses.number(segments)
-            routes = plan_routes(segments)
+            routes = plan_all_routes(segments, self._virtual_addresses())
             for resource in new:
                 self._make(resource)
             settle([node for node in new if isinstance(node, Host)], links, routes)
@@ -207,6 +217,7 @@ class LabBase(Resource):
                     link.apply(link)
             self._publish()
             del self._new[: len(new)], self._new_links[: len(links)]
+            self._stale = False
         except OSError as error:
             raise not_made(f"the lab {self.name}", error) from error
         finally:

@@ -54,7 +54,16 @@ class LabSwitching(LabNetwork):
             bond.links.append(link)
         return bond
 
-    def tunnel(self, a: Switch, b: Switch, *, kind: TunnelKind = "vxlan", key: int = 1, mtu: int = 1500) -> Tunnel:
+    def tunnel(
+        self,
+        a: Switch,
+        b: Switch,
+        *,
+        kind: TunnelKind = "vxlan",
+        key: int = 1,
+        mtu: int = 1500,
+        over: tuple[OvsBridge, OvsBridge] | None = None,
+    ) -> Tunnel:
         """Declare a tunnel between switches of two hosts: frames of one come out of the other.
 
         The packets go by the way that the hosts have to each other, from and to addresses of a subnet of both where
@@ -68,6 +77,8 @@ class LabSwitching(LabNetwork):
             key: the network identifier, 24 bits; the GRE key, 32 bits.
             mtu: of the packets inside, in bytes. The way between the hosts needs some 50 bytes more (38 with GRE):
                 ``lab.link(m1, m2, mtu=1600)``, else give the guests less.
+            over: two further Open vSwitch bridges, one in each host, linked with each other: Open vSwitch itself makes
+                the headers then, also on a kernel without such tunnels.
 
         Raises:
             BadInput: an end that is no switch of a host, both in one host, an unknown kind, or no such key.
@@ -75,6 +86,7 @@ class LabSwitching(LabNetwork):
         for end in (a, b):
             self._check_mine(end)
         check_tunnel(a, b, kind, key)
+        carriers = self._carriers(a, b, over)
         ports = []
         for end in (a, b):
             mac, line = self._macs.take(), caller_line()
@@ -83,6 +95,20 @@ class LabSwitching(LabNetwork):
             end.ports.append(port)
             ports.append(port)
         tunnel = Tunnel(ports[0], ports[1], kind, key)
+        if carriers:
+            from ..net.ovs_tunnel import OvsTunnel
+
+            tunnel = OvsTunnel(ports[0], ports[1], kind, key, carriers, self._addresses.new_ipv4(2))
         self.links.append(tunnel)
         self._new_late.append(tunnel)
         return tunnel
+
+    def _carriers(self, a: Switch, b: Switch, over: object) -> tuple[OvsBridge, OvsBridge] | None:
+        if over is None:
+            return None
+        from ..net.ovs_tunnel import check_over
+
+        carriers = check_over((a, b), over)
+        for carrier in carriers:
+            self._check_mine(carrier)
+        return carriers

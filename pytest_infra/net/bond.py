@@ -36,10 +36,15 @@ class Bond:
         """What it is called at one of its ends."""
         return f"{switch}-bond{self.number}"
 
-    def columns(self) -> dict[str, object]:
-        """The columns of table Port."""
-        lacp: dict[str, object] = {"lacp": "active", "other_config": ["map", [["lacp-time", "fast"]]]}
-        return {"bond_mode": self.mode, **(lacp if self.lacp else {})}
+    def columns(self, members: Sequence[str]) -> dict[str, object]:
+        """The columns of table Port at the end that has these members, in the order of the links.
+
+        Without LACP, an end of an active-backup bond drops what does not come by its own active member: both begin
+        with the first link.
+        """
+        settings = [["lacp-time", "fast"]] if self.lacp else [["bond-primary", members[0]]]
+        lacp = {"lacp": "active"} if self.lacp else {}
+        return {"bond_mode": self.mode, **lacp, "other_config": ["map", settings]}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ..core.resource import Artifact, Facts
 from ..core.wait import until
 from .host import Host
 
-__all__ = ["DNSMASQ", "DnsServer", "check_domain", "resolv_conf"]
+__all__ = ["DNSMASQ", "DnsServer", "check_domain", "is_domain", "resolv_conf"]
 
 DNSMASQ = Command("dnsmasq", purpose="names and addresses by DNS and DHCP in a lab", packages={
     "apt": "dnsmasq-base", "dnf": "dnsmasq", "pacman": "dnsmasq", "apk": "dnsmasq"})  # fmt: skip
@@ -22,6 +22,11 @@ DNSMASQ = Command("dnsmasq", purpose="names and addresses by DNS and DHCP in a l
 _LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
 _NAME = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*\.?")
 _START_S = 10.0
+
+
+def is_domain(name: str) -> bool:
+    """Whether it can be a domain name."""
+    return _NAME.fullmatch(name) is not None
 
 
 def check_domain(name: str, *, wildcard: bool = False) -> str:
@@ -74,16 +79,22 @@ class DnsServer(Host):
     Args:
         name: its name.
         records: names with what they stand for: addresses, nodes of the lab, or anything that has an ``address``.
+        nodes: further names, as far as they have addresses now.
         options: as of `Host`.
     """
 
     kind = "dns"
     requires = (PRIVILEGE, DNSMASQ)
 
-    def __init__(self, name: str, *, records: Mapping[str, Any], **options: Any) -> None:
+    def __init__(
+        self, name: str, *, records: Mapping[str, Any], nodes: Callable[[], Mapping[str, Any]] = dict, **options: Any
+    ) -> None:
         super().__init__(name, **options)
         self.records: dict[str, tuple[Any, ...]] = {}
+        self._nodes = nodes
         self._server: Process | None = None
+        self._told: list[str] = []
+        self._log = ""
         self._note(records)
 
     def _note(self, records: Mapping[str, Any]) -> None:
@@ -103,8 +114,18 @@ class DnsServer(Host):
         """
         self._note(records)
         if self._server is not None:
-            self._server.close()
-            self._serve()
+            self._serve_anew()
+
+    def follow(self) -> None:
+        """Learn the addresses that nodes of the lab have got since."""
+        if self._server is not None and self._server.running and [*self._arguments()] != self._told:
+            self._serve_anew()
+
+    def _serve_anew(self) -> None:
+        assert self._server is not None
+        self._log = self.log()
+        self._server.close()
+        self._serve()
 
     def serve(self) -> None:
         """Start the server; the lab does so once its links are up."""
@@ -114,7 +135,8 @@ class DnsServer(Host):
     def _serve(self) -> None:
         argv = [DNSMASQ.path(), "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--log-facility=-"]
         argv += ["--user=", "--group=", "--no-resolv", "--no-hosts", "--no-poll", "--log-queries"]
-        self._server = self.spawn([*argv, "--local=/#/", *self._arguments()])
+        self._told = [*self._arguments()]
+        self._server = self.spawn([*argv, "--local=/#/", *self._told])
         server = self._server
 
         def ready() -> bool:
@@ -125,6 +147,8 @@ class DnsServer(Host):
         until(ready, within_s=_START_S, what=f"the name server of {self.name} answers")
 
     def _arguments(self) -> Iterator[str]:
+        for name, node in self._nodes().items():
+            yield from (f"--host-record={name},{address}" for address in _addresses_of(node))
         for name, targets in self.records.items():
             addresses = [address for target in targets for address in _resolve(target)]
             if targets and not addresses:
@@ -136,7 +160,7 @@ class DnsServer(Host):
 
     def log(self) -> str:
         """What it was asked and has answered."""
-        return self._server.stderr if self._server is not None else ""
+        return self._log + (self._server.stderr if self._server is not None else "")
 
     def diagnose(self) -> Iterator[Artifact]:
         """As of a host, and the log."""

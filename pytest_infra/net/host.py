@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .dhcp import DhcpReport
     from .link import Link
     from .plan import Hop
+    from .slaac import SlaacReport
 
 __all__ = ["Host", "HostLab"]
 
@@ -83,6 +84,8 @@ class Host(Resource):
         self.declared_at = declared_at
         self.ports: list[Port] = []
         self.planned_routes: dict[IPNetwork, Hop] = {}
+        self.vrfs: dict[str, int] = {}
+        """The routing tables of its VRFs, by name."""
         self.control_group: ControlGroup | None = None
         """The control group that commands join which are started from now on; see `cgroup.Group.adopt`."""
         self.prefix: tuple[str, ...] = ()
@@ -269,15 +272,65 @@ class Host(Resource):
             CheckFailed: no server has given one.
             BadInput: a link that does not end here, or several of which none was named.
         """
+        from .dhcp import configure
+
+        port = self._port_of("dhcp", link)
+        self.observe()
+        return configure(port, duration_s(within))
+
+    def slaac(self, link: Link | None = None, *, within: str | float = "10 s") -> SlaacReport:
+        """Get IPv6 addresses and the default route by router advertisement (RFC 4862), and wait until they are usable.
+
+        The lab knows the addresses from then on.
+
+        Args:
+            link: one that ends here, declared with ``ip=[]``; the only one by default.
+            within: how long to go on asking.
+
+        Raises:
+            CheckFailed: no router has advertised a prefix.
+            BadInput: a link that does not end here, or several of which none was named.
+        """
+        from .slaac import configure_slaac
+
+        port = self._port_of("slaac", link)
+        self.observe()
+        return configure_slaac(port, duration_s(within))
+
+    def vrf(self, name: str, links: Sequence[Link], *, table: int | None = None) -> int:
+        """Put links into a VRF: what arrives by one of them is routed only by the routes of its table (ip-vrf(8)).
+
+        The subnets of the links, and the routes by them that the lab has planned so far, are in its table then.
+
+        Args:
+            name: of the VRF, and of its device.
+            links: those that end here.
+            table: the number of its routing table; a free one by default.
+
+        Returns:
+            The number of its routing table, for ``ip route add … table``.
+
+        Raises:
+            BadInput: a link that does not end here, a name or a table that cannot be used.
+            Unavailable: the kernel has no VRF, or ip is not installed.
+        """
+        from .vrf import make_vrf
+
+        ports = [self._port_of("vrf", link) for link in links]
+        if not ports:
+            raise BadInput(f"the VRF {name!r} of {self.name} needs a link")
+        self.observe()
+        found = make_vrf(self, name, ports, table, len(self.vrfs))
+        self.vrfs[name] = found
+        return found
+
+    def _port_of(self, what: str, link: Link | None) -> Port:
         ports = [port for port in self.ports if link is None or port.link is link]
         if len(ports) != 1:
             raise BadInput(
-                f"dhcp: {self.name} has {len(ports)} ports {'there' if link else 'to choose from'}; name a link"
+                f"{what}: {self.name} has {len(ports)} ports {'there' if link else 'to choose from'}; name a link"
             )
-        from .dhcp import configure
-
-        self.observe()
-        return configure(ports[0], duration_s(within))
+        return ports[0]
 
     def diagnose(self) -> Iterator[Artifact]:
         """Interfaces, addresses, routes, neighbours, counters, changed settings, firewall rules, sockets."""

@@ -146,7 +146,7 @@ class OvsBridge(OvsOpenFlow, OvsFeatures, Switch):
             if port.bond is not None:
                 bond = port.bond.name_at(self.name)
                 bonds.setdefault(bond, []).append(port.name)
-                settings[bond] = {**vlan_columns(port.vlans), **port.bond.columns()}
+                settings[bond] = {**vlan_columns(port.vlans), **port.bond.columns(bonds[bond])}
         self._change, _ = self.instance.send(add_ports(self.name, numbers, columns, settings, bonds))
         self._follow([self.name, *numbers])
 

@@ -88,6 +88,8 @@ class OvsFeatures:
     datapath: str
     _lab: object
     _settle: Callable[[], None]
+    shaped: Mapping[Port, str] = {}  # replaced, never changed
+    """The ports that it shapes, with their rates as they were asked for."""
     _mirrors = 0
 
     def mirror(self, *ports: Port, filter: str = "") -> Capture:
@@ -160,6 +162,8 @@ class OvsFeatures:
             raise Unavailable("ovs-kernel", why, "make the switch with lab.ovs(datapath='system')")
         self._settle()
         self.instance.commit(*_qos_rows(_port_row_name(port), round(rate_bps(rate)), rates))
+        by_queue = ", ".join(f"queue {number} {value}" for number, value in (queues or {}).items())
+        self.shaped = {**self.shaped, port: f"rate {rate}{by_queue and f' ({by_queue})'}"}
 
     @property
     def spanning_tree(self) -> dict[str, TreePort]:

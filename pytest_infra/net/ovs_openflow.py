@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -65,6 +65,8 @@ class OvsOpenFlow:
     name: str
     ports: list[Port]
     instance: OvsInstance
+    metered: Mapping[int, str] = {}  # replaced, never changed
+    """The meters that were added, with their rates as they were asked for."""
     _settle: Callable[[], None]
     _openflow: Callable[..., str]
     _numbers: Callable[[], dict[str, int]]
@@ -151,6 +153,7 @@ class OvsOpenFlow:
             raise BadInput(f"meter {number}: rate {rate!r} is below 1 kbit/s, the least that a meter has")
         text = f"meter={number},{unit},burst,stats,bands=type=drop,rate={value},burst_size={size}"
         self._add("meter", f"{number} ({rate})", text)
+        self.metered = {**self.metered, number: str(rate)}
 
     def _add(self, kind: str, shown: str, text: str) -> None:
         what = f"{kind} {shown!r} of {self.name} (declared at {caller_line()})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 from itertools import islice
@@ -18,7 +18,7 @@ from .port import SMALLEST_MTU_IPV6, Port
 from .switch import Switch
 from .vlan import UNTAGGED
 
-__all__ = ["AddressPlan", "Hop", "Segment", "check_overlaps", "plan_routes", "segments_of"]
+__all__ = ["AddressPlan", "Hop", "Segment", "check_overlaps", "plan_routes", "routable", "segments_of"]
 
 _EASY_SUBNETS = 256  # half of the pool where they are /24
 _MOST_SINGLE_ROUTES = 32  # of a router, before those that go the same way are merged
@@ -33,7 +33,7 @@ class Segment:
 
     def networks(self) -> list[IPNetwork]:
         """The subnets in use on it, in the order of their first address; those of one link alone left out."""
-        return list(dict.fromkeys(ip.network for port in self.ports for ip in _routable(port)))
+        return list(dict.fromkeys(ip.network for port in self.ports for ip in routable(port)))
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class AddressPlan:
         Raises:
             BadInput: another port has one of them.
         """
-        wanted = [(port, ip) for port in ports for ip in _routable(port)]
+        wanted = [(port, ip) for port in ports for ip in routable(port)]
         for port, ip in wanted:
             if owner := self._owner.get(ip.ip):
                 raise BadInput(
@@ -141,6 +141,10 @@ class AddressPlan:
             for port in waiting:
                 versions = [4, 6] if self._ipv6 and port.mtu >= SMALLEST_MTU_IPV6 else [4]
                 port.planned = tuple(self._take(chosen[version], port) for version in versions if version in chosen)
+
+    def new_ipv4(self, ports: int) -> IPv4Network:
+        """A subnet that nobody else gets, as small as it can be for that many ports."""
+        return self._pool.ipv4(32 - (ports + 1).bit_length())
 
     def _new_networks(self, ports: int) -> list[IPNetwork]:
         """The first subnets are of a length that people read easily, the others as small as they can be."""
@@ -190,7 +194,7 @@ def check_overlaps(segments: Sequence[Segment]) -> None:
         )
         for number, segment in enumerate(segments)
         for port in segment.ports
-        for ip in _routable(port)
+        for ip in routable(port)
     )
     last: tuple[Any, ...] | None = None
     for span in spans:
@@ -203,13 +207,21 @@ def check_overlaps(segments: Sequence[Segment]) -> None:
             last = span
 
 
-def plan_routes(segments: Sequence[Segment]) -> dict[Any, dict[IPNetwork, Hop]]:
+def plan_routes(
+    segments: Sequence[Segment], beside: Mapping[IPNetwork, Iterable[Any]] | None = None
+) -> dict[Any, dict[IPNetwork, Hop]]:
     """The routes of every host and router to the subnets it has no port on, by way of the fewest routers.
 
     A host all of whose routes go by one gateway gets a default route instead. Where a router has many routes, those
     whose subnets are all of a larger one, and go by the same gateway, are one.
+
+    Args:
+        segments: of the whole lab.
+        beside: further networks, which no port is on, with the nodes that take what is for them.
     """
     ways, next_to = _ways(segments), _next_to(segments)
+    for network, nodes in (beside or {}).items():
+        next_to.setdefault(network, {}).update(dict.fromkeys(nodes))
     if not ways:
         return {}
     networks = list(next_to)
@@ -253,9 +265,9 @@ def _ways(segments: Iterable[Segment]) -> dict[Any, list[tuple[Any, Hop]]]:
     ways: dict[Any, list[tuple[Any, Hop]]] = {}
     for segment in segments:
         routers = [port for port in segment.ports if getattr(port.node, "forwards", False)]
-        gateways = [(port.node, ip.ip) for port in routers for ip in _routable(port)]
+        gateways = [(port.node, ip.ip) for port in routers for ip in routable(port)]
         for port in segment.ports if gateways else ():
-            networks = [ip.network for ip in _routable(port)]
+            networks = [ip.network for ip in routable(port)]
             for router, gateway in gateways:
                 if router is not port.node and any(gateway in network for network in networks):
                     ways.setdefault(port.node, []).append((router, Hop(gateway, port)))
@@ -269,7 +281,7 @@ def _next_to(segments: Iterable[Segment]) -> dict[IPNetwork, dict[Any, None]]:
         networks = segment.networks()
         for network in networks:
             wider = {one for one in networks if one.version == network.version and network.subnet_of(one)}  # type: ignore[arg-type]
-            ports = [port for port in segment.ports if any(ip.network in wider for ip in _routable(port))]
+            ports = [port for port in segment.ports if any(ip.network in wider for ip in routable(port))]
             found.setdefault(network, {}).update(dict.fromkeys(port.node for port in ports))
     return found
 
@@ -341,6 +353,6 @@ def _host_table(
     return table
 
 
-def _routable(port: Port) -> list[IPInterface]:
+def routable(port: Port) -> list[IPInterface]:
     """The addresses that are not of one link alone (RFC 3927, RFC 4291 section 2.5.6)."""
     return [ip for ip in port.planned or () if not ip.is_link_local]

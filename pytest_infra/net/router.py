@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from ..core.process import Process
 from .host import Host
+
+if TYPE_CHECKING:
+    from .link import Link
 
 __all__ = ["Router"]
 
@@ -26,3 +30,22 @@ class Router(Host):
         "net.ipv4.icmp_ratemask": "0",  # icmp_ratelimit = 0 would use up the tokens of "net unreachable" as well
         "net.ipv6.icmp.ratelimit": "0",
     }
+
+    def advertise(self, link: Link | None = None) -> Process:
+        """Advertise itself and its IPv6 subnets on a link, so that hosts make themselves addresses (RFC 4861).
+
+        Args:
+            link: one that ends here; the only one by default.
+
+        Returns:
+            The process, dnsmasq(8), which advertises until it is stopped.
+
+        Raises:
+            BadInput: a link that does not end here, or one without a subnet of 64 bits.
+            Unavailable: dnsmasq is not installed.
+        """
+        from .slaac import advertise
+
+        port = self._port_of("advertise", link)
+        self.observe()
+        return advertise(port)

@@ -114,7 +114,8 @@ class Tunnel(Link):
             if error.errno != errno.EOPNOTSUPP:
                 raise
             why = f"it has no {self.kind} tunnels ({_OPTION[self.kind]})"
-            raise Unavailable("kernel", why, "use kind='vxlan', or a kernel that has them") from error
+            remedy = "use kind='vxlan', Open vSwitch's own with over=, or a kernel that has them"
+            raise Unavailable("kernel", why, remedy) from error
 
     def describe(self) -> Facts:
         """Both ends, the kind and the key."""

@@ -5,21 +5,20 @@ Each back end has a chain of its own with a counter, so that the rules can be re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
 from ..core.errors import BadInput
-from ..core.requirement import PRIVILEGE, Command
+from ..core.requirement import PRIVILEGE
 from ..core.resource import Facts, Resource
 from .nft import NFT, Rule, read_rules
+from .plan_services import Virtual
 
-__all__ = ["IP", "Backend", "VirtualService", "checked", "ruleset"]
+__all__ = ["Backend", "VirtualService", "checked", "ruleset"]
 
-IP = Command("ip", purpose="routes of services, addresses by DHCP", packages={
-    "apt": "iproute2", "dnf": "iproute", "pacman": "iproute2", "apk": "iproute2"})  # fmt: skip
 _POOL = IPv4Address("10.96.0.0")  # the first part of what clusters use by custom
 _MOST_BACKENDS = 256
 _LAST_PORT = 65535
@@ -35,10 +34,13 @@ class Backend:
     @property
     def address(self) -> str:
         """The server's first IPv4 address."""
-        found = [str(ip.ip) for port in self.node.ports for ip in port.addresses if ip.version == 4]
-        if not found:
+        if not (found := self.addresses()):
             raise BadInput(f"{self.node.name} has no IPv4 address, and cannot stand behind a service")
-        return found[0]
+        return str(found[0])
+
+    def addresses(self) -> list[IPv4Address]:
+        """The server's IPv4 addresses, as far as they are planned."""
+        return [ip.ip for port in self.node.ports for ip in port.planned or () if isinstance(ip.ip, IPv4Address)]
 
     def __str__(self) -> str:
         return f"{self.node.name}:{self.port}"
@@ -81,21 +83,32 @@ class VirtualService(Resource):
         port: the service's port.
         protocol: ``tcp`` or ``udp``.
         address: the service's address.
-        nodes: says where the rules are loaded, when the lab is up.
+        nodes: says where the rules are loaded.
+        changed: called when other servers stand behind it.
     """
 
-    requires = (PRIVILEGE, NFT, IP)
+    requires = (PRIVILEGE, NFT)
     kind = "service"
 
     def __init__(
-        self, name: str, number: int, backends: Sequence[Any], port: int, protocol: str, address: str, nodes: Any
+        self,
+        name: str,
+        number: int,
+        backends: Sequence[Any],
+        port: int,
+        protocol: str,
+        address: str,
+        nodes: Callable[[], Sequence[Any]],
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.address = address or str(_POOL + number)
         self.port = port
         self.protocol = protocol
         self.backends = checked(backends, port)
-        self._nodes = nodes
+        self.nodes = nodes
+        """Who knows it, as far as that was declared."""
+        self._changed = changed
         self._loaded: list[Any] = []
 
     @property
@@ -105,20 +118,22 @@ class VirtualService(Resource):
 
     def _start(self, undo: ExitStack) -> None:
         undo.callback(self._loaded.clear)
-        for node in self._nodes():
-            if not node.forwards:
-                self._give_route(node)
-            self._load(node)
-            self._loaded.append(node)
+        self.follow()
 
     def await_ready(self) -> None:
         """It is when its rules are loaded."""
 
-    def _give_route(self, node: Any) -> None:
-        """The kernel translates only what it has a way for; the translated packet gets another one."""
-        port = next((port for port in node.ports if any(ip.version == 4 for ip in port.addresses)), None)
-        if port is not None and node.run([IP.path(), "route", "get", self.address], check=False).returncode:
-            node.run([IP.path(), "route", "replace", f"{self.address}/32", "dev", port.name])
+    def follow(self) -> None:
+        """Load the rules in nodes that have come since."""
+        for node in self.nodes():
+            if node not in self._loaded:
+                self._load(node)
+                self._loaded.append(node)
+
+    def virtual(self) -> Virtual:
+        """What routes are planned by."""
+        servers = [address for backend in self.backends for address in backend.addresses()[:1]]
+        return Virtual(IPv4Address(self.address), self.nodes(), servers)
 
     def _load(self, node: Any) -> None:
         servers = [(backend.address, backend.port) for backend in self.backends]
@@ -137,6 +152,7 @@ class VirtualService(Resource):
         for backend in wanted:
             backend.address  # noqa: B018  # raises where it has none
         self.backends = wanted
+        self._changed()
         for node in self._loaded:
             self._load(node)
 

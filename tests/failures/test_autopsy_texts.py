@@ -334,7 +334,6 @@ def test_a_virtual_service(lab: Lab, name: str, snapshot: SnapshotAssertion) -> 
     behind = [] if name.startswith("no server") else [(b, 8080)]
     web = lab.service("web", behind, port=80, on=[a if name.endswith("source") else r])
     lab.up()
-    sh(r, "ip route add default via 10.0.1.2")
     cause(a, web.address, *VIRTUAL[name], snapshot, protocol="tcp", port=80, within=None)
 
 

@@ -11,7 +11,7 @@ import pytest
 from breaking import cause, nft, sh
 from syrupy.assertion import SnapshotAssertion
 
-from pytest_infra.checks import assert_reachable, measure_reach
+from pytest_infra.checks import assert_reachable
 from pytest_infra.lab import Lab
 
 LAB = "flows"
@@ -61,14 +61,6 @@ def test_a_flow_takes_the_time_to_live(lab: Lab, snapshot: SnapshotAssertion) ->
     sw.flow(f"ip,{FROM_A}", "mod_nw_ttl:1,output:sw-p2")
     nft(r, "output", "icmp type time-exceeded drop")
     cause(a, b, "flow-changes", "sw", snapshot)
-
-
-def test_a_meter_drops(lab: Lab, snapshot: SnapshotAssertion) -> None:
-    sw, a, b = two_on_a_switch(lab)
-    sw.meter(1, "1 packets/s", burst=1)
-    sw.flow(f"icmp,{FROM_A}", "meter:1,output:sw-p2")
-    assert not measure_reach(a, b, count=5).ok
-    cause(a, b, "metered", "sw", snapshot)
 
 
 @pytest.mark.parametrize("family", ["ipv4", "ipv6"])

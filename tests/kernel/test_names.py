@@ -124,6 +124,59 @@ def test_a_service_behind_a_router(lab):
     assert client.nft_rules == []
 
 
+def test_a_host_that_comes_later_knows_the_service_and_has_a_name(lab):
+    switch, dns = lab.bridge(), lab.dns("dns", domain="lab.test")
+    server, early = lab.host("server"), lab.host("early", dns=dns)
+    for node in (dns, server, early):
+        lab.link(node, switch)
+    web = lab.service("web", [server], port=80)
+    lab.up()
+    later = lab.host("later", dns=dns)
+    assert web.rules(later)  # before it has a link
+    lab.link(later, switch)
+    with listening(server, port=80):
+        assert assert_balanced(later, web, count=5).connections == {"server:80": 5}
+    assert_resolves(early, "later.lab.test", to=later)
+    assert_resolves(later, "server.lab.test", to=server)
+    lab.link(server, switch)
+    assert_resolves(early, "server.lab.test", to=server)  # its second address among them
+    assert "later.lab.test" in dns.log()
+
+
+def test_a_service_that_comes_later_and_a_link_that_flaps(lab):
+    switch = lab.bridge()
+    client, server = lab.host("client"), lab.host("server")
+    for node in (client, server):
+        lab.link(node, switch)
+    lab.up()
+    web = lab.service("web", [server], port=80)
+    with listening(server, port=80):
+        assert_balanced(client, web, count=5)
+        client.ports[0].down()
+        with pytest.raises(CheckFailed, match="network is unreachable"):
+            assert_balanced(client, web, count=5)
+        client.ports[0].up()  # its routes come back, that to the service among them
+        assert_balanced(client, web, count=5)
+
+
+@pytest.mark.parametrize("knows", ["far", "nobody"])
+def test_a_router_on_the_way_translates_for_those_who_do_not_know_the_service(lab, knows):
+    client, near, far, server = lab.host("client"), lab.router("near"), lab.router("far"), lab.host("server")
+    lab.link(client, near)
+    lab.link(near, far)
+    lab.link(far, server)
+    lab.link(client, lab.router("dead_end"))  # the client has no default route
+    lab.link(lab.node("dead_end"), lab.host("nobody"))
+    web = lab.service("web", [server], port=80, on=[lab.node(knows)])
+    with listening(server, port=80):
+        if knows == "far":
+            assert assert_balanced(client, web, count=5).connections == {"server:80": 5}
+            assert assert_balanced(far, lab.service("own", [server], port=80), count=5).ok  # a router asks itself
+        else:  # the failing twin: no router knows it, and so no route leads there
+            with pytest.raises(CheckFailed, match="network is unreachable"):
+                assert_balanced(client, web, count=5)
+
+
 def test_rule_sets_are_loaded_whole_or_not_at_all(lab, tmp_path):
     host = lab.host()
     rule = 'tcp dport 22 counter drop comment "ssh"'

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-import socket
-import struct
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_infra import BadInput, Lab, assert_path, assert_reachable, assert_unreachable, daemon_down, until
+from pytest_infra import (
+    BadInput,
+    CheckFailed,
+    Lab,
+    assert_multicast,
+    assert_multipath,
+    assert_path,
+    assert_reachable,
+    assert_unreachable,
+    daemon_down,
+    until,
+)
+
+if TYPE_CHECKING:
+    from pytest_infra.net.host import Host
+    from pytest_infra.net.router import Router
 
 pytestmark = pytest.mark.infra_requires("ip")
 
@@ -94,48 +108,81 @@ def test_policy_routing(lab: Lab) -> None:
     assert (by_r1.count, by_r2.count) == (1, 1)
 
 
-def test_multipath_by_flow(lab: Lab) -> None:
-    """The kernel chooses one of two next hops by a hash of the flow (fib_multipath_hash_policy)."""
-    a, r, b = lab.router("a", routes=False), lab.router("r"), lab.host("b")
-    first = lab.link(a, r, ip="10.1.0.1/24", peer_ip="10.1.0.2/24")
-    second = lab.link(a, r, ip="10.2.0.1/24", peer_ip="10.2.0.2/24")
-    lab.link(b, r, ip="10.9.0.10/24", peer_ip="10.9.0.1/24")
-    a.sysctl["net.ipv4.fib_multipath_hash_policy"] = "1"
-    a.run(["ip", "route", "add", "10.9.0.0/24", "nexthop", "via", "10.1.0.2", "nexthop", "via", "10.2.0.2"])
-    a.run(["ip", "address", "add", "10.7.0.1/32", "dev", "lo"])  # an address of a link would decide for that link
-    captures = [lab.capture(link.b, "udp") for link in (first, second)]
-    assert_reachable((a, "10.1.0.1"), b)
-
-    def send() -> None:
-        for _ in range(2):
-            for port in range(20_000, 20_100):
-                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-                    sock.bind(("10.7.0.1", port))
-                    sock.sendto(b"x", ("10.9.0.10", 9))
-
-    a.call(send)
-    until(lambda: sum(capture.count for capture in captures) >= 200, within_s=20, what="all packets")
-    flows = [{frame.data[34:36] for frame in capture.frames} for capture in captures]
-    assert len(flows[0]) > 10
-    assert len(flows[1]) > 10
-    assert not flows[0] & flows[1]  # each flow has one way
-
-
-def test_vrf(lab: Lab) -> None:
-    """Two customers with the same addresses behind one router, where the kernel has VRF (vrf.rst)."""
-    r, a, b = lab.router("r", routes=False), lab.host("a", routes=False), lab.host("b", routes=False)
-    if not r.run(["ip", "link", "add", "red", "type", "vrf", "table", "10"], check=False).ok:
-        pytest.skip("the kernel lacks CONFIG_NET_VRF")
-    r.run(["ip", "link", "set", "red", "up"])
-    lab.link(a, r, ip="10.1.0.10/24", peer_ip="10.1.0.1/24")
-    lab.link(b, r, ip="10.2.0.10/24", peer_ip="10.2.0.1/24")
-    for host, gateway in ((a, "10.1.0.1"), (b, "10.2.0.1")):
-        host.run(["ip", "route", "add", "default", "via", gateway])
+@pytest.fixture
+def two_ways(lab: Lab) -> tuple[Host, Router, Host]:
+    """A host behind a router with two wires to the next one."""
+    a, near, far, b = lab.host("a"), lab.router("near", routes=False), lab.router("far"), lab.host("b")
+    lab.link(a, near, ip="10.7.0.10/24", peer_ip="10.7.0.1/24")
+    lab.link(near, far, ip="10.1.0.1/24", peer_ip="10.1.0.2/24")
+    lab.link(near, far, ip="10.2.0.1/24", peer_ip="10.2.0.2/24")
+    lab.link(far, b, ip="10.9.0.1/24", peer_ip="10.9.0.10/24")
+    near.run(["ip", "route", "add", "10.9.0.0/24", "nexthop", "via", "10.1.0.2", "nexthop", "via", "10.2.0.2"])
+    near.sysctl["net.ipv4.fib_multipath_hash_policy"] = "1"
     assert_reachable(a, b)
-    r.run(["ip", "link", "set", "eth0", "master", "red"])
-    assert_unreachable(a, b)
-    r.run(["ip", "link", "set", "eth1", "master", "red"])
-    assert_reachable(a, b, within="20 s")
+    return a, near, b
+
+
+def test_multipath_by_flow(two_ways: tuple[Host, Router, Host]) -> None:
+    """The kernel chooses one of two next hops by a hash of the flow (fib_multipath_hash_policy)."""
+    a, near, b = two_ways
+    report = assert_multipath(a, b, ["eth1", "eth2"], at=near)
+    assert sum(report.flows.values()) == 100
+    assert report.setting == "addresses and ports"
+
+
+def test_multipath_that_is_none(two_ways: tuple[Host, Router, Host]) -> None:
+    a, near, b = two_ways
+    near.sysctl["net.ipv4.fib_multipath_hash_policy"] = "0"
+    with pytest.raises(CheckFailed, match=r"no flow leaves by eth\d: near looks at addresses only"):
+        assert_multipath(a, b, ["eth1", "eth2"], at=near)
+    near.sysctl["net.ipv4.fib_multipath_hash_policy"] = "1"
+    near.run(["ip", "route", "replace", "10.9.0.0/24", "via", "10.2.0.2"])
+    with pytest.raises(CheckFailed, match=r"no flow leaves by eth1: the route has no such next hop"):
+        assert_multipath(a, b, ["eth1", "eth2"], at=near)
+    weights = ["nexthop", "via", "10.1.0.2", "weight", "1", "nexthop", "via", "10.2.0.2", "weight", "9"]
+    near.run(["ip", "route", "replace", "10.9.0.0/24", *weights])
+    with pytest.raises(CheckFailed, match=r"the next hops have different weights"):
+        assert_multipath(a, b, ["eth1", "eth2"], at=near)
+    near.ports[0].down()
+    with pytest.raises(CheckFailed, match=r"0 of 100 flows seen(?s:.*)some flows do not come by"):
+        assert_multipath(a, b, ["eth1", "eth2"], at=near, within="500 ms")
+    for interfaces, flows in ((["eth1"], 100), (["eth1", "eth9"], 100), (["eth1", "eth2"], 19)):
+        with pytest.raises(BadInput):
+            assert_multipath(a, b, interfaces, at=near, flows=flows)
+
+
+@pytest.mark.stock_kernel
+def test_vrf(lab: Lab) -> None:
+    """Two customers behind one router, each with a server behind another one; where the kernel has VRF (vrf.rst)."""
+    r, far = lab.router("r"), lab.router("far")
+    red, blue, server = lab.host("red"), lab.host("blue"), lab.host("server")
+    of_red, of_blue, up = lab.link(red, r), lab.link(blue, r), lab.link(r, far)
+    lab.link(far, server)
+    assert_reachable(red, blue)
+    assert r.vrf("v-red", [of_red, up]) == r.vrfs["v-red"]
+    assert_reachable(red, server, within="20 s")  # by the route that the lab planned, in the VRF's table
+    with pytest.raises(CheckFailed, match=r"blue cannot reach red"):
+        assert_reachable(blue, red)
+    assert_unreachable(red, blue)
+    assert r.vrf("v-blue", [of_blue], table=77) == 77
+    assert_unreachable(blue, server)
+    with pytest.raises(BadInput, match="v-red"):
+        r.vrf("v-red", [of_blue])
+
+
+def test_vrfs_that_cannot_be(lab: Lab) -> None:
+    r, a, b = lab.router("r"), lab.host("a"), lab.host("b")
+    link, other = lab.link(r, a), lab.link(a, b)
+    for name, links, table, why in [
+        ("eth0", [link], None, "a port of it is"),
+        ("red", [], None, "needs a link"),
+        ("red", [other], None, "name a link"),
+        ("red", [link], 254, "table 254 cannot be used"),
+        ("no/name", [link], None, "no/name"),
+    ]:
+        with pytest.raises(BadInput, match=why):
+            r.vrf(name, links, table=table)
+    assert not r.vrfs
 
 
 @pytest.mark.infra_requires("frr")
@@ -157,32 +204,88 @@ def test_addresses_by_router_advertisement(lab: Lab) -> None:
     assert any(route.destination.prefixlen == 0 and route.protocol == "ra" for route in a.routes)
 
 
-def test_multicast_in_a_segment(lab: Lab) -> None:
-    """Those who joined the group get it, and nobody else (RFC 1112)."""
+@pytest.mark.infra_requires("dnsmasq")
+def test_addresses_by_slaac(lab: Lab) -> None:
+    r, a, b = lab.router("r"), lab.host("a", routes=False), lab.host("b")
+    home = lab.link(r, a, ip="2001:db8:1::1/64", peer_ip=[])
+    far = lab.link(r, b, ip="2001:db8:2::1/64", peer_ip="2001:db8:2::10/64")
+    with pytest.raises(CheckFailed, match=r"a:eth0 got no address by router advertisement(?s:.*)no router advertises"):
+        a.slaac(within="300 ms")
+    program = r.advertise(home)
+    report = a.slaac()
+    assert report.addresses[0].startswith("2001:db8:1:")
+    assert [route.destination.prefixlen for route in a.routes if route.protocol == "ra"].count(0) == 1
+    assert_reachable(a, b, family="ipv6")
+    assert_reachable(b, a, family="ipv6")  # the lab knows the address
+    with pytest.raises(BadInput, match="name a link"):
+        r.advertise()
+    program.close()
+    narrow = lab.link(r, lab.host("c"), ip="2001:db8:3::1/120", peer_ip=[])
+    with pytest.raises(BadInput, match=r"r:eth2 has no IPv6 subnet of 64 bits to advertise; it has 2001:db8:3::/120"):
+        r.advertise(narrow)
+    assert far in [port.link for port in b.ports]
+
+
+@pytest.mark.parametrize("group", ["239.1.2.3", "ff05::1:3"])
+def test_multicast_in_a_segment(lab: Lab, group: str) -> None:
+    """Those who joined get it (RFC 1112); who else sees it is the switch's affair."""
+    sw = lab.ovs("sw")
+    sender, one, two, other = (lab.host(name) for name in ("sender", "one", "two", "other"))
+    for host in (sender, one, two, other):
+        lab.link(host, sw)
+    assert assert_multicast(sender, group, [one, two]).arrived == {"one": 3, "two": 3}
+    with pytest.raises(CheckFailed, match=rf"datagrams to {group} port 5007 come to other too(?s:.*)snooping"):
+        assert_multicast(sender, group, [one, two], not_to=[other])
+    quiet = "other_config:mcast-snooping-disable-flood-unregistered=true"
+    sw.vsctl(["set", "bridge", "sw", "mcast_snooping_enable=true", quiet])
+    assert assert_multicast(sender, group, [one, two], not_to=[other]).unwanted == {"other": 0}
+
+
+def test_multicast_that_is_lost(lab: Lab) -> None:
     star = lab.star(3)
-    sender, member, other = star.hosts
-    sender.run(["ip", "route", "add", "239.0.0.0/8", "dev", "eth0"])
+    sender, member, cut_off = star.hosts
+    member.nft("table inet t {\n chain c {\n type filter hook input priority 0; ip daddr 239.1.2.3 drop\n }\n}\n")
+    with pytest.raises(CheckFailed, match=r"do not come to h2(?s:.*)reaches h2 by unicast, so only the group's"):
+        assert_multicast(sender, "239.1.2.3", [member], within="100 ms")
+    cut_off.ports[0].down()
+    with pytest.raises(CheckFailed, match=r"do not come to h3(?s:.*)h3:eth0 is down"):
+        assert_multicast(sender, "239.9.9.9", [member, cut_off], within="100 ms")
+    sender.nft("table inet t {\n chain c {\n type filter hook output priority 0; ip daddr 239.1.2.3 drop\n }\n}\n")
+    with pytest.raises(CheckFailed, match=r"the kernel of h1 does not send it: Operation not permitted"):
+        assert_multicast(sender, "239.1.2.3", [member], within="100 ms")
 
-    def receiver(join: bool) -> socket.socket:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.bind(("0.0.0.0", 5007))
-        sock.settimeout(20)
-        if join:
-            group = struct.pack("=4s4si", socket.inet_aton("239.1.2.3"), bytes(4), socket.if_nametoindex("eth0"))
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
-        else:
-            sock.setsockopt(socket.IPPROTO_IP, 49, 0)  # IP_MULTICAST_ALL
-        return sock
 
-    def send(address: str) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.sendto(address.encode(), (address, 5007))
+@pytest.mark.infra_requires("frr")
+@pytest.mark.parametrize("routed", [True, False])
+def test_multicast_between_segments(lab: Lab, routed: bool) -> None:
+    """A router passes it where a daemon tells it to (PIM, RFC 7761), and not otherwise."""
+    pim = "interface eth0\n ip igmp\n ip pim\ninterface eth1\n ip igmp\n ip pim\nip pim rp 10.1.0.1\n"
+    r = lab.router("r", daemons=["pimd"], config=pim, routes=True) if routed else lab.router("r")
+    sender, member, other = lab.host("sender"), lab.host("member"), lab.host("other")
+    lab.link(sender, r, ip="10.1.0.10/24", peer_ip="10.1.0.1/24")
+    lab.link(member, r, ip="10.2.0.10/24", peer_ip="10.2.0.1/24")
+    lab.link(other, r, ip="10.3.0.10/24", peer_ip="10.3.0.1/24")
+    assert_reachable(sender, member)
+    if routed:
+        assert_multicast(sender, "239.1.2.3", [member], not_to=[other], within="60 s")
+        with pytest.raises(CheckFailed, match=r"(?s)member is in another subnet.*TTL of 1 ends at the first"):
+            assert_multicast(sender, "239.1.2.3", [member], ttl=1, within="100 ms")
+    else:
+        with pytest.raises(CheckFailed, match=r"member is in another subnet: routers pass multicast only where"):
+            assert_multicast(sender, "239.1.2.3", [member], within="100 ms")
 
-    with member.call(receiver, True) as joined, other.call(receiver, False) as not_joined:
-        sender.call(send, "239.1.2.3")
-        assert joined.recv(100) == b"239.1.2.3"
-        sender.call(send, str(other.ports[0].addresses[0].ip))  # what comes first would be the group's
-        assert not_joined.recv(100) != b"239.1.2.3"
+
+def test_multicast_that_cannot_be(lab: Lab) -> None:
+    a, b, alone = lab.host("a"), lab.host("b"), lab.host("alone")
+    lab.link(a, b)
+    for group, receivers, why in [
+        ("10.0.0.1", [b], "no multicast group"),
+        ("nowhere", [b], "no multicast group"),
+        ("239.1.2.3", [], "names nobody"),
+        ("239.1.2.3", [alone], "has no link"),
+    ]:
+        with pytest.raises(BadInput, match=why):
+            assert_multicast(a, group, receivers)
 
 
 def test_a_ring_of_static_routes(lab: Lab) -> None:

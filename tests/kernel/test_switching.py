@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from pytest_infra import BadInput, Bucket, Lab, Unavailable, assert_reachable, assert_unreachable, until
+from pytest_infra import BadInput, Bucket, CheckFailed, Lab, Unavailable, assert_reachable, assert_unreachable, until
 from pytest_infra.net.bond import parse_bond
 from pytest_infra.net.vlan import VlanMembership, check_vlans
 
@@ -89,6 +89,33 @@ def test_other_tunnels_where_the_kernel_has_them(lab: Lab, switch: str, kind: st
     assert_reachable(a, b, size=1472)
 
 
+@pytest.mark.parametrize("kind", ["vxlan", "geneve", "gre"])
+def test_tunnels_of_the_userspace_datapath(lab: Lab, kind: str) -> None:
+    m1, m2 = lab.host("m1"), lab.host("m2")
+    under1, under2 = lab.ovs("u1", host=m1), lab.ovs("u2", host=m2)
+    lab.link(under1, under2, mtu=1600)
+    br1, br2 = lab.ovs("br1", host=m1), lab.ovs("br2", host=m2)
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, br1)
+    lab.link(b, br2)
+    overlay = lab.tunnel(br1, br2, kind=kind, key=77, over=(under1, under2))  # type: ignore[arg-type]
+    lab.up()
+    protocol, at = {"vxlan": (17, 46), "geneve": (17, 46), "gre": (47, 38)}[kind]
+    wire = lab.capture(under1.ports[0], "ip")
+    assert_reachable(a, b, size=1472)  # the first packet passes
+    until(lambda: wire.count >= 2, within_s=20, what="both packets")
+    key = {"vxlan": b"\0\0\x4d\0", "geneve": b"\0\0\x4d\0", "gre": b"\0\0\0\x4d"}[kind]
+    assert all(frame.data[23] == protocol and frame.data[at : at + 4] == key for frame in wire.frames)
+    overlay.down()
+    with pytest.raises(CheckFailed, match=r"br1:br1-p2 is down"):
+        assert_reachable(a, b)
+    overlay.up()
+    assert_reachable(a, b)
+    under1.ports[0].down()
+    with pytest.raises(CheckFailed, match=rf"the {kind} tunnel .* has no way .*: u1:u1-p1 is down"):
+        assert_reachable(a, b)
+
+
 def test_tunnels_that_cannot_be(lab: Lab) -> None:
     m1, m2, alone = lab.host("m1"), lab.host("m2"), lab.bridge("alone")
     br1, more, br2 = lab.bridge("br1", host=m1), lab.bridge("more", host=m1), lab.bridge("br2", host=m2)
@@ -100,6 +127,10 @@ def test_tunnels_that_cannot_be(lab: Lab) -> None:
     ]:
         with pytest.raises(BadInput, match=why):
             lab.tunnel(*ends, **options)  # type: ignore[arg-type]
+    o1, o2, u1, u2 = (lab.ovs(name, host=host) for name, host in (("o1", m1), ("o2", m2), ("u1", m1), ("u2", m2)))
+    for over in ((br1, br2), (u2, u1), (o1, o2), (u1,), u1):
+        with pytest.raises(BadInput, match="over="):
+            lab.tunnel(o1, o2, over=over)  # type: ignore[arg-type]
     lab.tunnel(br1, br2)
     with pytest.raises(BadInput, match=r"has no way: its hosts have no addresses"):
         lab.up()

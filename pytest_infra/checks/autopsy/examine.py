@@ -27,11 +27,13 @@ from . import (
     find_interfaces,
     find_losses,
     find_neighbours,
+    find_openvswitch,
     find_routes,
     find_services,
     find_sizes,
     find_switching,
     find_translation,
+    find_tunnels,
 )
 from .draw import draw
 from .finding import Case, EndFinder, Finding, HopFinder
@@ -52,11 +54,14 @@ HOP_FINDERS: Final = (
     find_dpdk.PROCESS,
     find_switching.DAEMONS,
     find_switching.BLOCKED,
+    find_openvswitch.TREE,
+    find_openvswitch.BOND,
     find_switching.VLANS,
     find_interfaces.FAR_INTERFACE,
     find_addresses.FAR_ADDRESS,
     find_duplicates.DUPLICATE,
     find_flows.FLOWS,
+    find_tunnels.TUNNEL,
     find_impairments.IMPASSABLE,
     find_neighbours.NEIGHBOUR,
     find_sizes.MTU,

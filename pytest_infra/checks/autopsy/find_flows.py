@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from ...core.node import Node
 from ..graph import leads_to
+from ..obstacles import meters_that_drop
 from .finding import Case, EndFinder, Finding, HopFinder, spot
 from .hop import Hop, Pass, passes, walk
 from .ofproto import Left, Told, ask, packet_of, resolution_of
@@ -36,7 +39,7 @@ def _flows(hop: Hop) -> Finding | None:
 
 def _stopped(hop: Hop, step: Pass, told: Told, packet: str, what: str) -> Finding | None:
     """Whether the switch drops it, or sends it where it should not go."""
-    outputs = told.outputs
+    outputs = told.outputs | (told.spread or {step.out.name} if told.by_hash else set())  # else of a bond, seen already
     if step.out.name in outputs or "in_port" in outputs:
         return None
     others = [port for port in step.switch.ports if port is not step.into and port.name in outputs]
@@ -47,9 +50,29 @@ def _stopped(hop: Hop, step: Pass, told: Told, packet: str, what: str) -> Findin
     if elsewhere:
         cause = f"{name} sends {what} out by {', '.join(elsewhere)}, not by {step.out.name}"
         return _finding("flow-elsewhere", step, cause, told, packet, "ELSEWHERE")
-    if not told.matched:
-        return _finding("no-flow", step, f"{name} drops {what}: no flow matches", told, packet, "NO FLOW")
-    return _finding("flow-drops", step, f"{name} drops {what}: {told.last_rule}", told, packet, "DROPPED BY A FLOW")
+    why = told.last_rule if told.matched else "no flow matches"
+    cause = f"{name} drops {what}: {why}"
+    if target := _asks_controller(step.switch, told):
+        return _controller(step, target, cause)
+    kind, mark = ("flow-drops", "DROPPED BY A FLOW") if told.matched else ("no-flow", "NO FLOW")
+    return _finding(kind, step, cause, told, packet, mark)
+
+
+def _asks_controller(switch: Any, told: Told) -> str:
+    """The controller that decides what becomes of the packet; empty where a flow does, or there is none."""
+    target = getattr(getattr(switch, "settings", None), "controller", None) or ""
+    return "" if told.matched and "CONTROLLER" not in told.last_rule else target
+
+
+def _controller(step: Pass, target: str, cause: str) -> Finding:
+    name = step.switch.name
+    if step.switch.controller_connected:
+        state, remedy = "is connected, and has it do nothing else", f"see what the controller at {target} does with it"
+        kind, mark = "controller-silent", "NO FLOW"
+    else:
+        state, remedy = "is not connected", f"start the controller at {target}, or see why {name} does not reach it"
+        kind, mark = "controller-gone", "NO CONTROLLER"
+    return Finding(kind, name, f"{cause}; its controller {target} {state}", remedy, mark=mark, port=spot(step.out))
 
 
 def _not_taken(hop: Hop, step: Pass, left: Left) -> str:
@@ -103,7 +126,7 @@ def _flow_switches(hop: Hop) -> Sequence[str]:
 
 
 def _meters(case: Case) -> Finding | None:
-    """A meter on the way, there or back, that has dropped packets; whether this one was among them it does not say."""
+    """Meters on the way, there or back, that have dropped packets; whether this one was among them they do not say."""
     there = Hop(case, case.source, case.destination, case.address, case.source_address)
     ways = [there]
     if case.destination is not None and case.source_address is not None:
@@ -111,11 +134,10 @@ def _meters(case: Case) -> Finding | None:
     for hop in (hop for way in ways for hop in walk(way)):
         for step in (step for step in passes(hop.wire) if hasattr(step.switch, "trace")):
             told = ask(hop, step, packet := packet_of(hop))
-            for meter in step.switch.meters if told.meters else []:
-                if meter.number in told.meters and meter.dropped_packets:
-                    dropped = f"{meter.dropped_packets} packet{'s' * (meter.dropped_packets != 1)}"
-                    cause = f"the meter {meter.number} of {step.switch.name} has dropped {dropped}"
-                    return _finding("metered", step, cause, told, packet, "METERED")
+            if told.meters and (said := meters_that_drop(step.switch)):
+                cause = f"packets are above a rate of the switch: {'; '.join(said)}"
+                found = _finding("metered", step, cause, told, packet, "METERED")
+                return replace(found, next=f"give it a higher rate: {step.switch.name}.meter(…)")
     return None
 
 

@@ -6,7 +6,7 @@ from ...core.node import NodePort
 from .finding import Case, Finding, HopFinder, planned, spot
 from .hop import Hop, far_place
 
-__all__ = ["CARRIER", "FAR_INTERFACE", "INTERFACE", "SWITCH_PORTS"]
+__all__ = ["CARRIER", "FAR_INTERFACE", "INTERFACE", "SWITCH_PORTS", "signal"]
 
 
 def _down(case: Case, port: NodePort) -> Finding | None:
@@ -65,6 +65,11 @@ def _no_carrier(case: Case, port: NodePort) -> Finding | None:
     )
 
 
+def signal(case: Case, port: NodePort) -> Finding | None:
+    """Why there is no signal on the wire of a port; None where there is one."""
+    return _down(case, port) or _no_carrier(case, port)
+
+
 def _interface(hop: Hop) -> Finding | None:
     return _down(hop.case, hop.port) if hop.port is not None else None
 
@@ -76,12 +81,12 @@ def _carrier(hop: Hop) -> Finding | None:
 def _far_interface(hop: Hop) -> Finding | None:
     if hop.far is None:
         return None
-    return _down(hop.case, hop.far) or _no_carrier(hop.case, hop.far)
+    return signal(hop.case, hop.far)
 
 
 def _switch_ports(hop: Hop) -> Finding | None:
     for port in hop.wire.switch_ports if hop.wire else ():
-        if finding := _down(hop.case, port) or _no_carrier(hop.case, port) or _bridge(hop.case, port):
+        if finding := signal(hop.case, port) or _bridge(hop.case, port):
             return finding
     return None
 

@@ -99,8 +99,11 @@ class Hop:
         """The wire from `port` to whoever has `next_hop`, or else to whoever was planned to have it."""
         if self.port is None:
             return None
-        wires = wires_from(self.port)
+        wires = wires_from(self.port, self._passable)
         meant = [wire for wire in wires if _has_planned(wire.far, self.next_hop)]
+        if not meant:  # not by links between switches that are up
+            wires = wires_from(self.port)
+            meant = [wire for wire in wires if _has_planned(wire.far, self.next_hop)]
         others = [wire for wire in wires if wire not in meant][:_MAX_NEIGHBOURS_READ]
         for wire in (*meant, *others):
             if self.case.view(wire.far.node).owns(self.next_hop):
@@ -109,6 +112,11 @@ class Hop:
             return meant[0]
         refused = self.route is None or self.route.kind != "unicast"
         return self.plan if refused and self.plan is not None and self.plan.near is self.port else None
+
+    def _passable(self, port: NodePort) -> bool:
+        """Whether a port of a switch has a signal now: there may be another way between two switches."""
+        interface = self.case.view(port.node).interface(port)
+        return interface is not None and interface.up and interface.carrier
 
     @property
     def far(self) -> NodePort | None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from .hop import Hop, Pass
 
@@ -16,6 +17,8 @@ _ECHO = {(4, False): 8, (4, True): 0, (6, False): 128, (6, True): 129}
 _A_CLIENT_PORT = 49152  # the first of the dynamic ports (RFC 6335)
 _TRACKED_ANSWER = "trk,est,rpl"
 _RULE = re.compile(r"^ ?\d+\. ")
+_BY_HASH = re.compile(r"^Datapath actions: .*\bhash\(.*\brecirc\(", re.MULTILINE)
+"""The datapath computes a hash of the packet first; a trace ends there, as if no bucket of a group were live."""
 _METER = re.compile(r"^\s+meter:(\d+)$", re.MULTILINE)
 _SOLICITATION = 135  # RFC 4861, 4.3
 
@@ -43,6 +46,13 @@ class Told:
     text: str
     tag: int | None
     """The VLAN tag with which the packet came; None for none."""
+    spread: frozenset[str] = frozenset()
+    """The ports of all buckets of the groups that it passes, where a hash chooses."""
+
+    @property
+    def by_hash(self) -> bool:
+        """Whether the datapath decides by a hash, at which the trace ends."""
+        return bool(_BY_HASH.search(self.text))
 
     @cached_property
     def _actions(self) -> list[str]:
@@ -115,7 +125,19 @@ class Told:
 def ask(hop: Hop, step: Pass, packet: str, tag: int | None = None) -> Told:
     """What the switch would do with a packet that comes in there, from its own mouth."""
     tracked = _TRACKED_ANSWER if hop.back else ""
-    return Told(step.switch.trace(f"in_port={step.into.name},{packet}", tracked=tracked), tag)
+    text = step.switch.trace(f"in_port={step.into.name},{packet}", tracked=tracked)
+    if not _BY_HASH.search(text):
+        return Told(text, tag)
+    text = text.replace("no live bucket", "to one of its buckets, by a hash that the datapath computes")
+    return Told(text, tag, _bucket_outputs(step.switch, text))
+
+
+def _bucket_outputs(switch: Any, text: str) -> frozenset[str]:
+    """The ports that the buckets of the groups in a trace output to."""
+    groups = set(re.findall(r"^ +group:(\d+)$", text, re.MULTILINE))
+    said = switch.ofctl(["-O", "OpenFlow15", "--names", "dump-groups", switch.name]).stdout
+    lines = [line for line in said.splitlines() if (found := re.search(r"group_id=(\d+)", line)) and found[1] in groups]
+    return frozenset(port for line in lines for port in re.findall(r'output:"?([^,"\s]+)', line))
 
 
 def packet_of(hop: Hop, tag: int | None = None) -> str:
