@@ -100,6 +100,13 @@ class ResolveReport(Report):
 
     def _about_the_server(self, asked: ReachReport) -> list[tuple[str, str]]:
         if asked.autopsy is not None:
+            finding, nobodys = asked.autopsy.finding, asked.destination == asked.address
+            if nobodys and finding is not None and finding.kind in ("no-route", "nobody"):
+                whose = f"the resolv.conf of {self.node} (the machine's, where no dns= was given)"
+                return [
+                    ("cause", f"{whose} names {asked.address}, which nobody in the lab has; {finding.cause}"),
+                    ("next", "give the lab a name server: lab.dns(…), and lab.host(…, dns=server)"),
+                ]
             return asked.autopsy.rows()
         server = asked.destination if asked.destination == asked.address else f"{asked.destination} ({asked.address})"
         if self.failure == "refused":

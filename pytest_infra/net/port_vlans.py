@@ -53,6 +53,9 @@ class BridgePort:
     """``forwarding``, ``blocking``, ``disabled``, ``listening`` or ``learning`` (IEEE 802.1D)."""
     isolated: bool
     """Whether it passes nothing to other ports that are isolated too."""
+    asks_all: tuple[bool, bool]
+    """Whether it sends on what is for everybody: broadcasts such as ARP, and multicasts (bridge(8), ``bcast_flood``,
+    ``mcast_flood``)."""
     vlans: PortVlans | None
     """Its VLANs; None where the bridge does not filter them, or the kernel cannot."""
 
@@ -86,6 +89,7 @@ def read_bridge_ports(netlink: NetlinkSocket, filtering: Mapping[str, bool]) -> 
         found[names[message["index"]]] = BridgePort(
             _STATES[details.get_attr("IFLA_BRPORT_STATE") or 0],
             bool(details.get_attr("IFLA_BRPORT_ISOLATED")),
+            tuple(details.get_attr(f"IFLA_BRPORT_{kind}_FLOOD") != 0 for kind in ("BCAST", "MCAST")),
             _bridge_vlans(message) if filters else None,
         )
     return found

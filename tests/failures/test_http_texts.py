@@ -140,6 +140,14 @@ def test_resolves(net: Net, name: str, snapshot: SnapshotAssertion) -> None:
     assert plain(str(caught.value)) == snapshot
 
 
+def test_the_machines_name_server_is_not_in_the_lab(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a = lab.host("a", files={"/etc/resolv.conf": "nameserver 192.0.2.53\n"})
+    lab.link(a, lab.host("b"), ip="10.0.0.1/24", peer_ip="10.0.0.2/24")
+    with pytest.raises(CheckFailed) as caught:
+        assert_resolves(a, "www.example.org")
+    assert plain(str(caught.value)) == snapshot
+
+
 def plain(text: str) -> str:
     """Without versions of other people's software, words of OpenSSL, and what only root sees."""
     text = re.sub(r"^ +not seen +the kernel's reason for the drop: .*\n", "", text, flags=re.MULTILINE)

@@ -5,6 +5,7 @@ The texts are in __snapshots__; ``pytest --snapshot-update`` writes them anew.
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +64,17 @@ def test_the_packet_itself_is_dropped_at_the_ingress(lab: Lab, snapshot: Snapsho
     assert_reachable(a, b)
     ingress(b, "icmp type echo-request drop")
     cause(a, b, "filtered", "b", snapshot)
+
+
+@pytest.mark.parametrize(("family", "setting"), [("ipv4", "bcast_flood"), ("ipv6", "mcast_flood")])
+def test_a_bridge_keeps_back_what_asks(lab: Lab, family: str, setting: str, snapshot: SnapshotAssertion) -> None:
+    sw, a, b = lab.bridge("sw"), lab.host("a"), lab.host("b")
+    lab.link(a, sw, ip=["10.0.0.1/24", "fd00::1/64"])
+    lab.link(b, sw, ip=["10.0.0.2/24", "fd00::2/64"])
+    lab.up()
+    off = ["bridge", "link", "set", "dev", "sw-p2", setting, "off"]
+    sw.namespace.call(subprocess.run, off, check=True)
+    cause(a, b, "not-flooded", "sw", snapshot, family=family)
 
 
 @pytest.mark.parametrize("where", ["a", "b"])

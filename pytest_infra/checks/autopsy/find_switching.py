@@ -46,6 +46,8 @@ def _blocked(hop: Hop) -> Finding | None:
                     mark=state.upper(),
                     port=spot(port),
                 )
+        if (finding := _not_flooded(hop, step)) is not None:
+            return finding
         if all(port.name in states and states[port.name].isolated for port in (step.into, step.out)):
             return Finding(
                 "ports-isolated",
@@ -56,6 +58,25 @@ def _blocked(hop: Hop) -> Finding | None:
                 port=spot(step.out),
             )
     return None
+
+
+def _not_flooded(hop: Hop, step: Pass) -> Finding | None:
+    """Whether a port keeps back what asks for a neighbour, and that is still asked for."""
+    port = hop.case.view(step.switch).bridge_ports.get(step.out.name)
+    version = hop.next_hop.version
+    if port is None or hop.port is None or hop.next_hop not in hop.view.unresolved(hop.port.name):
+        return None
+    if port.asks_all[version == 6]:
+        return None
+    what, setting = ("broadcasts, such as ARP", "bcast_flood") if version == 4 else ("multicasts", "mcast_flood")
+    return Finding(
+        "not-flooded",
+        step.switch.name,
+        f"{spot(step.out)} sends no {what}: {setting} is off (bridge(8)), and {hop.node.name} asks for {hop.next_hop}",
+        f"bridge link set dev {step.out.name} {setting} on, in the namespace of the bridge",
+        mark="NOT FLOODED",
+        port=spot(step.out),
+    )
 
 
 def _vlans(hop: Hop) -> Finding | None:
