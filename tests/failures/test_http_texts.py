@@ -55,7 +55,8 @@ class Net:
 
     def end_dns(self) -> None:
         self.dns.run(["pkill", "dnsmasq"])
-        until(lambda: not self.dns.run(["pgrep", "dnsmasq"], check=False).ok, within_s=10, what="the end of dnsmasq")
+        alive = ["pgrep", "--runstates", "D,R,S", "dnsmasq"]  # it may be a zombie for a while
+        until(lambda: not self.dns.run(alive, check=False).ok, within_s=10, what="the end of dnsmasq")
 
     def raw(self, content: bytes, close: bool) -> None:
         """A server that says this to the first connection."""
