@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ..core.errors import CheckFailed
-from ..core.evidence import NOT_TAKEN, Artifact, attached
+from ..core.evidence import NOT_TAKEN, Artifact
 from ..fixtures import BEFORE_END, RECORD, SESSION
 from .options import Choice, check_place
 from .skips import LACKS
@@ -157,15 +157,18 @@ class Evidence:
     def _take(
         self, item: pytest.Item, report: pytest.TestReport, error: BaseException | None, everything: bool
     ) -> None:
+        from ..reporting.facts import labs_and_rest
+
         note = f"{item.nodeid} ({report.when}) {report.outcome}" + (f": {_first_line(error)}" if error else "")
-        labs: list[list[Artifact]] = [_of_lab(lab, item.stash.get(_BEFORE, {}).get(lab), note) for lab in self._labs()]
+        labs: list[Sequence[Artifact]] = [_of_lab(lab, item.stash.get(_BEFORE, {}).get(lab), note) for lab in self._labs()]
         ended = item.stash.setdefault(_ENDED, [])
         labs += ended
-        if with_error := attached(error):
-            labs.append(with_error)
-        loose = list(_report_of(error)) if everything else []
-        if not everything:
-            labs = [[part for part in lab if part.name.startswith(_CAPTURES)] for lab in labs]
+        ended_with_it, loose = labs_and_rest(error)
+        labs += ended_with_it
+        if everything:
+            loose += _report_of(error)
+        else:
+            *labs, loose = [[part for part in lab if part.name.startswith(_CAPTURES)] for lab in (*labs, loose)]
         if any(labs) or loose:
             try:
                 folder, text = self._folder(item).write(report.when or "call", labs, loose)
@@ -223,7 +226,7 @@ class GitHubSummary:
             append(self._path, text)
 
 
-def _pictures(lab: list[Artifact]) -> Iterator[Artifact]:
+def _pictures(lab: Sequence[Artifact]) -> Iterator[Artifact]:
     from ..reporting.facts import read_facts
     from ..reporting.topology import mermaid
 

@@ -14,7 +14,6 @@ from urllib.parse import quote
 import pytest
 
 from ..core.errors import Unavailable
-from ..core.evidence import attached
 from ..core.private import write_private
 from ..fixtures import BEFORE_END, SESSION
 from ..reporting.timeline import FAULTS
@@ -112,11 +111,13 @@ class Views:
             self._labs[lab.name] = lab_view(LabFacts(lab.describe(), state))
 
     def _of_error(self, error: BaseException) -> None:
-        """A lab that has ended with the error left its picture in it."""
-        from ..reporting.facts import read_facts
+        """Labs that have ended with the error left their pictures in it."""
+        from ..reporting.facts import labs_and_rest, read_facts
         from ..reporting.view import lab_view
 
-        if (facts := read_facts(attached(error))) is not None and facts.name not in self._labs:
+        for facts in filter(None, map(read_facts, labs_and_rest(error)[0])):
+            if facts.name in self._labs:
+                continue
             self._labs[facts.name] = lab_view(facts)
             self._commands += [{**item, "line": item["line"][:_LONGEST_LINE]} for item in facts.lab["commands"]]
             self._commands += [_as_command(fault) for fault in facts.lab.get("faults", ())]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.evidence import Artifact
+from ..core.evidence import Artifact, attached_apart
 
-__all__ = ["End", "LabFacts", "Wire", "read_facts"]
+__all__ = ["End", "LabFacts", "Wire", "labs_and_rest", "read_facts"]
 
 
 @dataclass(frozen=True)
@@ -109,3 +109,15 @@ def read_facts(artifacts: Iterable[Artifact]) -> LabFacts | None:
         elif artifact.name.endswith("/state.json"):
             state[artifact.name.removesuffix("/state.json")] = json.loads(artifact.content)
     return None if lab is None else LabFacts(lab, state)
+
+
+def labs_and_rest(error: BaseException | None) -> tuple[list[Sequence[Artifact]], list[Artifact]]:
+    """What an error carries: the artifacts of each lab, and those of no lab, each name once: the one taken first."""
+    labs: list[Sequence[Artifact]] = []
+    rest: dict[str, Artifact] = {}
+    for group in attached_apart(error):
+        if any(item.name == "lab.json" for item in group):
+            labs.append(group)
+        else:
+            rest = {**{item.name: item for item in group}, **rest}
+    return labs, list(rest.values())

@@ -190,6 +190,25 @@ def test_a_lab_of_the_tests_own_with_statement(pytester: pytest.Pytester) -> Non
     assert "a/routes.txt" in names(pytester.path / f"infra-artifacts/{path.name}-test_it/call")
 
 
+def test_two_labs_that_end_with_one_error_are_both_kept(pytester: pytest.Pytester) -> None:
+    path = pytester.makepyfile("""
+    def test_it(infra):
+        with infra.lab("near") as one, infra.lab("far") as two:
+            for lab, ip in ((one, "10.1.0.1/24"), (two, "10.2.0.1/24")):
+                lab.link(lab.host("a"), lab.host("b"), ip=ip)
+                lab.up()
+            assert one is two
+    """)
+    result = pytester.runpytest_subprocess("--infra", "--infra-report=report.html")
+    result.stdout.fnmatch_lines_random([f"lab {name}: 2 nodes, 0 switches, 1 links" for name in ("near", "far")])
+    folder = pytester.path / f"infra-artifacts/{path.name}-test_it/call"
+    assert "10.2.0.1/24" in (folder / "far-1/a/addresses.txt").read_text()
+    assert "10.1.0.1/24" in (folder / "near-2/a/addresses.txt").read_text()
+    page = (pytester.path / "report.html").read_text()
+    assert "Lab near" in page
+    assert "Lab far" in page
+
+
 def test_expected_failures_skips_and_plain_tests_leave_nothing(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         LAB
