@@ -84,7 +84,7 @@ class Views:
             view = {"labs": list(self._labs.values())[:_MOST_LABS], "commands": self._commands[-_MOST_COMMANDS:]}
             vars(report)[VIEW] = view
         self._labs, self._commands = {}, []
-        if self._for_pytest_html and report.when == "call":
+        if self._for_pytest_html and (report.when == "call" or report.failed):
             _feed_pytest_html(report)
         return report
 
@@ -135,13 +135,18 @@ def _as_command(fault: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _feed_pytest_html(report: pytest.TestReport) -> None:
-    """Give pytest-html the same as a piece of HTML, in the form of its `extras.html`."""
+    """Give pytest-html the same as a piece of HTML, in the form of its `extras.html`.
+
+    It shows what all phases of a test have given at each of its rows, so each piece says of which phase it is.
+    """
     from ..reporting.page import fragment
 
     test = _Test(report.nodeid)
     test.add(report)
     if test.facts["labs"] or test.facts["checks"]:
-        extra = {"name": None, "format_type": "html", "content": fragment({**test.facts, "text": ""})}
+        heading = f"<p><b>{report.when}: {report.outcome}</b></p>"
+        content = heading + fragment({**test.facts, "text": ""})
+        extra = {"name": None, "format_type": "html", "content": content}
         vars(report)["extras"] = [*vars(report).get("extras", ()), {**extra, "mime_type": None, "extension": None}]
 
 

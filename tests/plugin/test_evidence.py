@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 from xml.etree import ElementTree
@@ -350,9 +351,15 @@ def test_a_job_summary_on_github(
     def test_lacking(lab):
         from pytest_infra import Unavailable
         raise Unavailable("docker", "no engine | answers", "start it")
+
+    def test_no_lab(infra):
+        assert 1 == 2, "no lab, no folder"
+
+    def test_plain():
+        assert 0, "not ours"
     """
     )
-    pytester.runpytest_subprocess("--infra", *options).assert_outcomes(failed=1, skipped=1)
+    pytester.runpytest_subprocess("--infra", *options).assert_outcomes(failed=3, skipped=1)
     if "--infra-github=off" in options:
         assert summary.read_text() == "before\n"
         return
@@ -360,6 +367,12 @@ def test_a_job_summary_on_github(
     assert lines[0] == "before"
     assert f"<details><summary><code>{path.name}::test_cut (call)</code></summary>" in lines
     assert f"Evidence: <code>infra-artifacts/{path.name}-test_cut/call</code>" in lines
+    assert "## 2 failed" in lines
+    rows = [html.unescape(line) for line in lines if line.startswith("| test")]
+    assert f"| {path.name}::test_no_lab (call) | no lab, no folder |" in rows
+    (row,) = (row for row in rows if "::test_cut" in row)
+    assert row.startswith(f"| {path.name}::test_cut (call) | a cannot reach b")
+    assert "sw1:sw1-p2" in row, "the cause"
     assert "graph LR" in lines
     assert any("DOWN" in line for line in lines)
     assert "| 1 | docker | no engine &#124; answers | start it |" in lines
