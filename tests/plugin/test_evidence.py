@@ -333,6 +333,8 @@ def test_frames_are_added_when_asked_for(
             content = (folder / "captures/all.pcapng").read_bytes()
             assert f"{path.name}::test_cut (call) failed: a cannot reach b".encode() in content
             assert b"sw1:sw1-p1" in content
+            assert b"\x88\xb5" not in content, "the frames of the check's own"
+            assert b"sentinels that checks sent are left out" in content
     if "--infra-artifacts=never" in options:
         assert names(folder) == {"captures/all.pcapng", "reproduce.md"}
 
