@@ -121,6 +121,12 @@ class LabFactory:
         return self._until_end.enter_context(self._infra.lab(name))
 
 
+def _command_of_controller(config: pytest.Config) -> list[str]:
+    """In a worker of pytest-xdist, whose own command line says nothing: what was started, and which worker this is."""
+    given = getattr(config, "workerinput", {})
+    return [*map(str, given["mainargv"]), f"(worker {given['workerid']})"] if "mainargv" in given else []
+
+
 @pytest.fixture(scope="session")
 def infra(pytestconfig: pytest.Config) -> Iterator[Infra]:
     """The session's infrastructure, for labs within a test: ``with infra.lab() as lab:``.
@@ -134,7 +140,8 @@ def infra(pytestconfig: pytest.Config) -> Iterator[Infra]:
         for tell in pytestconfig.stash[BEFORE_END]:
             tell(lab, error)
 
-    with Infra(record=pytestconfig.stash.get(RECORD, False), before_end=before_end) as session:
+    record, command = pytestconfig.stash.get(RECORD, False), _command_of_controller(pytestconfig)
+    with Infra(record=record, before_end=before_end, command=command) as session:
         pytestconfig.stash[SESSION] = session
         yield session
     del pytestconfig.stash[SESSION]

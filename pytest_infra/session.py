@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -43,19 +43,25 @@ class Infra(Resource):
     Args:
         record: whether the latest frames of every lab are kept for its evidence.
         before_end: called with a lab, and the error that it ends with, before it ends in order.
+        command: what somebody has started, for ``pytest-infra list``; this process's command line by default.
     """
 
     requires = (PRIVILEGE,)
 
     def __init__(
-        self, *, record: bool = False, before_end: Callable[[Lab, BaseException | None], object] = _nothing
+        self,
+        *,
+        record: bool = False,
+        before_end: Callable[[Lab, BaseException | None], object] = _nothing,
+        command: Sequence[str] = (),
     ) -> None:
         self._labs = 0
         self._before_end = before_end
         self._record = record
+        self._about = {"argv": list(command)} if command else {}
 
     def _start(self, undo: ExitStack) -> None:
-        self.lease = undo.enter_context(Lease())
+        self.lease = undo.enter_context(Lease(about=self._about))
         entrance = undo.enter_context(Entrance())
         self._machine = Machine()
         self._engine: Engine | None = None

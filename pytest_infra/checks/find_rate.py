@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -9,11 +11,11 @@ from ..core.emulation import demand_real_time
 from ..core.errors import BadInput, InfraError, reason
 from ..core.node import Node
 from ..core.report import explain
-from ..core.units import format_rate, fraction, rate_bps
+from ..core.units import format_duration, format_rate, fraction, rate_bps
 from .arguments import seconds
 from .flow import header_bytes
 from .generator import run_udp
-from .obstacles import obstacles, remedy
+from .obstacles import impaired, obstacles, remedy
 from .quiet import measuring
 from .rate_search import Goal, Search, Trial, conditional_throughput, search
 from .target import Ends, Family, Target, choose_ends
@@ -23,6 +25,8 @@ __all__ = ["RateReport", "assert_rate", "find_rate"]
 
 _ETHERNET_BYTES = 14
 _LEAST_OFFERED = 0.99
+_GRACE = 0.02  # of a trial's time
+_TOO_LITTLE = "the generator offered too little"
 _LOOK = "look where packets are dropped: nstat, ip -s link"
 _LEAST_SIZE, _LARGEST_SIZE = 1, 65507
 
@@ -55,6 +59,12 @@ class RateReport(Measured):
     """Trials in which the generator did not offer what was intended; they count for nothing."""
     generator_limit_pps: float | None
     """The rate that the generator could not offer."""
+    flaws: tuple[str, ...] = ()
+    """Why trials were invalid, each with its count."""
+    there: int = 0
+    """Trials at `lower_pps`."""
+    grace_s: float = 0.0
+    """What arrived later than this after a trial's time had been held by a queue, and counts as lost."""
     at_least_bps: float | None = None
     on_the_way: tuple[str, ...] = ()
 
@@ -80,9 +90,7 @@ class RateReport(Measured):
         low = format_rate(self.lower_bps)
         high = "no bound above" if self.upper_bps is None else f"below {format_rate(self.upper_bps)}"
         figures = f"{self.lower_pps:.0f} packets/s of {self.frame_bytes} bytes: {low} of L2, {high}"
-        spread = f"{self.least_pps:.0f} to {self.most_pps:.0f} packets/s arrived in the trials there"
-        counted = f"{self.trials} trials" + (f", {self.invalid} invalid" if self.invalid else "")
-        rows = [("measured", f"{figures}\n{spread}\n{counted}"), ("wanted", self._wanted())]
+        rows = [("measured", "\n".join([figures, *self._trials()])), ("wanted", self._wanted())]
         pair = f"{self.source} to {self.destination}"
         if self.verdict == "pass":
             return explain(f"{pair}: {low} of L2 at a loss of at most {self.loss:.2%}", rows)
@@ -97,6 +105,16 @@ class RateReport(Measured):
         rows.append(("cause", "\n".join(self.on_the_way)))
         step = remedy(self.on_the_way) if self.on_the_way else _LOOK
         return explain(f"{pair}: only {low} of L2 at a loss of at most {self.loss:.2%}", [*rows, ("next", step)])
+
+    def _trials(self) -> Iterator[str]:
+        least, most = f"{self.least_pps:.0f}", f"{self.most_pps:.0f}"
+        if self.there:
+            trials = f"{self.there} trials" if self.there > 1 else "the trial"
+            yield f"{least if least == most else f'{least} to {most}'} packets/s arrived in {trials} there"
+        counted = f"{self.trials} trials" + (f", {self.invalid} invalid" if self.invalid else "")
+        yield counted + (f": {'; '.join(self.flaws)}" if self.flaws else "")
+        if self.grace_s:
+            yield f"what a queue held for more than {format_duration(self.grace_s)} after a trial counts as lost"
 
     def _wanted(self) -> str:
         if self.at_least_bps is None:
@@ -118,7 +136,9 @@ def find_rate(
     """Search for the highest rate from `a` to `b`; nothing is judged.
 
     The search is that of RFC 9971 (MLRsearch) with one goal: bounds are decided by several trials, of which less than
-    half may go wrong. A trial in which the generator offered less than 99 % of what was intended is invalid.
+    half may go wrong. A trial in which the generator offered less than 99 % of what was intended is invalid. What
+    arrives more than 2 % of the trial's time (and twice the jitter of the lab's links) after it counts as lost: a queue
+    held it, and has no room for as much in a longer trial.
 
     Args:
         a: the sending node.
@@ -148,26 +168,38 @@ def find_rate(
     if most <= least:
         raise BadInput(f"at_most {at_most!r} is too low: a trial would send fewer than 10 packets; lengthen trial=")
     with measuring():
-        state = search(lambda load: _trial(ends, load, size, goal), goal, least, most)
-    return _report(ends, state, size, frame)
+        grace_s = _GRACE * goal.duration_s
+        grace_s += 2 * sum(item.jitter_s for _, item in impaired(ends.source, ends.destination))
+        state = search(lambda load: _trial(ends, load, size, goal, grace_s), goal, least, most)
+    return _report(ends, state, size, frame, grace_s)
 
 
-def _trial(ends: Ends, load: float, size: int, goal: Goal) -> Trial:
+def _trial(ends: Ends, load: float, size: int, goal: Goal, grace_s: float) -> Trial:
     try:
-        flow = run_udp(ends, streams=1, duration_s=goal.duration_s, size=size, per_s=load)
+        flow = run_udp(ends, streams=1, duration_s=goal.duration_s, size=size, per_s=load, grace_s=grace_s)
     except OSError as error:
         if isinstance(error, InfraError):
             raise
         what = f"{ends.source.name} cannot send to {ends.destination_name} ({ends.address})"
         raise InfraError(f"{what}: {reason(error)}; assert_reachable says why") from error
     offered = flow.offered_packets / goal.duration_s
-    # What the receiver was too slow to take is the generator's fault, not the network's.
-    valid = offered >= _LEAST_OFFERED * load - 1 / goal.duration_s and not flow.dropped
-    loss = flow.lost / flow.offered_packets if flow.offered_packets else 1.0
-    return Trial(load, goal.duration_s, loss, valid, offered)
+    loss = min(1.0, (flow.lost + flow.late) / flow.offered_packets) if flow.offered_packets else 1.0
+    flaw = ""
+    if offered < _LEAST_OFFERED * load - 1 / goal.duration_s:
+        flaw = _TOO_LITTLE
+    elif flow.dropped:  # the generator's fault, not the network's
+        flaw = "the receiver was too slow"
+    return Trial(load, goal.duration_s, loss, not flaw, offered, flaw)
 
 
-def _report(ends: Ends, state: Search, size: int, frame: int) -> RateReport:
+def _flaws(invalid: Sequence[Trial]) -> Iterator[str]:
+    for flaw, count in Counter(trial.flaw for trial in invalid).most_common():
+        worst = min((trial for trial in invalid if trial.flaw == flaw), key=lambda trial: trial.offered / trial.load)
+        example = f" ({worst.offered:.0f} of {worst.load:.0f} packets/s at worst)" if flaw == _TOO_LITTLE else ""
+        yield f"in {count} {flaw}{example}"
+
+
+def _report(ends: Ends, state: Search, size: int, frame: int, grace_s: float) -> RateReport:
     lower = state.lower or 0.0
     there = state.trials.get(lower, [])
     through = [trial.load * (1 - trial.loss) for trial in there] or [0.0]
@@ -186,6 +218,9 @@ def _report(ends: Ends, state: Search, size: int, frame: int) -> RateReport:
         trials=sum(map(len, state.trials.values())) + len(state.invalid),
         invalid=len(state.invalid),
         generator_limit_pps=state.generator_limit,
+        flaws=tuple(_flaws(state.invalid)),
+        there=len(there),
+        grace_s=grace_s,
         on_the_way=tuple(obstacles(ends.source, ends.destination)),
     )
 

@@ -28,6 +28,8 @@ class Flow:
     """Packets that did not arrive, with UDP."""
     dropped: int = 0
     """Packets that arrived, but that the receiver was too slow to take, with UDP."""
+    late: int = 0
+    """Packets that arrived only when the time and a grace were over: a queue had held them. With UDP."""
     cpu_s: float = 0.0
     """CPU time of sender and receiver, the kernel's work for them included."""
     waited_s: float = 0.0

@@ -5,6 +5,7 @@ Nothing needs to be installed there, so a container without a shell can be measu
 
 from __future__ import annotations
 
+import math
 import signal
 import socket
 import subprocess
@@ -130,7 +131,16 @@ def _connect(address: str, port: int, source: str | None) -> socket.socket:
     return sock
 
 
-def run_udp(ends: Ends, *, streams: int, duration_s: float, size: int, per_s: float, quiet_s: float = QUIET_S) -> Flow:
+def run_udp(
+    ends: Ends,
+    *,
+    streams: int,
+    duration_s: float,
+    size: int,
+    per_s: float,
+    quiet_s: float = QUIET_S,
+    grace_s: float = math.inf,
+) -> Flow:
     """Send datagrams, evenly or as fast as can be.
 
     Args:
@@ -140,11 +150,13 @@ def run_udp(ends: Ends, *, streams: int, duration_s: float, size: int, per_s: fl
         size: bytes of payload of each datagram.
         per_s: datagrams a second of all streams together; 0 for as many as can be.
         quiet_s: how long nothing has arrived when all has.
+        grace_s: what arrives later than `duration_s` and this after the first datagram is counted as late.
     """
     with ExitStack() as undo:
         pairs = [_datagrams(ends, undo) for _ in range(streams)]
         where = ends.destination_name
-        receivers = [_Child(undo, where, "udp-receive", theirs, duration_s + quiet_s, quiet_s) for _, theirs in pairs]
+        times = (duration_s + quiet_s, quiet_s, duration_s + grace_s)
+        receivers = [_Child(undo, where, "udp-receive", theirs, *times) for _, theirs in pairs]
         for receiver in receivers:
             receiver.process.wait_for("ready", within_s=_SPARE_S)
         senders = [
@@ -171,6 +183,7 @@ def _udp_flow(sent: dict[str, Any], got: dict[str, Any], duration_s: float, per_
         offered_packets=offered,
         lost=max(0, offered - got["packets"] - got["dropped"]),
         dropped=got["dropped"],
+        late=got["late"],
         cpu_s=sent["cpu_s"] + got["cpu_s"],
         waited_s=waited_s,
         held_back=min(1.0, max(0.0, short)),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import json
 import select
 import signal
@@ -22,6 +23,7 @@ _CHUNK = 1 << 18
 _TCP_INFO_BYTES = 232
 _SO_MEMINFO, _DROPS = 55, 8
 _PR_SET_PDEATHSIG = 1
+_SIOCGSTAMPNS = 0x8907
 _BATCH = 32  # datagrams between two looks at the clock
 _MOST_BEHIND_S = 0.1
 _SPARE_S = 20
@@ -126,15 +128,28 @@ def udp_send(sock: socket.socket, duration_s: float, size: int, per_s: float) ->
     return {"packets": sent, "refused": refused, "took_s": time.monotonic() - began, **_since(before)}
 
 
-def udp_receive(sock: socket.socket, quiet_s: float) -> dict[str, object]:
-    """Receive datagrams until told to end (SIGTERM), and then until none has come for `quiet_s`."""
+def _stamp_s(sock: socket.socket) -> float:
+    """When the kernel got the datagram that was read last (SIOCGSTAMPNS, socket(7)); 0 where there was none yet."""
+    try:
+        seconds, nanoseconds = struct.unpack("@ll", fcntl.ioctl(sock, _SIOCGSTAMPNS, bytes(16)))
+    except FileNotFoundError:
+        return 0.0
+    return float(seconds + nanoseconds / 1e9)
+
+
+def udp_receive(sock: socket.socket, quiet_s: float, late_s: float) -> dict[str, object]:
+    """Receive datagrams until told to end (SIGTERM), and then until none has come for `quiet_s`.
+
+    Those that the kernel got more than `late_s` after the first are counted as late, too.
+    """
     ending: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: ending.append(number))
     whole, part = divmod(quiet_s, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(whole), int(part * 1e6)))
     room = bytearray(1 << 16)
-    got = packets = 0
-    first = last = 0.0
+    got = packets = late = 0
+    first = last = arrived_s = 0.0
+    _stamp_s(sock)  # from now on the kernel stamps what arrives
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     before = _clocks()
@@ -148,9 +163,11 @@ def udp_receive(sock: socket.socket, quiet_s: float) -> dict[str, object]:
         packets += 1
         last = time.monotonic()
         first = first or last
+        arrived_s = arrived_s or _stamp_s(sock)
+        late += last - first > late_s and _stamp_s(sock) - arrived_s > late_s
     used = _since(before)
     dropped = struct.unpack("=9I", sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36))[_DROPS]
-    return {"bytes": got, "packets": packets, "dropped": dropped, "took_s": last - first, **used}
+    return {"bytes": got, "packets": packets, "dropped": dropped, "late": late, "took_s": last - first, **used}
 
 
 def main(arguments: list[str]) -> None:
@@ -168,7 +185,7 @@ def main(arguments: list[str]) -> None:
     elif task == "udp-send":
         facts = udp_send(sock, longest, int(values[0]), values[1])
     else:
-        facts = udp_receive(sock, values[0])
+        facts = udp_receive(sock, values[0], values[1])
     sys.stdout.write(json.dumps(facts) + "\n")
 
 

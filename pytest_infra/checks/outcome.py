@@ -35,6 +35,8 @@ class Outcome:
     """The kernel's own reasons for what it dropped."""
     arrived_from: str = ""
     """The source address with which it arrived at the destination; empty when it did not."""
+    no_reasons: str = ""
+    """Why the kernel's reasons could not be read; empty where they could."""
     blind: tuple[str, ...] = ()
     """What could not be looked at, and why."""
 

@@ -32,6 +32,8 @@ class Trial:
     """Whether the generator offered what was intended."""
     offered: float = 0.0
     """What it did offer, packets a second."""
+    flaw: str = ""
+    """Why it is not valid."""
 
 
 @dataclass(frozen=True)

@@ -112,8 +112,8 @@ def _send(probe: EchoProbe | TcpProbe | UdpProbe, follow: Follow | None, rules: 
     drops = rules.drops()
     own = tuple(drop for drop in drops if drop.what in ("request", "reply"))
     others = tuple(drop for drop in drops if drop not in own)
-    blind = [*rules.blind, f"the kernel's reason for the drop: {dropped.blind}" if dropped.blind else ""]
-    return replace(outcome, rules=own, unresolved_by=others, reasons=tuple(reasons), blind=tuple(filter(None, blind)))
+    outcome = replace(outcome, reasons=tuple(reasons), no_reasons=dropped.blind)
+    return replace(outcome, rules=own, unresolved_by=others, blind=tuple(rules.blind))
 
 
 def _forget_unresolved(ends: Ends) -> None:

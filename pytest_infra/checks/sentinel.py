@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..core.node import IPAddress, Node, NodePort
+from ..net.frame import SENTINEL
 from .answer import Carried
 from .icmp import ip_header_bytes
 from .tap import ETHERTYPE_ARP, ETHERTYPE_IP, EXPERIMENTAL, Tap, ethernet
@@ -89,7 +90,7 @@ def pass_sentinel(
         OSError: it could not be sent: the interface is down or gone.
     """
     nonce = secrets.token_bytes(_NONCE_BYTES)
-    near.tap.send(out.name, ethernet(into.mac, out.mac, EXPERIMENTAL, nonce))
+    near.tap.send(out.name, ethernet(into.mac, out.mac, EXPERIMENTAL, nonce + SENTINEL))
     return _await(far, nonce, deadline, idle)
 
 
@@ -106,7 +107,7 @@ def flush(watch: Watch, deadline: float) -> bool:
         for cpu in sorted(allowed):
             os.sched_setaffinity(0, {cpu})
             nonce = secrets.token_bytes(_NONCE_BYTES)
-            watch.tap.send("lo", ethernet(_NOWHERE, _NOWHERE, EXPERIMENTAL, nonce))
+            watch.tap.send("lo", ethernet(_NOWHERE, _NOWHERE, EXPERIMENTAL, nonce + SENTINEL))
             if not _await(watch, nonce, deadline, lambda: False):
                 return False
     except OSError:  # no loopback interface that is up, or a CPU went away

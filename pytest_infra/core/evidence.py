@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .errors import BadInput, Unavailable
 
-__all__ = ["NOT_TAKEN", "Artifact", "attach", "attached", "says_something"]
+__all__ = ["NOT_TAKEN", "Artifact", "attach", "attached", "attached_apart", "says_something"]
 
 NOT_TAKEN = "diagnosis-failed.txt"
 """The name of an artifact that says why others are missing."""
@@ -33,20 +33,28 @@ def attach(error: BaseException, artifacts: Iterable[Artifact]) -> None:
 
     Taking them must not hide the error: what cannot be taken becomes an artifact that says why.
     """
-    taken: list[Artifact] = list(getattr(error, _ATTRIBUTE, ()))
+    taken: list[Artifact] = []
     try:
         taken.extend(artifacts)
     except Exception as failure:  # noqa: BLE001 - whatever it is, the error that is being explained is the one to show
         taken.append(Artifact(NOT_TAKEN, f"{type(failure).__name__}: {failure}\n"))
-    setattr(error, _ATTRIBUTE, tuple(taken))
+    setattr(error, _ATTRIBUTE, (*getattr(error, _ATTRIBUTE, ()), tuple(taken)))
 
 
 def attached(error: BaseException | None) -> list[Artifact]:
     """The artifacts of an error and of those that led to it, each name once: the one taken first."""
+    return _each_name_once(attached_apart(error))
+
+
+def attached_apart(error: BaseException | None) -> list[Sequence[Artifact]]:
+    """The artifacts of an error and of those that led to it, as they were attached: two labs have the same names."""
+    return [taken for link in reversed(list(_chain(error))) for taken in getattr(link, _ATTRIBUTE, ())]
+
+
+def _each_name_once(groups: Iterable[Sequence[Artifact]]) -> list[Artifact]:
     found: dict[str, Artifact] = {}
-    for link in reversed(list(_chain(error))):
-        for artifact in getattr(link, _ATTRIBUTE, ()):
-            found.setdefault(artifact.name, artifact)
+    for artifact in (artifact for group in groups for artifact in group):
+        found.setdefault(artifact.name, artifact)
     return list(found.values())
 
 

@@ -240,10 +240,14 @@ class Journal:
             yield Artifact(name, capture.content(self.note))
         if self._recorder is not None:
             names = {(space, port.name): str(port) for space, port in _interfaces_of(owners)}
-            frames = self._recorder.frames(self._recorded, names)
+            seen = self._recorder.frames(self._recorded, names)
+            frames = [frame for frame in seen if not frame.is_sentinel]
             last = {len(frames) - 1: self.note} if self.note else {}
             lost = self._recorder.lost(self._recorded)
-            comment = "; ".join(filter(None, [self.note, f"{lost} frames are missing in between" if lost else ""]))
+            left_out = len(seen) - len(frames)
+            words = [f"{lost} frames are missing in between" if lost else ""]
+            words.append(f"{left_out} sentinels that checks sent are left out" if left_out else "")
+            comment = "; ".join(filter(None, [self.note, *words]))
             yield Artifact("captures/all.pcapng", pcapng(frames, comment=comment, comments=last))
 
     def diagnose(

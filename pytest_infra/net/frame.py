@@ -7,9 +7,12 @@ from typing import Any
 
 from ..core.requirement import PythonModule
 
-__all__ = ["SCAPY", "Frame"]
+__all__ = ["SCAPY", "SENTINEL", "Frame"]
 
 SCAPY = PythonModule("scapy", extra="scapy", purpose="captured packets as scapy objects")
+SENTINEL = b"sentinel of pytest-infra"
+"""What the payload of a frame says that a check has sent behind its probe."""
+_SENTINEL_WITHIN = 60  # such frames are that short
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,11 @@ class Frame:
     """From the Ethernet header on; cut off where it was longer than the capture keeps."""
     length: int
     """The bytes that it had."""
+
+    @property
+    def is_sentinel(self) -> bool:
+        """Whether a check of this plugin has sent it, to see when its probe must have arrived."""
+        return SENTINEL in self.data[: _SENTINEL_WITHIN + 8]  # with two VLAN tags
 
     def packet(self) -> Any:
         """The frame as a scapy packet.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ..core.errors import CheckFailed
-from ..core.evidence import NOT_TAKEN, Artifact, attached
+from ..core.errors import CheckFailed, InfraError
+from ..core.evidence import NOT_TAKEN, Artifact
 from ..fixtures import BEFORE_END, RECORD, SESSION
 from .options import Choice, check_place
 from .skips import LACKS
@@ -26,8 +26,10 @@ from .teardown import teardown_has_failed
 if TYPE_CHECKING:
     from ..lab import Lab
     from ..reporting.artifacts import EvidenceFolder
+    from ..reporting.github import Failure
 
 __all__ = [
+    "CAUSE",
     "KEPT",
     "Evidence",
     "EvidenceSettings",
@@ -39,6 +41,8 @@ __all__ = [
 
 KEPT = "infra_kept"
 """The attribute of a report with the folder of its evidence and the topology as Mermaid."""
+CAUSE = "infra_cause"
+"""The attribute of the report of a failed test of infrastructure: a line that says what is wrong, and why."""
 
 _SECTION = "infra evidence"
 _SAID = "infra_said"
@@ -142,6 +146,10 @@ class Evidence:
                 _add_row(error, self._folder(item).path / call.when)
         report = yield
         error = call.excinfo.value if call.excinfo is not None else None  # of a unittest.TestCase it comes only now
+        if report.failed and _is_of_infra(item, error):
+            from ..reporting.github import cause_line
+
+            vars(report)[CAUSE] = cause_line(error, report.longreprtext)
         everything, frames = self._settings.covers(report.failed)
         if (everything or frames) and (report.failed or (report.passed and report.when == "call")):
             self._take(item, report, error if report.failed else None, everything)
@@ -157,15 +165,20 @@ class Evidence:
     def _take(
         self, item: pytest.Item, report: pytest.TestReport, error: BaseException | None, everything: bool
     ) -> None:
+        from ..reporting.facts import labs_and_rest
+
         note = f"{item.nodeid} ({report.when}) {report.outcome}" + (f": {_first_line(error)}" if error else "")
-        labs: list[list[Artifact]] = [_of_lab(lab, item.stash.get(_BEFORE, {}).get(lab), note) for lab in self._labs()]
+        labs: list[Sequence[Artifact]] = [
+            _of_lab(lab, item.stash.get(_BEFORE, {}).get(lab), note) for lab in self._labs()
+        ]
         ended = item.stash.setdefault(_ENDED, [])
         labs += ended
-        if with_error := attached(error):
-            labs.append(with_error)
-        loose = list(_report_of(error)) if everything else []
-        if not everything:
-            labs = [[part for part in lab if part.name.startswith(_CAPTURES)] for lab in labs]
+        ended_with_it, loose = labs_and_rest(error)
+        labs += ended_with_it
+        if everything:
+            loose += _report_of(error)
+        else:
+            *labs, loose = [[part for part in lab if part.name.startswith(_CAPTURES)] for lab in (*labs, loose)]
         if any(labs) or loose:
             try:
                 folder, text = self._folder(item).write(report.when or "call", labs, loose)
@@ -193,6 +206,11 @@ def _add_row(error: CheckFailed, folder: Path) -> None:
     error.args = (f"{said}{explain('', [('evidence', os.path.relpath(folder))])}",)
 
 
+def _is_of_infra(item: pytest.Item, error: BaseException | None) -> bool:
+    """Whether a test uses what this plugin gives, or has failed with an error of ours."""
+    return isinstance(error, (CheckFailed, InfraError)) or "infra" in getattr(item, "fixturenames", ())
+
+
 def _report_of(error: BaseException | None) -> Iterator[Artifact]:
     if isinstance(error, CheckFailed) and error.report is not None:
         from ..core.report import as_json
@@ -205,13 +223,20 @@ class GitHubSummary:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._failed: list[tuple[str, str, str]] = []
+        self._failed: list[Failure] = []
         self._lacks: Counter[tuple[str, ...]] = Counter()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Remember what was kept of a failure, and what was lacking."""
-        if report.failed and (kept := vars(report).get(KEPT)):
-            self._failed.append((f"{report.nodeid} ({report.when})", os.path.relpath(kept[0]), kept[1]))
+        """Remember the cause of a failure, what was kept of it, and what was lacking."""
+        from ..reporting.github import Failure
+
+        extra = vars(report)
+        if report.failed and (KEPT in extra or CAUSE in extra):
+            folder, topology = extra.get(KEPT, ("", ""))
+            name = f"{report.nodeid} ({report.when})"
+            self._failed.append(
+                Failure(name, extra.get(CAUSE, ""), os.path.relpath(folder) if folder else "", topology)
+            )
         if lacks := vars(report).get(LACKS):
             self._lacks[tuple(lacks)] += 1
 
@@ -223,7 +248,7 @@ class GitHubSummary:
             append(self._path, text)
 
 
-def _pictures(lab: list[Artifact]) -> Iterator[Artifact]:
+def _pictures(lab: Sequence[Artifact]) -> Iterator[Artifact]:
     from ..reporting.facts import read_facts
     from ..reporting.topology import mermaid
 

@@ -14,7 +14,6 @@ from urllib.parse import quote
 import pytest
 
 from ..core.errors import Unavailable
-from ..core.evidence import attached
 from ..core.private import write_private
 from ..fixtures import BEFORE_END, SESSION
 from ..reporting.timeline import FAULTS
@@ -85,7 +84,7 @@ class Views:
             view = {"labs": list(self._labs.values())[:_MOST_LABS], "commands": self._commands[-_MOST_COMMANDS:]}
             vars(report)[VIEW] = view
         self._labs, self._commands = {}, []
-        if self._for_pytest_html and report.when == "call":
+        if self._for_pytest_html and (report.when == "call" or report.failed):
             _feed_pytest_html(report)
         return report
 
@@ -112,11 +111,13 @@ class Views:
             self._labs[lab.name] = lab_view(LabFacts(lab.describe(), state))
 
     def _of_error(self, error: BaseException) -> None:
-        """A lab that has ended with the error left its picture in it."""
-        from ..reporting.facts import read_facts
+        """Labs that have ended with the error left their pictures in it."""
+        from ..reporting.facts import labs_and_rest, read_facts
         from ..reporting.view import lab_view
 
-        if (facts := read_facts(attached(error))) is not None and facts.name not in self._labs:
+        for facts in filter(None, map(read_facts, labs_and_rest(error)[0])):
+            if facts.name in self._labs:
+                continue
             self._labs[facts.name] = lab_view(facts)
             self._commands += [{**item, "line": item["line"][:_LONGEST_LINE]} for item in facts.lab["commands"]]
             self._commands += [_as_command(fault) for fault in facts.lab.get("faults", ())]
@@ -134,13 +135,18 @@ def _as_command(fault: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _feed_pytest_html(report: pytest.TestReport) -> None:
-    """Give pytest-html the same as a piece of HTML, in the form of its `extras.html`."""
+    """Give pytest-html the same as a piece of HTML, in the form of its `extras.html`.
+
+    It shows what all phases of a test have given at each of its rows, so each piece says of which phase it is.
+    """
     from ..reporting.page import fragment
 
     test = _Test(report.nodeid)
     test.add(report)
     if test.facts["labs"] or test.facts["checks"]:
-        extra = {"name": None, "format_type": "html", "content": fragment({**test.facts, "text": ""})}
+        heading = f"<p><b>{report.when}: {report.outcome}</b></p>"
+        content = heading + fragment({**test.facts, "text": ""})
+        extra = {"name": None, "format_type": "html", "content": content}
         vars(report)["extras"] = [*vars(report).get("extras", ()), {**extra, "mime_type": None, "extension": None}]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..core.evidence import Artifact
@@ -70,11 +71,12 @@ class EvidenceFolder:
             loose: artifacts of no lab.
         """
         folder = self.path / phase
-        facts = [found for found in map(read_facts, labs) if found is not None]
+        facts: list[LabFacts] = []
         artifacts = list(loose)
         for number, lab in enumerate(labs):
             found = read_facts(lab)
             place = f"{slug(found.name if found else 'lab')}-{number + 1}/" if len(labs) > 1 else ""
+            facts += [replace(found, folder=place)] if found is not None else []
             artifacts += [Artifact(place + item.name, item.content) for item in (*lab, *_pictures(found))]
         artifacts.append(Artifact("reproduce.md", reproduce(self._nodeid, phase, facts)))
         unwritten: dict[str, OSError] = {}

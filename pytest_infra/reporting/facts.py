@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.evidence import Artifact
+from ..core.evidence import Artifact, attached_apart
 
-__all__ = ["End", "LabFacts", "Wire", "read_facts"]
+__all__ = ["End", "LabFacts", "Wire", "labs_and_rest", "read_facts"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,12 @@ class LabFacts:
     lab: Mapping[str, Any]
     state: Mapping[str, Mapping[str, Any]]
     """By node or switch; those whose namespace is gone are missing."""
+    rule_sets: frozenset[str] = frozenset()
+    """The nodes and switches with rules of nftables."""
+    changed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By node or switch, the kernel settings that were changed since it was made: ``net/ipv4/ip_forward``."""
+    folder: str = ""
+    """Where its artifacts are, beside ``reproduce.md``; with a slash at the end unless that is the same folder."""
 
     @property
     def name(self) -> str:
@@ -103,9 +110,28 @@ def read_facts(artifacts: Iterable[Artifact]) -> LabFacts | None:
     """The facts of the lab that these artifacts are of; None where they are not a lab's."""
     lab: Mapping[str, Any] | None = None
     state: dict[str, Any] = {}
+    rule_sets: set[str] = set()
+    changed: dict[str, dict[str, str]] = {}
     for artifact in artifacts:
         if artifact.name == "lab.json":
             lab = json.loads(artifact.content)
         elif artifact.name.endswith("/state.json"):
             state[artifact.name.removesuffix("/state.json")] = json.loads(artifact.content)
-    return None if lab is None else LabFacts(lab, state)
+        elif artifact.name.endswith("/nftables.txt") and str(artifact.content).startswith("table "):
+            rule_sets.add(artifact.name.removesuffix("/nftables.txt"))
+        elif artifact.name.endswith("/sysctl.txt"):
+            found = re.findall(r"^(\S+) = (.*?)    \(when made: .*\)$", str(artifact.content), re.MULTILINE)
+            changed[artifact.name.removesuffix("/sysctl.txt")] = dict(found)
+    return None if lab is None else LabFacts(lab, state, frozenset(rule_sets), changed)
+
+
+def labs_and_rest(error: BaseException | None) -> tuple[list[Sequence[Artifact]], list[Artifact]]:
+    """What an error carries: the artifacts of each lab, and those of no lab, each name once: the one taken first."""
+    labs: list[Sequence[Artifact]] = []
+    rest: dict[str, Artifact] = {}
+    for group in attached_apart(error):
+        if any(item.name == "lab.json" for item in group):
+            labs.append(group)
+        else:
+            rest = {**{item.name: item for item in group}, **rest}
+    return labs, list(rest.values())

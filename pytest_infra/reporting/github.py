@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-__all__ = ["append", "job_summary", "summary_file"]
+__all__ = ["Failure", "append", "cause_line", "job_summary", "summary_file"]
 
 _MOST_PICTURES = 20
+_CAUSE = "  cause "
+_LONGEST_CAUSE = 300
 _TOO_LONG = b"\n\nThe rest is too long for this page.\n"
 _MOST_BYTES = 1 << 20  # what GitHub takes of a step
 
@@ -18,21 +21,46 @@ def summary_file(environment: Mapping[str, str] = os.environ) -> str:
     return environment.get("GITHUB_STEP_SUMMARY", "") if environment.get("GITHUB_ACTIONS") == "true" else ""
 
 
-def job_summary(failed: Sequence[tuple[str, str, str]], lacks: Iterable[tuple[Sequence[str], int]]) -> str:
+class Failure(NamedTuple):
+    """A failed phase of a test."""
+
+    name: str
+    cause: str
+    folder: str = ""
+    """Of its evidence; empty where none was kept."""
+    topology: str = ""
+    """Of its lab, as Mermaid."""
+
+
+def cause_line(error: BaseException | None, told: str) -> str:
+    """One line: what has failed, and the cause that a check names.
+
+    Args:
+        error: what was raised; None where a test has failed without, as one that was expected to fail and passed.
+        told: what pytest says of it.
+    """
+    lines = str(error).splitlines() if error is not None else told.splitlines()[-1:]
+    cause = next((line.removeprefix(_CAUSE).strip() for line in lines if line.startswith(_CAUSE)), "")
+    line = ": ".join(filter(None, [lines[0] if lines else "", cause])) or type(error).__name__
+    return line if len(line) <= _LONGEST_CAUSE else f"{line[:_LONGEST_CAUSE]}…"
+
+
+def job_summary(failed: Sequence[Failure], lacks: Iterable[tuple[Sequence[str], int]]) -> str:
     """The text; empty where nothing has failed and nothing was skipped.
 
     Args:
-        failed: of each failed test its name, the folder of its evidence, and its labs' topology as Mermaid.
+        failed: the failed phases of tests.
         lacks: of each thing that the machine lacks ``(what, why, remedy)``, and how many tests were skipped for it.
     """
     lines: list[str] = []
     if failed:
-        lines += [f"## {len(failed)} failed with evidence", ""]
-    for number, (nodeid, folder, topology) in enumerate(failed):
-        lines += [f"<details><summary><code>{_html(nodeid)}</code></summary>", ""]
-        lines += [f"Evidence: <code>{_html(folder)}</code>", ""]
-        if topology and number < _MOST_PICTURES:
-            lines += ["```mermaid", topology.rstrip(), "```", ""]
+        lines += [f"## {len(failed)} failed", "", "| test | cause |", "|---|---|"]
+        lines += [*(f"| {_cell(item.name)} | {_cell(item.cause)} |" for item in failed), ""]
+    for number, item in enumerate(item for item in failed if item.folder):
+        lines += [f"<details><summary><code>{_html(item.name)}</code></summary>", ""]
+        lines += [f"Evidence: <code>{_html(item.folder)}</code>", ""]
+        if item.topology and number < _MOST_PICTURES:
+            lines += ["```mermaid", item.topology.rstrip(), "```", ""]
         lines += ["</details>", ""]
     rows = [f"| {count} | {' | '.join(_cell(word) for word in lack)} |" for lack, count in lacks]
     if rows:

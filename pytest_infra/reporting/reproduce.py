@@ -70,8 +70,7 @@ def commands(facts: LabFacts) -> Iterator[str]:
         for route in routes:
             yield f"ip -n {name} route add {route['destination']} via {route['gateway']} dev {route['port']}"
     for name, kind in facts.kinds.items():
-        if kind == "ovs":
-            yield f"grep cookie= {name}/{name}-flows.txt | ovs-ofctl -O OpenFlow14 add-flows {name} -"
+        yield from _as_it_was(name, kind, facts)
 
 
 def _open_vswitch() -> Iterator[str]:
@@ -94,6 +93,24 @@ def _node(name: str, kind: str, facts: LabFacts) -> Iterator[str]:
         yield f"ip -n {name} link set lo up"
     for setting, value in settings.items():
         yield f"ip netns exec {name} sh -c 'echo {value} > /proc/sys/{setting.replace('.', '/')}'"
+
+
+def _as_it_was(name: str, kind: str, facts: LabFacts) -> Iterator[str]:
+    """The flows, settings and rules that a node or switch had at the failure, and not when it was made."""
+    within = "" if kind == "ovs" else f"ip netns exec {name} "
+    if kind == "ovs":
+        yield f"ovs-ofctl -O OpenFlow14 del-flows {name}"
+        yield f"grep cookie= {facts.folder}{name}/{name}-flows.txt | ovs-ofctl -O OpenFlow14 add-flows {name} -"
+    for setting, value in sorted(facts.changed.get(name, {}).items(), key=_widest_first):
+        yield f"{within}sh -c {shlex.quote(f'echo {shlex.quote(value)} > /proc/sys/{setting}')}"
+    if name in facts.rule_sets:
+        yield f"{within}nft -f {facts.folder}{name}/nftables.txt"
+
+
+def _widest_first(setting: tuple[str, str]) -> tuple[bool, bool, str]:
+    """Those of all interfaces, which the kernel copies to each, before those of one."""
+    name = setting[0]
+    return "/conf/" in name, not name.startswith(("net/ipv4/conf/all/", "net/ipv6/conf/all/")), name
 
 
 def _where(facts: LabFacts, end: End) -> str:

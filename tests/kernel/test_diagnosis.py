@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -10,9 +11,10 @@ import sys
 
 import pytest
 
-from pytest_infra import CommandFailed, Infra, StartFailed, assert_reachable
+from pytest_infra import CommandFailed, Infra, StartFailed, assert_reachable, ping
 from pytest_infra.core.evidence import attached
 from pytest_infra.core.resource import Resource
+from pytest_infra.reporting.artifacts import EvidenceFolder
 from pytest_infra.reporting.facts import read_facts
 from pytest_infra.reporting.reproduce import ENTER, commands
 
@@ -151,7 +153,7 @@ def pings(address):
     """A command that fails unless that IPv4 address answers to an ICMP echo request."""
     text = f"""import socket
 raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-raw.settimeout(5)
+raw.settimeout(2)
 raw.sendto(bytes.fromhex("0800f7ff00000000"), ("{address}", 0))
 while raw.recv(99)[20] != 0:
     pass"""
@@ -194,6 +196,48 @@ def test_an_ovs_bridge_comes_again_with_its_flows(lab, tmp_path, monkeypatch):
     (tmp_path / "sw1" / "sw1-flows.txt").write_text(files(lab)["sw1/sw1-flows.txt"])
     output = again(lab, f"ip netns exec a {pings('10.0.0.2')}", "ovs-ofctl dump-flows sw1")
     assert "priority=100,udp actions=drop" in output
+
+
+DROP_ECHO = "table ip t { chain c { type filter hook input priority 0; icmp type echo-request drop; }; }"
+BREAK = {
+    "a rule": lambda lab: lab.node("b").run(["nft", DROP_ECHO]),
+    "a setting": lambda lab: lab.node("b").run(["sh", "-c", "echo 1 > /proc/sys/net/ipv4/icmp_echo_ignore_all"]),
+    "a setting of an interface": lambda lab: lab.node("r").run(
+        ["sh", "-c", "echo 0 > /proc/sys/net/ipv4/conf/eth0/forwarding"]
+    ),
+    "no flows": lambda lab: lab.switches["sw1"].ofctl(["del-flows", "sw1"]),
+}  # fmt: skip
+MEND = {
+    "a rule": "ip netns exec b nft flush ruleset",
+    "a setting": "ip netns exec b sh -c 'echo 0 > /proc/sys/net/ipv4/icmp_echo_ignore_all'",
+    "a setting of an interface": "ip netns exec r sh -c 'echo 1 > /proc/sys/net/ipv4/conf/eth0/forwarding'",
+    "no flows": "ovs-ofctl add-flow sw1 actions=NORMAL",
+}
+
+
+@pytest.mark.infra_requires("ip", "nft", "ovs")
+@pytest.mark.parametrize("fault", BREAK)
+def test_whoever_follows_reproduce_md_meets_the_same_fault(infra, tmp_path, fault):
+    with infra.lab("mine") as lab, infra.lab("other") as other:
+        other.host("z")
+        other.up()
+        a, r, b, sw = lab.host("a"), lab.router("r"), lab.host("b"), lab.ovs("sw1")
+        lab.link(a, sw, ip="10.0.0.1/24")
+        lab.link(r, sw, ip="10.0.0.2/24")
+        lab.link(r, b, ip="10.0.1.1/24", peer_ip="10.0.1.2/24")
+        assert ping(a, b, count=1).loss == 0
+        BREAK[fault](lab)
+        folder, _ = EvidenceFolder(tmp_path, "test_x").write("call", [list(lab.diagnose()), list(other.diagnose())])
+    text = (folder / "reproduce.md").read_text()
+    (block,) = re.findall(r"## The lab mine by hand.*?```sh\n(.*?)```", text, re.DOTALL)
+    first, *lines = block.splitlines()
+    works = f"ip netns exec a {pings('10.0.1.2')}"
+    fails = f"if {works} 2>/dev/null; then echo no fault; exit 9; fi"
+    script = "\n".join(["set -e", *lines, fails, MEND[fault], works])
+    done = subprocess.run(
+        [*shlex.split(first), "-c", script], capture_output=True, text=True, timeout=60, check=False, cwd=folder
+    )
+    assert done.returncode == 0, script + done.stdout + done.stderr
 
 
 def test_what_goes_wrong_at_one_node_takes_nothing_from_the_others(lab, monkeypatch):

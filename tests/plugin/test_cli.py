@@ -172,6 +172,23 @@ def test_clean_removes_what_a_dead_session_left(pytester: pytest.Pytester, monke
     assert pytester.run(*user, sys.executable, "-m", "pytest_infra", "clean").outlines == []
 
 
+def test_a_worker_of_xdist_is_listed_with_what_was_started(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_it="""
+        import os, subprocess, sys
+
+        def test_listed(lab):
+            lab.host("a")
+            lab.up()
+            done = subprocess.run([sys.executable, "-m", "pytest_infra", "list"], capture_output=True, text=True)
+            (line,) = [line for line in done.stdout.splitlines() if f"session {os.getpid()}," in line]
+            assert "--infra -n1" in line, line
+            assert line.endswith("(worker gw0)"), line
+        """
+    )
+    pytester.runpytest_subprocess("--infra", "-n1").assert_outcomes(passed=1)
+
+
 def test_pause_waits_with_the_lab_up(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 from xml.etree import ElementTree
@@ -190,6 +191,25 @@ def test_a_lab_of_the_tests_own_with_statement(pytester: pytest.Pytester) -> Non
     assert "a/routes.txt" in names(pytester.path / f"infra-artifacts/{path.name}-test_it/call")
 
 
+def test_two_labs_that_end_with_one_error_are_both_kept(pytester: pytest.Pytester) -> None:
+    path = pytester.makepyfile("""
+    def test_it(infra):
+        with infra.lab("near") as one, infra.lab("far") as two:
+            for lab, ip in ((one, "10.1.0.1/24"), (two, "10.2.0.1/24")):
+                lab.link(lab.host("a"), lab.host("b"), ip=ip)
+                lab.up()
+            assert one is two
+    """)
+    result = pytester.runpytest_subprocess("--infra", "--infra-report=report.html")
+    result.stdout.fnmatch_lines_random([f"lab {name}: 2 nodes, 0 switches, 1 links" for name in ("near", "far")])
+    folder = pytester.path / f"infra-artifacts/{path.name}-test_it/call"
+    assert "10.2.0.1/24" in (folder / "far-1/a/addresses.txt").read_text()
+    assert "10.1.0.1/24" in (folder / "near-2/a/addresses.txt").read_text()
+    page = (pytester.path / "report.html").read_text()
+    assert "Lab near" in page
+    assert "Lab far" in page
+
+
 def test_expected_failures_skips_and_plain_tests_leave_nothing(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         LAB
@@ -313,6 +333,8 @@ def test_frames_are_added_when_asked_for(
             content = (folder / "captures/all.pcapng").read_bytes()
             assert f"{path.name}::test_cut (call) failed: a cannot reach b".encode() in content
             assert b"sw1:sw1-p1" in content
+            assert b"\x88\xb5" not in content, "the frames of the check's own"
+            assert b"sentinels that checks sent are left out" in content
     if "--infra-artifacts=never" in options:
         assert names(folder) == {"captures/all.pcapng", "reproduce.md"}
 
@@ -331,9 +353,15 @@ def test_a_job_summary_on_github(
     def test_lacking(lab):
         from pytest_infra import Unavailable
         raise Unavailable("docker", "no engine | answers", "start it")
+
+    def test_no_lab(infra):
+        assert 1 == 2, "no lab, no folder"
+
+    def test_plain():
+        assert 0, "not ours"
     """
     )
-    pytester.runpytest_subprocess("--infra", *options).assert_outcomes(failed=1, skipped=1)
+    pytester.runpytest_subprocess("--infra", *options).assert_outcomes(failed=3, skipped=1)
     if "--infra-github=off" in options:
         assert summary.read_text() == "before\n"
         return
@@ -341,6 +369,12 @@ def test_a_job_summary_on_github(
     assert lines[0] == "before"
     assert f"<details><summary><code>{path.name}::test_cut (call)</code></summary>" in lines
     assert f"Evidence: <code>infra-artifacts/{path.name}-test_cut/call</code>" in lines
+    assert "## 2 failed" in lines
+    rows = [html.unescape(line) for line in lines if line.startswith("| test")]
+    assert f"| {path.name}::test_no_lab (call) | no lab, no folder |" in rows
+    (row,) = (row for row in rows if "::test_cut" in row)
+    assert row.startswith(f"| {path.name}::test_cut (call) | a cannot reach b")
+    assert "sw1:sw1-p2" in row, "the cause"
     assert "graph LR" in lines
     assert any("DOWN" in line for line in lines)
     assert "| 1 | docker | no engine &#124; answers | start it |" in lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import sys
@@ -146,6 +147,26 @@ def test_pytest_html_gets_the_same(pytester: pytest.Pytester) -> None:
     (data,) = re.findall(r'data-jsonblob="([^"]*)"', text)
     assert data.count("timeline") >= 2
     assert "192.168.1.20/24" in data
+
+
+def test_pytest_html_gets_each_phase(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("pytest_html")
+    pytester.makepyfile(test_it=SUITE)
+    pytester.runpytest_subprocess("--infra", "--html=theirs.html", "--self-contained-html", "-k", "set_up or teardown")
+    (data,) = re.findall(r'data-jsonblob="([^"]*)"', (pytester.path / "theirs.html").read_text())
+    tests = json.loads(html.unescape(data))["tests"]
+    pieces = {
+        (name.rpartition("::")[2], row["result"]): [extra["content"] for extra in row["extras"]]
+        for name, rows in tests.items()
+        for row in rows
+    }
+    (set_up,) = next(found for (name, _), found in pieces.items() if name in ("setup", "test_set_up"))
+    assert "setup: failed" in set_up
+    assert "cat /no/such/file" in set_up
+    call, teardown = next(found for (_, result), found in pieces.items() if result == "Error" and len(found) == 2)
+    assert "call: passed" in call
+    assert "teardown: failed" in teardown
+    assert "192.168.1.20/24" in teardown
 
 
 def test_without_jinja_the_option_is_refused(pytester: pytest.Pytester) -> None:

@@ -202,11 +202,22 @@ def test_the_kernels_reason_is_quoted() -> None:
 
 
 def test_what_a_suspicion_could_not_see_is_said() -> None:
-    blind = ("the kernel's reason for the drop: only root can read it",)
+    blind = ("the firewall rules of b: nft is not installed",)
     assert why(*pair(), trace=Outcome("lost", "request", "b", blind=blind)).not_seen == blind
     a, b = pair()
     a.interfaces["eth0"] = interface("eth0", up=False)
     assert not why(a, b, trace=Outcome("lost", "request", "b", blind=blind)).not_seen
+
+
+def test_a_kernel_whose_reasons_cannot_be_read_is_said_to_be_so_also_beside_a_cause() -> None:
+    blind = Outcome("lost", "request", "b", no_reasons="only root can read it")
+    a, b = pair()
+    a.interfaces["eth0"] = interface("eth0", up=False)
+    for nodes in (pair(), (a, b)):
+        autopsy = why(*nodes, trace=blind)
+        assert autopsy.not_seen == ("the kernel's reason for the drop: only root can read it",)
+        assert not dict(autopsy.rows())["kernel"]
+    assert autopsy.finding is not None
 
 
 def test_a_source_address_that_the_lab_did_not_give() -> None:

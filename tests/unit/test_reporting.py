@@ -9,12 +9,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pytest_infra.core.errors import BadInput, StartFailed
+from pytest_infra.core.errors import BadInput, CheckFailed, StartFailed
 from pytest_infra.core.evidence import Artifact, attach, attached, says_something
 from pytest_infra.net.counters import changed, losses
 from pytest_infra.reporting.artifacts import EvidenceFolder, slug
 from pytest_infra.reporting.facts import LabFacts, read_facts
-from pytest_infra.reporting.github import append, job_summary
+from pytest_infra.reporting.github import Failure, append, cause_line, job_summary
 from pytest_infra.reporting.layout import place
 from pytest_infra.reporting.reproduce import commands, reproduce
 from pytest_infra.reporting.summary import MOST_LINES, summary
@@ -231,7 +231,7 @@ def test_a_job_summary_that_is_too_long_is_refused_by_us_and_not_by_github(tmp_p
     assert other.stat().st_size <= 1 << 20
     assert other.read_text().startswith("a row\na row\n")
     assert job_summary([], []) == ""
-    assert "<code>a&lt;b&gt;</code>" in job_summary([("a<b>", "kept", "")], [])
+    assert "<code>a&lt;b&gt;</code>" in job_summary([Failure("a<b>", "why", "kept")], [])
 
 
 def test_the_summary_does_a_terminal_no_harm() -> None:
@@ -268,6 +268,15 @@ def test_a_cell_of_the_job_summary_is_only_text() -> None:
     row = next(line for line in text.splitlines() if "evil" in line)
     assert not set("![]()@<>`") & set(row)
     assert "![x](http://evil/x.png) | @everyone | <b>`a|b`" in html.unescape(row)
+
+
+def test_every_failure_has_its_cause_in_the_job_summary_also_without_evidence() -> None:
+    failed = Failure("test_x (call)", "a cannot reach b: rule 3 drops it")
+    assert "| test_x &#40;call&#41; | a cannot reach b&#58; rule 3 drops it |" in job_summary([failed], [])
+    assert cause_line(CheckFailed("a is not b\n  measured   x\n  cause      y\n             z"), "") == "a is not b: y"
+    assert cause_line(ValueError(), "") == "ValueError"
+    assert cause_line(None, "long\n[XPASS(strict)] no more") == "[XPASS(strict)] no more"
+    assert len(cause_line(ValueError("x" * 1000), "")) == 301
 
 
 def test_a_command_with_a_fence_ends_none() -> None:

@@ -168,6 +168,8 @@ class _Examination:
             self.not_seen += case.trace.blind
             if finding is None and case.trace.status == "unproven" and case.trace.why:
                 self.not_seen.append(f"where a second probe was lost: {case.trace.why}")
+        if case.trace is not None and case.trace.no_reasons and case.answer.kind == "silence":
+            self.not_seen.append(f"the kernel's reason for the drop: {case.trace.no_reasons}")
         return finding
 
     def _proven_of_the_answer(self) -> bool:
