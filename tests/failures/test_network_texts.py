@@ -88,6 +88,14 @@ def test_a_route_daemon_refuses_its_configuration(lab: Lab, snapshot: SnapshotAs
         ("", "group:7"),
         ("", "meter:7"),
         ("", "drop,output:sw-p1"),
+        ("priority=3", "drop"),
+        ("udp,tcp_dst=3", "drop"),
+        ("ipv6,nw_src=10.0.0.1", "drop"),
+        ("", "learn(table=1"),
+        ("", "goto_table:0"),
+        ("", "dec_ttl"),
+        ("", "output"),
+        ("", ""),
     ],
 )
 def test_a_flow_is_refused(lab: Lab, snapshot: SnapshotAssertion, match: str, actions: str) -> None:
