@@ -105,7 +105,7 @@ def _read(path: str) -> _Item:
 def _item(node: Any, loader: Any) -> _Item:
     line = node.start_mark.line + 1
     if node.id == "mapping":
-        found = {}
+        found: dict[str, _Item] = {}
         for key, value in node.value:
             item, name = _item(value, loader), str(loader.construct_object(key))
             if name in found:

@@ -15,7 +15,7 @@ from breaking import nft, normal
 from syrupy.assertion import SnapshotAssertion
 from webserver import start_nginx
 
-from pytest_infra import CheckFailed, assert_http, assert_reachable, assert_resolves
+from pytest_infra import CheckFailed, assert_http, assert_reachable, assert_resolves, until
 from pytest_infra.lab import Lab
 from pytest_infra.net.host import Host
 from pytest_infra.net.router import Router
@@ -120,10 +120,15 @@ def test_http(net: Net, name: str, snapshot: SnapshotAssertion) -> None:
     assert plain(str(caught.value)) == snapshot
 
 
+def end(dns: Host) -> None:
+    dns.run(["pkill", "dnsmasq"])
+    until(lambda: not dns.processes[-1].running, within_s=20, what="it has ended")
+
+
 RESOLVES: dict[str, tuple[Callable[[Net], object], str, Any]] = {
     "elsewhere": (lambda net: None, "old", "10.0.2.80"),
     "elsewhere, and nobody's": (lambda net: net.dns.update({"www.example.org": "192.0.2.1"}), "www", "10.0.2.80"),
-    "the server has ended": (lambda net: net.dns.run(["pkill", "dnsmasq"]), "www", None),
+    "the server has ended": (lambda net: end(net.dns), "www", None),
     "the way to it is down": (lambda net: net.client.ports[0].down(), "www", None),
     "a firewall before it": (lambda net: nft(net.r1, "forward", "udp dport 53 drop"), "www", "10.0.2.80"),
     "the server is stuck": (lambda net: net.dns.run(["pkill", "-STOP", "dnsmasq"]), "www", None),
@@ -144,4 +149,5 @@ def plain(text: str) -> str:
     """Without versions of other people's software, words of OpenSSL, and what only root sees."""
     text = re.sub(r"^ +not seen +the kernel's reason for the drop: .*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"nginx/[\d.]+", "nginx/<version>", normal(text))
+    text = re.sub(r"dnsmasq\[\d+\]", "dnsmasq[<pid>]", text)
     return re.sub(r"measured   \[ssl.*", "measured   <words of OpenSSL>", text)
