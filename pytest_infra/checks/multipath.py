@@ -89,7 +89,7 @@ class MultipathReport(Report):
         if idle and self.setting == "addresses":
             return (
                 f"no flow leaves by {', '.join(idle)}: {self.at} looks at addresses only, which are the same in all "
-                "flows (fib_multipath_hash_policy = 0)"
+                "flows (fib_multipath_hash_policy = 0), or its route has no such next hop"
             )
         if idle:
             return f"no flow leaves by {', '.join(idle)}: the route has no such next hop, or that one is down"

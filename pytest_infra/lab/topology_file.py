@@ -74,6 +74,14 @@ class _Item:
         return self.value
 
 
+class _Twice(ValueError):
+    """A key of a mapping that was there before."""
+
+    def __init__(self, problem: str, mark: Any) -> None:
+        super().__init__(problem)
+        self.problem_mark = mark
+
+
 def _read(path: str) -> _Item:
     YAML.demand()
     import yaml
@@ -87,7 +95,8 @@ def _read(path: str) -> _Item:
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, a date of month 13
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
-        raise BadInput(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from error
+        what = "" if isinstance(error, _Twice) else "not YAML: "
+        raise BadInput(f"{path}{line}: {what}{getattr(error, 'problem', None) or error}") from error
     if found is None:
         raise BadInput(f"{path}: the topology file is empty")
     return found
@@ -96,10 +105,12 @@ def _read(path: str) -> _Item:
 def _item(node: Any, loader: Any) -> _Item:
     line = node.start_mark.line + 1
     if node.id == "mapping":
-        found = {}
+        found: dict[str, _Item] = {}
         for key, value in node.value:
-            item = _item(value, loader)
-            found[str(loader.construct_object(key))] = _Item(item.value, key.start_mark.line + 1)
+            item, name = _item(value, loader), str(loader.construct_object(key))
+            if name in found:
+                raise _Twice(f"{name!r} is there twice, first in line {found[name].line}", key.start_mark)
+            found[name] = _Item(item.value, key.start_mark.line + 1)
         return _Item(found, line)
     if node.id == "sequence":
         return _Item([_item(one, loader) for one in node.value], line)

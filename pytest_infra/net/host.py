@@ -300,7 +300,8 @@ class Host(Resource):
     def vrf(self, name: str, links: Sequence[Link], *, table: int | None = None) -> int:
         """Put links into a VRF: what arrives by one of them is routed only by the routes of its table (ip-vrf(8)).
 
-        The subnets of the links, and the routes by them that the lab has planned so far, are in its table then.
+        The subnets of the links, and the routes by them that the lab has planned so far, are in its table then. From
+        now on the lab works out no more routes for this node.
 
         Args:
             name: of the VRF, and of its device.

@@ -17,7 +17,11 @@ __all__ = ["NFT", "Rule", "load_ruleset", "read_rules"]
 NFT = Command("nft", purpose="firewalls and address translation", packages={
     "apt": "nftables", "dnf": "nftables", "pacman": "nftables", "apk": "nftables"})  # fmt: skip
 
-_WHERE = re.compile(r"^/dev/stdin:(\d+):(\d+)-\d+: (?:Error: )?(.*)$", re.MULTILINE)
+_WHERE = re.compile(r"^/dev/stdin:(\d+):(\d+)-(\d+): (?:Error: )?(.*)$", re.MULTILINE)
+_MEANINGS = {
+    "No such file or directory": "there is no such table, chain, set or object",
+    "Operation not supported": "the kernel has nothing of this kind, such as this type of chain at this hook",
+}
 _Run = Callable[..., Any]
 
 
@@ -65,9 +69,17 @@ def _explain(text: str, stderr: str) -> str:
     """The first complaint, with the line of the rule set that it is about."""
     lines = text.splitlines()
     if found := _WHERE.search(stderr):
-        number = int(found[1])
-        line = lines[number - 1].strip() if 0 < number <= len(lines) else ""
-        return f" in line {number}, {line!r}: {found[3]}"
+        number, first, last = (int(found[group]) for group in (1, 2, 3))
+        line = lines[number - 1] if 0 < number <= len(lines) else ""
+        marked = line[first - 1 : last].strip()
+        at = f", at {marked!r}" if marked and marked != line.strip() else ""
+        meaning = next((text for words, text in _MEANINGS.items() if found[4].endswith(f"process rule: {words}")), "")
+        said = f"{found[4]} ({meaning})" if meaning else found[4]
+        return (
+            f" in line {number}, {line.strip()!r}{at}: {said}"
+            if line.strip()
+            else f" at its end, line {number}: {said}"
+        )
     return f": {stderr.strip()[:500]}"
 
 

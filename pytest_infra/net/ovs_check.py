@@ -41,6 +41,7 @@ _ERRORS = {
     "OFPGMFC_GROUP_EXISTS": "there is a group of that number",
     "OFPMMFC_METER_EXISTS": "there is a meter of that number",
     "OFPBAC_MATCH_INCONSISTENT": "an action needs a protocol that the match does not ask for",
+    "OFPBIC_BAD_TABLE_ID": "it goes on to a table that is not behind its own",
 }
 
 
@@ -71,16 +72,29 @@ def check_described(what: str, text: str, ports: Iterable[str], parse: Callable[
     for found in _VLAN_FIELDS.findall(text):
         if int(found) > _LAST_VID:
             raise BadInput(f"{what}: VLAN {found} does not exist; 0 to {_LAST_VID} are allowed")
+    if text.count("(") != text.count(")"):
+        raise BadInput(f"{what}: its parentheses do not match: {text.count('(')} open, {text.count(')')} close")
+    if wrong := _other_transport(text.partition("actions=")[0]):
+        raise BadInput(f"{what}: {wrong}")
     done = parse()
     if not done.ok:
         raise BadInput(f"{what}: {refusal(done.stderr, ports)}")
     if lost := re.search(r"\bpre: (.*)\n.*\bpost: (.*)", done.stderr):
         before, after = (set(part.strip().split(",")) for part in lost.groups())
-        fields = ", ".join(sorted(before - after))
+        fields = ", ".join(sorted(before - after)) or "a field"
         raise BadInput(
             f"{what}: {fields} has no effect, because the match does not ask for the protocol that has it: "
             "write it in front, as in 'tcp,tcp_dst=80' or 'ip,nw_dst=192.0.2.1'"
         )
+
+
+def _other_transport(match: str) -> str:
+    """What is wrong where a match names a port of one protocol, and asks for another one; empty where nothing is."""
+    asked = re.findall(r"(?:^|[\s,])(tcp|udp|sctp)6?(?=[\s,]|$)", match)
+    for field, protocol in re.findall(r"\b((tcp|udp|sctp)_(?:src|dst))=", match):
+        if asked and protocol not in asked:
+            return f"{field} is a field of {protocol.upper()}, and the match asks for {asked[0].upper()}"
+    return ""
 
 
 def refusal(said: str, ports: Iterable[str]) -> str:
@@ -90,6 +104,10 @@ def refusal(said: str, ports: Iterable[str]) -> str:
             return f"{meaning} ({code})"
     line = next((line for line in said.splitlines() if line.startswith("ovs-ofctl: ")), said.strip().partition("\n")[0])
     text = line.removeprefix("ovs-ofctl: ")
+    if text.startswith(": output to unknown port"):
+        return f"output names no port; it has {', '.join(ports) or 'none'}"
+    if text.startswith("no usable protocol"):
+        return "an action needs a protocol that the match does not ask for: write it in front, as in 'ip'"
     if unknown := re.match(r"unknown (keyword|action) (\S+)", text):
         return text + did_you_mean(unknown[2].lower(), _KEYWORDS)
     if "unknown port" in text:

@@ -59,6 +59,9 @@ class MeterCounters:
     dropped_bytes: int
 
 
+_OWN_ARGUMENT = re.compile(r"\b(priority|table|cookie|idle_timeout|hard_timeout)\s*=")
+
+
 class OvsOpenFlow:
     """The part of an Open vSwitch bridge that speaks OpenFlow."""
 
@@ -97,6 +100,11 @@ class OvsOpenFlow:
         Raises:
             BadInput: the text names the part that is wrong, and the line that declared it.
         """
+        what = f"flow {match!r} of {self.name} (declared at {caller_line()})"
+        if own := _OWN_ARGUMENT.search(match):
+            raise BadInput(f"{what}: {own[1]} is no part of the match, it has an argument of its own")
+        if not actions.strip(" ,"):
+            raise BadInput(f"{what} has no actions; write 'drop' where it shall drop packets")
         head = [f"table={table}", f"priority={priority}"]
         head += [f"cookie={cookie:#x}"] if cookie else []
         head += [f"idle_timeout={idle_timeout_s}"] if idle_timeout_s else []

@@ -17,6 +17,7 @@ __all__ = ["IP", "make_vrf"]
 
 IP = Command("ip", purpose="VRFs", packages={
     "apt": "iproute2", "dnf": "iproute", "pacman": "iproute2", "apk": "iproute2"})  # fmt: skip
+_NODAD = {4: (), 6: ("nodad",)}
 _FIRST_TABLE = 1001
 _LAST_TABLE = 0xFFFFFFFF
 _OF_THE_KERNEL = (0, 253, 254, 255)
@@ -48,8 +49,23 @@ def make_vrf(host: Host, name: str, ports: Sequence[Port], table: int | None, nu
     host.run([ip, "link", "set", name, "up"])
     for port in ports:
         host.run([ip, "link", "set", port.name, "master", name])
-    for network, hop in host.planned_routes.items():
-        if hop.port in ports:
-            way = ["via", str(hop.gateway), "dev", hop.port.name, "table", str(table)]
-            host.run([ip, f"-{network.version}", "route", "replace", str(network), *way])
+        for address in port.addresses:  # the kernel drops those of IPv6 when an interface gets a master
+            host.run(
+                [
+                    ip,
+                    f"-{address.version}",
+                    "address",
+                    "replace",
+                    str(address),
+                    "dev",
+                    port.name,
+                    *_NODAD[address.version],
+                ]
+            )
+    host.auto_routes = False
+    moved = {network: hop for network, hop in host.planned_routes.items() if hop.port in ports}
+    for network, hop in moved.items():
+        del host.planned_routes[network]
+        way = ["via", str(hop.gateway), "dev", hop.port.name, "table", str(table)]
+        host.run([ip, f"-{network.version}", "route", "replace", str(network), *way])
     return table

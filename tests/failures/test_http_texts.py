@@ -15,8 +15,7 @@ from breaking import nft, normal
 from syrupy.assertion import SnapshotAssertion
 from webserver import start_nginx
 
-from pytest_infra import CheckFailed, assert_http, assert_reachable, assert_resolves
-from pytest_infra.core.wait import until
+from pytest_infra import CheckFailed, assert_http, assert_reachable, assert_resolves, until
 from pytest_infra.lab import Lab
 from pytest_infra.net.host import Host
 from pytest_infra.net.router import Router
@@ -52,11 +51,6 @@ class Net:
             port=int(port),
             within="10 s",
         )
-
-    def end_dns(self) -> None:
-        self.dns.run(["pkill", "dnsmasq"])
-        alive = ["pgrep", "--runstates", "D,R,S", "dnsmasq"]  # it may be a zombie for a while
-        until(lambda: not self.dns.run(alive, check=False).ok, within_s=10, what="the end of dnsmasq")
 
     def raw(self, content: bytes, close: bool) -> None:
         """A server that says this to the first connection."""
@@ -126,10 +120,15 @@ def test_http(net: Net, name: str, snapshot: SnapshotAssertion) -> None:
     assert plain(str(caught.value)) == snapshot
 
 
+def end(dns: Host) -> None:
+    dns.run(["pkill", "dnsmasq"])
+    until(lambda: not dns.processes[-1].running, within_s=20, what="it has ended")
+
+
 RESOLVES: dict[str, tuple[Callable[[Net], object], str, Any]] = {
     "elsewhere": (lambda net: None, "old", "10.0.2.80"),
     "elsewhere, and nobody's": (lambda net: net.dns.update({"www.example.org": "192.0.2.1"}), "www", "10.0.2.80"),
-    "the server has ended": (lambda net: net.end_dns(), "www", None),
+    "the server has ended": (lambda net: end(net.dns), "www", None),
     "the way to it is down": (lambda net: net.client.ports[0].down(), "www", None),
     "a firewall before it": (lambda net: nft(net.r1, "forward", "udp dport 53 drop"), "www", "10.0.2.80"),
     "the server is stuck": (lambda net: net.dns.run(["pkill", "-STOP", "dnsmasq"]), "www", None),

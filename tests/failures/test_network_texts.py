@@ -8,7 +8,15 @@ from collections.abc import Callable
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from pytest_infra import BadInput, CheckFailed, assert_all_reachable, assert_converged, assert_reconverged
+from pytest_infra import (
+    BadInput,
+    CheckFailed,
+    assert_all_reachable,
+    assert_converged,
+    assert_multicast,
+    assert_multipath,
+    assert_reconverged,
+)
 from pytest_infra.lab import Lab
 
 
@@ -88,6 +96,14 @@ def test_a_route_daemon_refuses_its_configuration(lab: Lab, snapshot: SnapshotAs
         ("", "group:7"),
         ("", "meter:7"),
         ("", "drop,output:sw-p1"),
+        ("priority=3", "drop"),
+        ("udp,tcp_dst=3", "drop"),
+        ("ipv6,nw_src=10.0.0.1", "drop"),
+        ("", "learn(table=1"),
+        ("", "goto_table:0"),
+        ("", "dec_ttl"),
+        ("", "output"),
+        ("", ""),
     ],
 )
 def test_a_flow_is_refused(lab: Lab, snapshot: SnapshotAssertion, match: str, actions: str) -> None:
@@ -96,3 +112,32 @@ def test_a_flow_is_refused(lab: Lab, snapshot: SnapshotAssertion, match: str, ac
     with pytest.raises(BadInput) as refused:
         sw.flow(match, actions)
     assert normal(refused.value) == snapshot
+
+
+def test_multicast_does_not_arrive(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, r, b = lab.host("a"), lab.router("r"), lab.host("b")
+    lab.link(a, r)
+    lab.link(r, b)
+    assert failing(assert_multicast, a, "239.1.2.3", [b], ttl=1, within="100 ms") == snapshot
+
+
+def test_multicast_arrives_elsewhere_too(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    star = lab.star(3)
+    a, b, c = star.hosts
+    assert failing(assert_multicast, a, "239.1.2.3", [b], not_to=[c]) == snapshot
+
+
+def test_flows_take_one_way_only(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, near, far, b = lab.host("a"), lab.router("near", routes=False), lab.router("far"), lab.host("b")
+    lab.link(a, near, ip="10.7.0.10/24", peer_ip="10.7.0.1/24")
+    lab.link(near, far, ip="10.1.0.1/24", peer_ip="10.1.0.2/24")
+    lab.link(near, far, ip="10.2.0.1/24", peer_ip="10.2.0.2/24")
+    lab.link(far, b, ip="10.9.0.1/24", peer_ip="10.9.0.10/24")
+    near.run(["ip", "route", "add", "10.9.0.0/24", "via", "10.1.0.2"])
+    assert failing(assert_multipath, a, b, ["eth1", "eth2"], at=near) == snapshot
+
+
+def test_nobody_advertises(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, r = lab.host("a"), lab.router("r")
+    lab.link(a, r, ip=[], peer_ip="2001:db8::1/64")
+    assert failing(a.slaac, within="200 ms") == snapshot

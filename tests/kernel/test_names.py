@@ -186,13 +186,34 @@ def test_rule_sets_are_loaded_whole_or_not_at_all(lab, tmp_path):
     (rule,) = host.nft_rules
     assert (rule.family, rule.table, rule.chain, rule.packets, rule.comment) == ("inet", "t", "c", 0, "ssh")
     assert rule.text.startswith("tcp dport 22 counter")
-    with pytest.raises(BadInput, match=r"nft refuses the rule set in line 2, 'chain \{': syntax error"):
+    with pytest.raises(BadInput, match=r"nft refuses the rule set in line 2, 'chain \{', at '\{': syntax error"):
         host.nft("table inet u {\n chain {\n }\n}\n")
     with pytest.raises(BadInput, match="line 4, 'ip saddr 300"):
         host.nft("table ip u {\n chain c {\n  tcp dport 1 drop\n  ip saddr 300.0.0.1 drop\n }\n}\n")
     assert [rule.table for rule in host.nft_rules] == ["t"]
     with pytest.raises(BadInput, match="neither a text nor a file"):
         host.nft(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("tcp dprot 22 drop", "in line 3, 'tcp dprot 22 drop', at 'dprot': syntax error"),
+        ("type filter hook inptu priority 0", "in line 3, .*, at 'inptu': unknown chain hook"),
+        ("ip saddr 10.0.0.0/33 drop", "in line 3, .*, at '10.0.0.0/33': Prefix length 33 is invalid"),
+        ("tcp dport 99999 drop", "in line 3, .*, at '99999': Service out of range"),
+        ("jump nowhere", "in line 3, 'jump nowhere', at 'nowhere': .*there is no such table, chain, set or object"),
+        ("tcp dport 22 drop }", "in line 3"),
+        ("type nat hook forward priority 0", "in line 2, .*such as this type of chain at this hook"),
+        ("tcp dport 80 dnat ip to 10.0.0.1:http80", "in line 3, .*, at 'http80': Could not resolve service"),
+        ('include "/no/such/file"', "in line 3, .*File not found: /no/such/file"),
+    ],
+)
+def test_a_rule_set_that_is_wrong_names_its_line(lab, rule, words):
+    with pytest.raises(BadInput, match=f"nft refuses the rule set {words}"):
+        lab.host().nft(f"table inet t {{\n chain c {{\n  {rule}\n }}\n}}\n")
+    with pytest.raises(BadInput, match="nft refuses the rule set at its end, line 3: syntax error"):
+        lab.host().nft("table inet t {\n chain c {\n")
 
 
 def test_files_of_a_host_are_seen_in_it_only(lab):

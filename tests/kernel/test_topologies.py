@@ -115,6 +115,7 @@ def _shape(lab: Lab) -> networkx.MultiGraph:
         ("- ip route", "- ''\n        - ip route", r"line 17: '' is no command"),
         ("kind: bridge", "kind: bridge\n      exec: [ls]", r"line 26: 'exec' of a bridge is not supported"),
         ("topology:", "topology: [", r"line \d+: not YAML"),
+        ("    a:\n", "    a:\n      kind: linux\n    a:\n", r"line 16: 'a' is there twice, first in line 14"),
     ],
 )
 @pytest.mark.infra_requires("ip")

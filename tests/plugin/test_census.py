@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -55,7 +56,7 @@ def containers(infra, lab):
 
 @pytest.fixture
 def routed_lab(lab):
-    """Routing daemons, where they are installed."""
+    """Routing daemons, name servers, a load balancer, services, where they are installed: DAEMONS says which."""
     from pytest_infra.core.programs import PROGRAMS
     from pytest_infra.net.frr import FRR
     router = lab.router("plain")
@@ -68,7 +69,19 @@ def routed_lab(lab):
         config.write_text("\\n".join(["vrrp_instance x {", *instance, "}"]))
         files = [f"--pid={config}.pid", f"--vrrp_pid={config}.vrrp", f"--checkers_pid={config}.checkers"]
         router.spawn(["keepalived", "--dont-fork", f"--use-file={config}", *files])
+    if PROGRAMS["haproxy"].probe():
+        config = FOLDER / f"haproxy-{os.getpid()}-{lab.name}"
+        lines = ["defaults", " timeout client 9s", " timeout connect 9s", " timeout server 9s"]
+        lines += ["listen web", " mode tcp", " bind :8080", " server one 198.18.0.2:80", ""]
+        config.write_text(chr(10).join(lines))
+        router.spawn(["haproxy", "-W", "-db", "-f", config])
+    from pytest_infra.net.dns import DNSMASQ
+    if DNSMASQ.probe():
+        lab.link(lab.dns("names", domain="lab.test"), router)
+        router.advertise(router.ports[0].link)
     from pytest_infra.net.nft import NFT
+    if NFT.probe():
+        lab.service("web", [lab.nodes["h1"]], port=80)
     from pytest_infra.net.uplink import PASTA
     if NFT.probe():
         world = lab.host("world")
@@ -78,7 +91,14 @@ def routed_lab(lab):
         for via in ("masquerade", *(["pasta"] if PASTA.probe() else [])):
             lab.uplink(lab.host(), outside=world, via=via)
     lab.up()
+    (FOLDER / "daemons").write_text(" ".join(running_below(lab)))
     return lab
+
+def running_below(lab):
+    """The names of the processes in the lab's guard, as /proc there has them, and the routing daemons."""
+    said = lab.nodes["plain"].run(["sh", "-c", "cat /proc/[0-9]*/comm"], check=False).stdout
+    frr = getattr(lab.nodes.get("frr"), "started_daemons", {})
+    return sorted({*said.split(), *(name for name, daemon in frr.items() if daemon.running)})
 
 @pytest.fixture
 def daemons_lab(infra, lab, containers):
@@ -186,7 +206,6 @@ CASES = {
     "SIGTERM": (WAITS, "SIGTERM", "pytest", [], 128 + 15),
     "SIGHUP": (WAITS, "SIGHUP", "pytest", [], 128 + 1),
     "SIGKILL": (WAITS, "SIGKILL", "pytest", [], -9),
-    "SIGKILL with routing daemons": (WAITS_WITH_ROUTERS, "SIGKILL", "pytest", [], -9),
     "SIGKILL with DPDK": (WAITS_IN_DPDK, "SIGKILL", "pytest", [], -9),
     "SIGTERM with DPDK": (WAITS_IN_DPDK, "SIGTERM", "pytest", [], 128 + 15),
     "SIGKILL in set-up": (WAITS_IN_SET_UP, "SIGKILL", "pytest", [], -9),
@@ -195,6 +214,7 @@ CASES = {
 }
 
 
+SBIN = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 PRIVATE_RUN = [
     "unshare",
     "--mount",
@@ -219,6 +239,16 @@ def census(
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def test_nothing_is_left_of_other_peoples_daemons(pytester: pytest.Pytester) -> None:
+    """FRR, dnsmasq, haproxy and keepalived: those that are installed were running when pytest was killed."""
+    found = census(pytester, (WAITS_WITH_ROUTERS, "SIGKILL", "pytest", [], -9))
+    assert found["left"] == [], found["output"]
+    assert found["status"] == -9, found["output"]
+    there = {name for name in ("keepalived", "haproxy", "dnsmasq") if shutil.which(name, path=SBIN)}
+    there |= {"zebra", "ospfd"} if Path("/usr/lib/frr/ospfd").exists() else set()
+    assert there <= set((pytester.path / "daemons").read_text().split())
 
 
 @pytest.mark.parametrize("case", CASES)
