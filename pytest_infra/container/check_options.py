@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import BadInput
 from ..core.units import size_bytes
+from .gpus import check_gpus
 from .volume import Bind, Tmpfs, Volume
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def check_options(options: ContainerOptions) -> None:
     _check_limits(options)
     _check_process(options)
     _check_files(options)
+    if options.gpus is not None:
+        check_gpus(options.gpus)
     for port in options.ports:
         found = _PORT.fullmatch(str(port))
         if not found or int(found[1]) > 65_535:

@@ -17,6 +17,7 @@ from ..core.wait import until
 from .content import Content
 from .engine import Engine, EngineError
 from .execute import ContainerProcess, Exec, check_found
+from .gpus import device_requests, raise_refusal
 from .image import Image
 from .networked import Networked
 from .options import ContainerOptions
@@ -124,27 +125,27 @@ class Container(Networked, Content, Resource):
                 undo.callback(engine.join(self.id, self.namespace.fd))
             engine.ask("start", self.id)
         except EngineError as error:
+            raise_refusal(self.options.gpus, engine, error, self.name)
             raise self._failed("cannot be started", str(error)) from error
         self._look_again()
 
     def _create(self, engine: Engine) -> str:
-        labels = {**self._scope(engine), "pytest-infra.node": self.name}
         outside = self.docker_network
         network = self._sandbox.network(engine) if outside is None else {"network_mode": outside}
         config = self.options.config()
         shared = ("host",) if engine.podman else ("host", "container:")  # the name there is another one's
         if not str(network["network_mode"]).startswith(shared):
             config["hostname"] = self.hostname
-        runtime = network.get("runtime")
         host_config = {**self.options.host_config(self._scope(engine)), **network}
+        host_config |= device_requests(self.options.gpus, engine)
         return str(
             engine.ask(
                 "create_container",
                 str(self.image),
                 self.command,
-                labels=labels,
+                labels={**self._scope(engine), "pytest-infra.node": self.name},
                 host_config=engine.ask("create_host_config", **host_config),
-                **({"runtime": runtime} if runtime else {}),
+                runtime=network.get("runtime"),
                 **config,
             )["Id"]
         )

@@ -8,6 +8,7 @@ and its control group outlive a SIGKILL; both are on the lease.
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import ExitStack, suppress
 
 from ..core import linux
@@ -27,7 +28,7 @@ SOCKET, JOINS, MACHINE_PROC, RUNTIME = "/run/docker.sock", "/run/infra-joins", "
 """Within the daemon's file system: its socket; a file per container that joins a network namespace, holding that
 namespace's path; the machine's /proc, in which such a path is found. And the name of the runtime that reads them."""
 
-_RUNTIME_PROGRAM = "/run/infra-runc"
+_RUNTIME_PROGRAM, _CONFIG, _CDI = "/run/infra-runc", "/run/infra-docker.json", "/run/cdi"
 _RUNTIME_SCRIPT = f"""#!/bin/sh
 case " $* " in *" create "*)
     for word do
@@ -67,7 +68,7 @@ class Dockerd(Resource):
         self._prepare()
         argv = [dockerd().path(), "--data-root", data, "--exec-root", "/run/docker", "--host", f"unix://{SOCKET}"]
         argv += ["--pidfile", "/run/docker.pid", "--cgroup-parent", group, "--exec-opt", "native.cgroupdriver=cgroupfs"]
-        argv += ["--add-runtime", f"{RUNTIME}={_RUNTIME_PROGRAM}", "--log-level", "warn"]
+        argv += ["--add-runtime", f"{RUNTIME}={_RUNTIME_PROGRAM}", "--log-level", "warn", "--config-file", _CONFIG]
         popen = lambda argv, **options: self.guard.popen(argv, (network,), **options)  # noqa: E731
         self.process = Process(argv, where="the private Docker engine", popen=popen)
         undo.callback(self.process.close)  # before the guard: its first process ends only when this one is reaped
@@ -87,6 +88,12 @@ class Dockerd(Resource):
         with open(path, "w", encoding="ascii") as file:
             file.write(_RUNTIME_SCRIPT)
         os.chmod(path, 0o755)  # noqa: S103
+        with open(self.guard.root + _CONFIG, "w", encoding="ascii") as file:
+            file.write('{"features": {"cdi": true}}')  # heeded since Docker 25
+        if os.path.isdir(_CDI):  # its own /run hides what generators of CDI specifications write there
+            shutil.copytree(_CDI, self.guard.root + _CDI)
+        else:
+            os.mkdir(self.guard.root + _CDI)
 
     def _log(self) -> str:
         return " | ".join(self.process.stderr.splitlines()[-5:])

@@ -9,6 +9,7 @@ from typing import Any
 from ..core.errors import BadInput
 from ..core.units import duration_s, rate_bps, size_bytes
 from .check_options import check_options
+from .gpus import Gpus
 from .volume import Mount
 
 __all__ = ["ContainerOptions", "Health", "container_options"]
@@ -69,6 +70,9 @@ class ContainerOptions:
     """At most so many bits per second read from a device: ``{"/dev/vda": "8 Mbit/s"}``."""
     write_rate: Mapping[str, str | float] = field(default_factory=dict)
     """The same for writing."""
+    gpus: Gpus | None = None
+    """GPUs that it sees: those that `infra_gpu` gave, UUIDs, CDI names (``"vendor.com/class=name"``), a number, or
+    ``"all"``. A number or ``"all"`` holds them against no other test."""
     health: Health | None = None
     restart: str = "no"
     """What the engine does when it ends: ``no``, ``always``, ``on-failure``, ``on-failure:3``, ``unless-stopped``."""

@@ -1,4 +1,4 @@
-"""The Linux system calls that Python 3.10 does not have: setns, unshare, mount (man pages of section 2)."""
+"""The Linux system calls that Python 3.10 does not have: setns, unshare, mount, … (man pages of section 2)."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ __all__ = [
     "in_child_user_namespace",
     "mount",
     "open_namespace",
+    "pidfd_getfd",
     "setns",
     "unshare",
 ]
@@ -44,6 +45,7 @@ CLONE_NEWNET = 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
 MS_BIND, MS_REC, MS_SLAVE = 4096, 16384, 1 << 19
 
+_PIDFD_GETFD = 438  # on every architecture
 _CAP_NUMBERS = {"net_admin": 12, "net_raw": 13, "sys_admin": 21, "sys_resource": 24}
 
 
@@ -83,6 +85,13 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
 def die_with_parent(number: int) -> None:
     """Have the kernel send this process a signal when its parent ends (prctl(2), PR_SET_PDEATHSIG)."""
     _check(_libc().prctl(1, number, 0, 0, 0), "prctl")
+
+
+def pidfd_getfd(process: int, number: int) -> int:
+    """A copy of another process's descriptor, from its pidfd (pidfd_getfd(2))."""
+    if (copy := int(_libc().syscall(_PIDFD_GETFD, process, number, 0))) < 0:
+        _check(copy, "pidfd_getfd")
+    return copy
 
 
 def open_namespace(kind: str) -> int:

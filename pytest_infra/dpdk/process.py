@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,8 +21,9 @@ from .console import Console, with_console
 from .cores import Cores, lease_cores
 from .eal import EalArguments
 from .hugepages import HugePages
+from .kernel_drops import KernelDrops
 from .requirement import TESTPMD
-from .telemetry import PortStatistics, Telemetry, TelemetryError
+from .telemetry import PortStatistics, Statistics, Telemetry, TelemetryError
 
 __all__ = ["Application", "DpdkProcess", "TestPmd"]
 
@@ -84,6 +85,7 @@ class DpdkProcess(Resource):
         eal_at_start: called when the links are there, for the devices.
         wire: called when its ports are there, before they are waited for.
         waits_for: whether a port's link has to be up before the process is ready.
+        kernel_sources: where the kernel counts what it drops on the way to a port; see `KernelDrops`.
     """
 
     requires = (PRIVILEGE,)
@@ -102,6 +104,7 @@ class DpdkProcess(Resource):
         huge: HugePages | None = None,
         wire: Callable[[], None] = lambda: None,
         waits_for: Callable[[PortStatistics], bool] = bool,
+        kernel_sources: Callable[[], Mapping[int, int | str]] = dict,
     ) -> None:
         self.name = name
         self.application = application
@@ -116,6 +119,7 @@ class DpdkProcess(Resource):
         self._wanted_cores = cores
         self._wire = wire
         self._waits_for = waits_for
+        self._dropped = KernelDrops(kernel_sources)
 
     @property
     def program(self) -> str:
@@ -191,6 +195,22 @@ class DpdkProcess(Resource):
             return self._ports_ready()
 
         self._await(ready, "is ready")
+        assert self.child is not None
+        self._dropped.begin(self.child.pid)
+
+    def statistics(self) -> Statistics:
+        """The counters of all ports; what the kernel dropped on the way to one counts as missed by it.
+
+        Raises:
+            TelemetryError: it does not answer.
+        """
+        assert self.child is not None
+        found = self.telemetry.statistics()
+        with suppress(OSError):  # it has just ended
+            dropped = self._dropped.look(self.child.pid)
+            ports = (replace(port, rx_missed=port.rx_missed + dropped.get(port.number, 0)) for port in found.ports)
+            return Statistics(tuple(ports))
+        return found
 
     def _await(self, condition: Callable[[], bool], what: str) -> None:
         text = f"{self.program} in {self.name} {what}"
@@ -268,6 +288,6 @@ class DpdkProcess(Resource):
             text = self.last_words()
         yield Artifact(f"{self.name}-{self.program}.txt", text)
         try:
-            yield Artifact(f"{self.name}-statistics.json", as_json(self.telemetry.statistics()))
+            yield Artifact(f"{self.name}-statistics.json", as_json(self.statistics()))
         except (InfraError, AttributeError, CommandFailed):
             return

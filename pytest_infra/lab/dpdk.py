@@ -149,6 +149,7 @@ def _process(node: DpdkNode, guard: Callable[[], Guard], parts: dict[str, Any]) 
         return guard().popen(argv, (node.namespace.fd,), **options)
 
     hooks: dict[str, Any] = {"vdevs": node.arguments, "wire": node.join_taps, "waits_for": node.waits_for}
+    hooks["kernel_sources"] = node.kernel_sources
     return DpdkProcess(node.name, guard=guard, popen=popen, **hooks, **parts)
 
 

@@ -18,7 +18,7 @@ from ..dpdk.faults import Fault, faults_of
 from ..dpdk.process import DpdkProcess
 from ..dpdk.requirement import AF_XDP
 from ..dpdk.telemetry import PortStatistics, Statistics, Telemetry, TelemetryError
-from ..dpdk.vdev import Memif, Tap, Vdev, tap_name
+from ..dpdk.vdev import AfPacket, Memif, Tap, Vdev, tap_name
 from ..net import messages
 from ..net.bridge import SWITCH_SYSCTL
 from ..net.host import Host, HostLab
@@ -185,6 +185,14 @@ class DpdkNode(Switch):
         wires = self.wires()
         return port.number >= len(wires) or not self._serves(wires[port.number][0], port.number)
 
+    def kernel_sources(self) -> dict[int, int | str]:
+        """Where the kernel counts what it drops on the way to a port: an interface's index, or a TAP device."""
+        found: dict[int, int | str] = {}
+        for number, (device, port) in enumerate(self.wires()):
+            if port is not None and isinstance(device, AfPacket | Tap):
+                found[number] = port.index if isinstance(device, AfPacket) else tap_name(number)
+        return found
+
     # -- a node ------------------------------------------------------------------------------------------------
 
     def run(self, argv: Sequence[Any], **options: Any) -> Completed:
@@ -241,7 +249,7 @@ class DpdkNode(Switch):
         """
         self.observe()
         try:
-            return self.process.telemetry.statistics()
+            return self.process.statistics()
         except TelemetryError as error:
             if not self.process.running:
                 process = self.process
@@ -299,7 +307,7 @@ class DpdkNode(Switch):
         if not process.started:
             self.observe()
         with suppress(InfraError):
-            now = process.telemetry.statistics() if process.running else None
+            now = process.statistics() if process.running else None
         return faults_of(
             what=f"{process.program} in {self.name}",
             end=process.end(),

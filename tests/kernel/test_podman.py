@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from .podman_service import SOCKET, PodmanService
+from .test_container_gpus import SPECIFICATION
 
 pytestmark = pytest.mark.infra_requires("docker", "podman")
 
@@ -26,10 +28,14 @@ OTHERWISE = [
 @pytest.mark.timeout(400)
 def test_podman_is_an_engine(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "pytest", "--infra", "-q", "-p", "no:cacheprovider", "--timeout=120"]
-    argv += [str(TESTS / "test_container.py"), str(TESTS / "test_image.py::test_from_a_folder")]
+    argv += [str(TESTS / name) for name in ("test_container.py", "test_container_gpus.py")]
+    argv += [str(TESTS / "test_image.py::test_from_a_folder")]
     argv += ["-k", " and ".join(f"not {name}" for name in OTHERWISE)]
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     with PodmanService(tmp_path) as podman:
+        specification = Path(podman.guard.root, "run/cdi/example.json")
+        specification.parent.mkdir()
+        specification.write_text(json.dumps(SPECIFICATION))
         inside = ["nsenter", "--target", str(podman.guard.pid), "--pid", "--mount", f"--wd={Path.cwd()}"]
         env["DOCKER_HOST"] = f"unix://{SOCKET}"
         done = subprocess.run([*inside, *argv], capture_output=True, text=True, timeout=380, check=False, env=env)
