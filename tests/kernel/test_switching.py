@@ -15,7 +15,6 @@ from pytest_infra import (
     Lab,
     Unavailable,
     assert_reachable,
-    assert_throughput,
     assert_unreachable,
     until,
 )
@@ -227,7 +226,7 @@ def test_a_bond_as_text() -> None:
 
 
 @pytest.mark.stock_kernel
-@pytest.mark.infra_requires("ovs-kernel", "iperf3")
+@pytest.mark.infra_requires("ovs-kernel")
 def test_queues_of_the_kernel_datapath(lab: Lab) -> None:
     sw = lab.ovs("sw", datapath="system")
     a, b = lab.host("a"), lab.host("b")
@@ -246,6 +245,4 @@ def test_queues_of_the_kernel_datapath(lab: Lab) -> None:
     sw.flow("in_port=sw-p1", "set_queue:1,output:sw-p2")
     assert_reachable(a, b)
     assert in_queue_1() > 0
-    words = r"sw shapes sw:sw-p2: rate 100 Mbit/s \(queue 1 1 Mbit/s\)"
-    with pytest.raises(CheckFailed, match=words):
-        assert_throughput(a, b, at_least="20 Mbit/s")
+    assert sw.shaped[sw.ports[1]] == "rate 100 Mbit/s (queue 1 1 Mbit/s)"
