@@ -8,7 +8,16 @@ from itertools import pairwise
 
 import pytest
 
-from pytest_infra import BadInput, Bucket, CheckFailed, Lab, Unavailable, assert_reachable, assert_unreachable, until
+from pytest_infra import (
+    BadInput,
+    Bucket,
+    CheckFailed,
+    Lab,
+    Unavailable,
+    assert_reachable,
+    assert_unreachable,
+    until,
+)
 from pytest_infra.net.bond import parse_bond
 from pytest_infra.net.vlan import VlanMembership, check_vlans
 
@@ -216,14 +225,24 @@ def test_a_bond_as_text() -> None:
     )
 
 
+@pytest.mark.stock_kernel
 @pytest.mark.infra_requires("ovs-kernel")
 def test_queues_of_the_kernel_datapath(lab: Lab) -> None:
     sw = lab.ovs("sw", datapath="system")
     a, b = lab.host("a"), lab.host("b")
     for host in (a, b):
         lab.link(host, sw)
-    sw.qos(sw.ports[1], "100 Mbit/s", {1: "10 Mbit/s"})
+
+    def in_queue_1() -> int:
+        said = sw.ofctl(["-O", "OpenFlow13", "queue-stats", "sw"]).stdout
+        return int(
+            next(line for line in said.splitlines() if "queue 1:" in line).partition("pkts=")[2].partition(",")[0]
+        )
+
+    sw.qos(sw.ports[1], "100 Mbit/s", {1: "1 Mbit/s"})
+    assert_reachable(a, b)
+    assert in_queue_1() == 0  # the failing twin: no flow chooses the queue
     sw.flow("in_port=sw-p1", "set_queue:1,output:sw-p2")
     assert_reachable(a, b)
-    said = sw.ofctl(["-O", "OpenFlow13", "queue-stats", "sw"]).stdout
-    assert "pkts=0" not in next(line for line in said.splitlines() if "queue 1:" in line)
+    assert in_queue_1() > 0
+    assert sw.shaped[sw.ports[1]] == "rate 100 Mbit/s (queue 1 1 Mbit/s)"
