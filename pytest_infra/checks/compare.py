@@ -40,6 +40,7 @@ Metric = str | Callable[[Any], float]
 _LOOKS = 3
 _LEAST_BLOCKS, _MOST_BLOCKS = 5, 200
 _NOISE_BLOCKS = 5
+_RATES = ("rate_bps", "payload_bps", "l3_bps", "l2_bps", "packets_per_s")
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class CompareReport(Measured):
             cause = (
                 f"the measurements differ too much among themselves after {self.blocks} of {self.most_blocks} blocks"
             )
-            rows += [("cause", cause), ("next", "more blocks=, longer trials, a wider bound, or cpu_per_packet_s")]
+            rows += [("cause", cause), ("next", _advice(self.metric, "more blocks=, longer trials, a wider bound"))]
             return explain(f"{self.metric}: it cannot be told whether the ratio is {wanted}", rows)
         return explain(what if self.differs else f"{self.metric}: no difference shown", rows)
 
@@ -229,13 +230,18 @@ def _effect(trials: _Trials, blocks: int, confidence: float) -> float:
     return smallest_effect(noise[trials.metric], blocks, confidence)
 
 
+def _advice(metric: str, steps: str) -> str:
+    """What to do; of a rate there is a price, too, which scatters less."""
+    return f"{steps}, or assert_ratio by metric='cpu_per_packet_s'" if metric in _RATES else steps
+
+
 def _refusal(name: str, bound: float, effect: float) -> str:
     return explain(
         f"{name}: this machine cannot show a change of {abs(bound - 1):.1%}",
         [
             ("measured", f"the base against itself: the smallest effect that can be shown is {effect:.1%}"),
             ("wanted", f"a ratio of {bound:g}, which is closer to 1 than that"),
-            ("next", "more blocks=, longer trials, a quieter machine, a wider bound, or cpu_per_packet_s as metric"),
+            ("next", _advice(name, "more blocks=, longer trials, a quieter machine, a wider bound")),
         ],
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from ..core.errors import InfraError
 from ..core.node import Node, NodePort
+from ..core.sockets import close_in_background
 from .answer import Answer, Carried
 from .autopsy import View, planned_wires
 from .graph import Wire
@@ -97,7 +97,7 @@ class Follow:
     def _open(self, node: Node, stack: ExitStack) -> None:
         if id(node) not in self._watches:
             tap = _place(node).call(Tap)
-            stack.callback(_close_later, tap)
+            stack.callback(close_in_background, [tap])
             self._watches[id(node)] = Watch(node, tap, self._probe.carried_by)
 
     def run(self, deadline: float) -> Outcome:
@@ -203,11 +203,6 @@ class Follow:
 def _place(node: Any) -> Any:
     """Where the frames of a node can be seen: of a guest, on the machine's side of its cards."""
     return getattr(node, "outside", node)
-
-
-def _close_later(tap: Tap) -> None:
-    """Close it without waiting: the kernel takes some 10 ms to be sure that nobody uses a packet socket any more."""
-    threading.Thread(target=tap.close, name="infra-tap", daemon=True).start()
 
 
 def _look_at_state(wire: Wire) -> None:

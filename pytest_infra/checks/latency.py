@@ -126,11 +126,23 @@ class LatencyReport(Measured):
             name in dict(self.least_s) and self.figure_s(name) < dict(self.least_s)[name] for name in self.exceeded
         )
         gone = [f"{self.lost} of {self.sent} packets were lost: each took forever"] if self.lost else []
-        rows.append(("cause", "\n".join([*([] if low else gone), *self.on_the_way])))
+        missing = [f"no link on the way has a {self._wish}"] if low and not self.on_the_way else []
+        rows.append(("cause", "\n".join([*([] if low else gone), *missing, *self.on_the_way])))
         if self.machine_s:
             rows.append(("ruled out", f"the machine alone: {self._machine()}"))
-        step = remedy(self.on_the_way) if self.on_the_way else "look where packets wait: tc -s qdisc"
-        return explain(f"{pair}: {names} of the {kind} is too {'low' if low else 'high'}", [*rows, ("next", step)])
+        rows.append(("next", self._next(low)))
+        return explain(f"{pair}: {names} of the {kind} is too {'low' if low else 'high'}", rows)
+
+    @property
+    def _wish(self) -> str:
+        return "jitter" if any(name == "jitter" for name, _ in self.least_s) else "delay"
+
+    def _next(self, low: bool) -> str:
+        if self.on_the_way:
+            return remedy(self.on_the_way)
+        if low:
+            return f"give a link of the way a {self._wish}: link.impair({self._wish}=…)"
+        return "look where packets are lost: nstat, ip -s link" if self.lost else "look where packets wait: tc -s qdisc"
 
     def _measured(self) -> str:
         names = ["p50", "p90", "p99", "jitter"]

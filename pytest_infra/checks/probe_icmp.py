@@ -17,13 +17,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..core.sockets import SO_TIMESTAMPNS
 from .answer import Answer, Carried, local_refusal
 from .icmp import ECHO_REPLY, ECHO_REQUEST, ERRORS, echo_request, ip_header_bytes, parse_echo, parse_error
 from .inet import sockaddr
 
 __all__ = ["EchoProbe", "EchoResult", "EchoRun", "Settled", "echo", "icmp_socket", "open_echo"]
 
-_SO_TIMESTAMPNS = 35
 _SOL_RAW, _ICMP_FILTER = 255, 1
 _ICMPV6_FILTER = 1
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _IPV6_DONTFRAG, _PMTUDISC_PROBE = 10, 23, 62, 3
@@ -147,7 +147,7 @@ def icmp_socket(version: int) -> socket.socket:
             words[kind >> 5] &= ~(1 << (kind & 31))
         sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMPV6_FILTER, struct.pack("=8I", *words))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-    sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     return sock
 
 
@@ -283,7 +283,7 @@ class EchoRun:
     def _rtt_s(self, number: int, ancillary: Sequence[tuple[int, int, bytes]], read_at: int) -> float:
         wall_ns, monotonic_ns = self._sent_at[number]
         for level, kind, content in ancillary:
-            if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(content) >= _TIMESPEC.size:
+            if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(content) >= _TIMESPEC.size:
                 seconds, nanoseconds = _TIMESPEC.unpack_from(content)
                 rtt_ns = seconds * _NS + nanoseconds - wall_ns
                 if 0 <= rtt_ns <= read_at - monotonic_ns:  # else the wall clock was set in between

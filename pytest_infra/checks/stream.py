@@ -17,12 +17,12 @@ from ipaddress import ip_address
 
 from ..core.errors import InfraError, reason
 from ..core.node import Node
+from ..core.sockets import SO_TIMESTAMPNS
 from .inet import family_of, sockaddr
 from .target import Ends
 
 __all__ = ["Stream", "send_back_home", "send_stream"]
 
-_SO_TIMESTAMPNS = 35
 _HEADER = struct.Struct("!QIq")  # which series, which datagram, when it was sent
 _NS = 10**9
 _BUFFER_BYTES = 1 << 20
@@ -113,7 +113,7 @@ def _receiver(address: str) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
-        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         sock.bind(sockaddr(address))
     except BaseException:
         sock.close()
@@ -196,7 +196,7 @@ class _Series:
 
 def _stamp_ns(ancillary: Sequence[tuple[int, int, bytes]]) -> int:
     for level, kind, content in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS) and len(content) >= 16:
+        if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS) and len(content) >= 16:
             seconds, nanoseconds = struct.unpack_from("@qq", content)
             return int(seconds) * _NS + int(nanoseconds)
     return time.time_ns()

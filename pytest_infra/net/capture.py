@@ -15,12 +15,13 @@ from ..core.keep import Holdings
 from ..core.private import write_private
 from ..core.requirement import PRIVILEGE
 from ..core.resource import Facts, Resource
+from ..core.sockets import close_in_background
 from ..core.units import duration_s, size_bytes
 from .capture_filter import compile_filter
 from .frame import SCAPY, Frame
 from .pcapng import pcapng
 from .port import Port
-from .ring import CaptureRing, close_in_background
+from .ring import CaptureRing
 
 __all__ = ["Capture"]
 

@@ -12,16 +12,16 @@ from contextlib import ExitStack, suppress
 from ..core.errors import InfraError
 from ..core.requirement import PRIVILEGE
 from ..core.resource import Resource
+from ..core.sockets import SO_TIMESTAMPNS, close_in_background
 from .frame import Frame
 from .namespace import NetNamespace
-from .tape import Tape, close_in_background
+from .tape import Tape
 
 __all__ = ["Recorder"]
 
 _MOST_BYTES, _FEWEST_BYTES = 4 << 20, 256 << 10
 _BYTES_OF_ALL = 64 << 20
 _LOOK_EVERY_MS = 20
-_SO_TIMESTAMPNS = 35
 _JOIN_S = 1.0
 
 
@@ -51,7 +51,7 @@ class Recorder(Resource):
     def _keep_time(undo: ExitStack) -> None:
         """As long as one socket wants time stamps, the kernel need not change its own code for the next one."""
         keeper = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
-        keeper.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        keeper.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 
     def _finish(self) -> None:
         os.close(self._ending)

@@ -7,11 +7,10 @@ import os
 import select
 import socket
 import struct
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["VLAN_TAG", "CaptureRing", "Seen", "attach_filter", "bind_to_all", "close_in_background", "with_tag"]
+__all__ = ["VLAN_TAG", "CaptureRing", "Seen", "attach_filter", "bind_to_all", "with_tag"]
 
 _ETH_P_ALL = 0x0003
 _SOL_PACKET = 263
@@ -127,13 +126,3 @@ class CaptureRing:
             self._memory[at : at + 4] = bytes(4)  # TP_STATUS_KERNEL
             self._next = (self._next + 1) % self._slots
             yield Seen(second * 10**9 + nanosecond, index, kind == _OUTGOING, data, length)
-
-
-def close_in_background(rings: Sequence[CaptureRing]) -> None:
-    """Give rings back without waiting for it: the kernel takes its time, and nobody needs the result."""
-
-    def close() -> None:
-        for ring in rings:
-            ring.close()
-
-    threading.Thread(target=close, name="infra-rings", daemon=True).start()

@@ -11,18 +11,18 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+from ..core.sockets import SO_TIMESTAMPNS
 from .ring import VLAN_TAG, attach_filter, bind_to_all, with_tag
 
-__all__ = ["Recorded", "Tape", "close_in_background"]
+__all__ = ["Recorded", "Tape"]
 
 _SOL_PACKET = 263
 _AUXDATA, _STATISTICS = 8, 6
-_SO_RCVBUFFORCE, _SO_TIMESTAMPNS, _SO_MEMINFO = 33, 35, 55
+_SO_RCVBUFFORCE, _SO_MEMINFO = 33, 55
 _MEMINFO = struct.Struct("=9I")
 _AUX = struct.Struct("=IIIHHHH")  # struct tpacket_auxdata
 _TIMESPEC = struct.Struct("@ll")
@@ -56,7 +56,7 @@ class _Reel:
                 with suppress(PermissionError):  # in a user namespace: as much as is allowed
                     self.socket.setsockopt(socket.SOL_SOCKET, option, buffer_bytes)
                     break
-            self.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
             self.socket.setsockopt(_SOL_PACKET, _AUXDATA, 1)
             self.socket.setblocking(False)
             bind_to_all(self.socket)
@@ -104,7 +104,7 @@ def _recorded(
 ) -> Recorded:
     time_ns = 0
     for level, kind, content in extra:
-        if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
+        if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
             second, nanosecond = _TIMESPEC.unpack_from(content)
             time_ns = second * 10**9 + nanosecond
         elif (level, kind) == (_SOL_PACKET, _AUXDATA) and len(content) >= _AUX.size:
@@ -151,13 +151,3 @@ class Tape:
     def sockets(self) -> list[socket.socket]:
         """Its sockets, to be closed."""
         return [reel.socket for reel in self._reels]
-
-
-def close_in_background(sockets: Iterable[socket.socket]) -> None:
-    """Close packet sockets without waiting: the kernel takes some ten milliseconds, and nobody needs the result."""
-
-    def close() -> None:
-        for item in sockets:
-            item.close()
-
-    threading.Thread(target=close, name="infra-tapes", daemon=True).start()

@@ -178,7 +178,7 @@ class Evidence:
         if everything:
             loose += _report_of(error)
         else:
-            *labs, loose = [[part for part in lab if part.name.startswith(_CAPTURES)] for lab in (*labs, loose)]
+            labs, loose = [_captures(lab) for lab in labs], _captures(loose)
         if any(labs) or loose:
             try:
                 folder, text = self._folder(item).write(report.when or "call", labs, loose)
@@ -246,6 +246,10 @@ class GitHubSummary:
 
         if text := job_summary(self._failed, self._lacks.items()):
             append(self._path, text)
+
+
+def _captures(artifacts: Sequence[Artifact]) -> list[Artifact]:
+    return [part for part in artifacts if part.name.startswith(_CAPTURES)]
 
 
 def _pictures(lab: Sequence[Artifact]) -> Iterator[Artifact]:

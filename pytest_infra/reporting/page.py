@@ -112,7 +112,7 @@ def _failure(text: str) -> tuple[str, str]:
 def _lab(view: Mapping[str, Any]) -> dict[str, Any]:
     kinds = {node["name"]: node["kind"] for node in view["nodes"]}
     picture = drawing(view["name"], kinds, wires_of(view), view.get("faults", ())) if kinds else ""
-    return {**view, "picture": _markup(picture), "wide": len(kinds) > 8}
+    return {**view, "picture": _markup(picture)}
 
 
 def _command(item: Mapping[str, Any], began_s: float) -> dict[str, Any]:

@@ -96,6 +96,8 @@ def test_latency(pair: Pair, snapshot: SnapshotAssertion) -> None:
     assert_latency(a, b, p50="200 ms", least="38 ms")
     assert text_of(assert_latency, a, b, p50="5 ms", count=30) == snapshot(name="too high")
     assert text_of(assert_latency, a, b, least="5 s", one_way=True, count=30) == snapshot(name="too low")
+    link.clear()
+    assert text_of(assert_latency, a, b, least="5 ms", count=30) == snapshot(name="too low without a delay")
     link.down()
     assert text_of(assert_latency, a, b, p50="5 ms", count=3, within="50 ms") == snapshot(name="nothing arrives")
 
@@ -104,6 +106,8 @@ def test_jitter(pair: Pair, snapshot: SnapshotAssertion) -> None:
     a, b, link = pair
     link.impair(delay="20 ms", jitter="15 ms")
     assert text_of(assert_jitter, a, b, at_most="500 us") == snapshot
+    link.clear()
+    assert text_of(assert_jitter, a, b, at_least="5 ms") == snapshot(name="too low without a jitter")
 
 
 def test_loss(pair: Pair, snapshot: SnapshotAssertion) -> None:
@@ -133,6 +137,10 @@ def test_the_ratio_of_a_change(pair: Pair, snapshot: SnapshotAssertion) -> None:
     with pytest.raises(Inconclusive) as unsure:
         assert_ratio(lambda: next(wide), lambda: next(wide), metric="cost", at_most=1.02)
     assert str(unsure.value) == snapshot(name="refused")
+    forget_noise()
+    rate = iter([replace(THROUGHPUT, payload_bps=value) for value in [1.0, 1.1, 1.3, 0.9, 0.8, 1.2, 1.05] * 50])
+    with pytest.raises(Inconclusive, match=r"a wider bound, or assert_ratio by metric='cpu_per_packet_s'"):
+        assert_ratio(lambda: next(rate), lambda: next(rate), metric="payload_bps", at_most=1.02)
     link.impair(rate="10 Mbit/s")
     report = measure_throughput(a, b, **BUILT_IN)  # type: ignore[arg-type]
     assert report.cpu_per_packet_s > 0

@@ -25,7 +25,7 @@ def test_packets_of_others_do_not_hold_it_up(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(rule_trace, "_READ_S", 0.05)
     node: Any = SimpleNamespace(name="r1")
     trace = RuleTrace([node], lambda _: None)
-    trace._open.append((node, Endless()))  # type: ignore[arg-type]
+    trace._open.append((node, Endless(), []))  # type: ignore[arg-type]
     assert trace.drops() == []
     assert trace.blind == [
         "the firewall rules of r1: other packets meet rules there without end; 0.05 s of them were looked at"
