@@ -198,6 +198,8 @@ def test_vhost_net_is_there():
 @pytest.mark.infra_requires("dpdk")
 def test_rte_flow_of_a_tap_device_drops_what_its_rule_says(lab):
     """The driver puts the rule into the kernel's classifier flower."""
+    if "PYTEST_INFRA_GUEST" in os.environ:
+        subprocess.run(["modprobe", "--all", "tun", "sch_multiq", "sch_ingress", "cls_flower", "act_gact"], check=True)
     a, b = lab.host("a"), lab.host("b")
     d = lab.dpdk("d", ports=[a, b], vdev="tap")
     d.demand("rte_flow")
