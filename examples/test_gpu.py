@@ -53,31 +53,38 @@ def test_results_of_the_gpu_reach_a_client_over_the_network(lab, gpu):
     service, client = lab.host("service"), lab.host("client")
     lab.link(service, client)
     compute = gpu.compute
-    queue, x, y = compute.queue(), compute.allocate(4 * COUNT), compute.allocate(4 * COUNT)
-    hosts = [compute.host(4 * COUNT, pinned=True) for _ in range(4)]  # more than can be under way at once
+    queue, x = compute.queue(), compute.allocate(4 * COUNT)
+    results = [compute.allocate(4 * COUNT) for _ in range(4)]  # more than can be under way at once
+    hosts = [compute.host(4 * COUNT, pinned=True) for _ in results]
+    hosts[0].view.cast("f")[:] = memoryview(struct.pack(f"{COUNT}f", *[1.0] * COUNT)).cast("f")
+    compute.copy(x, hosts[0], queue)
+    compute.finish(queue)
     listener = client.call(socket.create_server, (str(client.ports[0].addresses[0].ip), 5000))
     sender = service.call(socket.create_connection, listener.getsockname())
     receiver, _ = listener.accept()
-    received = bytearray(4 * COUNT)
+    received, seen = bytearray(4 * COUNT), set()
 
     def calculate(number):
-        compute.saxpy(1.0, x, y, COUNT, queue)
+        result = results[number % len(results)]
+        compute.copy(result, x, queue)
+        compute.saxpy(float(number), x, result, COUNT, queue)
         compute.finish(queue)
         return number
 
     def copy_back(number):
-        host = hosts[number % len(hosts)]
-        compute.copy(host, y, queue)
+        compute.copy(hosts[number % len(hosts)], results[number % len(results)], queue)
         compute.finish(queue)
-        return host
+        return number
 
-    def send(host):
-        sender.sendall(host.view)
-        return host
+    def send(number):
+        sender.sendall(hosts[number % len(hosts)].view)
+        return number
 
-    def receive(host):
+    def receive(number):
         receiver.recv_into(received, len(received), socket.MSG_WAITALL)
-        return host
+        seen.add(number)
+        assert struct.unpack_from("f", received) == struct.unpack_from("f", received, 4 * COUNT - 4) == (1.0 + number,)
+        return number
 
     stages = [Stage("compute", calculate), Stage("copy back", copy_back), Stage("send", send)]
     try:
@@ -85,7 +92,8 @@ def test_results_of_the_gpu_reach_a_client_over_the_network(lab, gpu):
     finally:
         for end in (sender, receiver, listener):
             end.close()
-        compute.release(x, y, *hosts)
+        compute.release(x, *results, *hosts)
     print(report.explain())
+    assert seen == set(range(20))
     assert report.bottleneck in report.alone_per_s
     assert report.together_per_s > 0

@@ -83,7 +83,7 @@ class TransferReport(Measured):
         best = f"{_rate(self.best_bytes_per_s)}, which {self.best_of} gave in this run"
         rows = [
             ("measured", f"{_rate(self.rate_bytes_per_s)}, with 98 % confidence {spread}\n{line}"),
-            ("wanted", "" if self.at_least is None else f"at least {self.at_least:.0%} of {best}"),
+            ("wanted", "" if self.at_least is None else f"at least {self.at_least * 100:.3g}% of {best}"),
             ("cause", "" if self.ok else self._cause()),
         ]
         return explain(verdict, rows)

@@ -24,6 +24,7 @@ from ..net.bridge import SWITCH_SYSCTL
 from ..net.host import Host, HostLab
 from ..net.namespace import Entrance
 from ..net.offload import set_transmit_checksum
+from ..net.ovs_requirements import TUN
 from ..net.port import Port
 from ..net.switch import Switch
 from ..net.sysctl import Sysctl
@@ -123,9 +124,10 @@ class DpdkNode(Switch):
     # -- making ------------------------------------------------------------------------------------------------
 
     def _start(self, undo: ExitStack) -> None:
+        needs = {"af_xdp": AF_XDP, "tap": TUN}
         for device in self._all_devices():
-            if device.kind == "af_xdp":
-                AF_XDP.demand()
+            if device.kind in needs:
+                needs[device.kind].demand()
         undo.enter_context(self.inside)
 
     def _all_devices(self) -> list[Vdev]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +81,21 @@ def test_more_ports_than_links(lab: Lab) -> None:
     words = r"more ports than links: 3 ports need a link \(af_packet, af_packet, af_packet\), and 1 end here"
     with pytest.raises(BadInput, match=words):
         lab.up()
+
+
+def test_a_tap_device_without_the_kernels_is_told_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def refuse(path: object, *args: Any, **options: Any) -> int:
+        if path == "/dev/net/tun":
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return real(path, *args, **options)  # type: ignore[call-overload,no-any-return]
+
+    lab.dpdk("d", ports=[lab.host("a")], vdev="tap")
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(Unavailable, match="/dev/net/tun cannot be opened: No such file or directory; modprobe tun"):
+        lab.up()
+    monkeypatch.undo()
 
 
 def test_a_memif_wire_has_two_ends(lab: Lab) -> None:

@@ -193,3 +193,19 @@ def test_vhost_net_is_there():
             fcntl.ioctl(fd, _VHOST_SET_OWNER)
     finally:
         os.close(fd)
+
+
+@pytest.mark.infra_requires("dpdk")
+def test_rte_flow_of_a_tap_device_drops_what_its_rule_says(lab):
+    """The driver puts the rule into the kernel's classifier flower."""
+    if "PYTEST_INFRA_GUEST" in os.environ:
+        subprocess.run(["modprobe", "--all", "tun", "sch_multiq", "sch_ingress", "cls_flower", "act_gact"], check=True)
+    a, b = lab.host("a"), lab.host("b")
+    d = lab.dpdk("d", ports=[a, b], vdev="tap")
+    d.demand("rte_flow")
+    assert_reachable(a, b, protocol="tcp", within="20 s")
+    assert "created" in d.console("flow create 0 ingress pattern eth / ipv4 / tcp / end actions drop / end")
+    assert_unreachable(a, b, protocol="tcp")
+    assert_reachable(a, b, within="20 s")
+    d.console("flow flush 0")
+    assert_reachable(a, b, protocol="tcp", within="20 s")
