@@ -164,6 +164,7 @@ def test_a_pool_without_buffers(lab: Lab, snapshot: SnapshotAssertion) -> None:
     flood(a, 500)
     assert_no_drops(d, since=before, all_sent=False)
     flood(a, 1500)
+    until(lambda: d.statistics().ports[0].rx_no_buffers, within_s=10, what="the pool is empty")
     with pytest.raises(CheckFailed) as empty:
         assert_no_drops(d, since=before, within="100 ms", all_sent=False)
     assert lost(str(empty.value)) == snapshot
