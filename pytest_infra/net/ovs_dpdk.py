@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..core.errors import BadInput
+from ..core.errors import BadInput, InfraError
 from ..core.units import format_rate, rate_bps, size_bytes
 from .ovs_rpc import Operation, mapping, set_of, uuid
 
@@ -156,15 +156,29 @@ class PmdStatistics:
         return self.processing_cycles / self.packets_received if self.packets_received else None
 
 
+def _counter(line: str) -> tuple[str, float] | None:
+    """``  idle cycles: 1624002 (99.00%)`` as a name and a number; None for a name without one."""
+    name, _, value = line.strip().partition(": ")
+    if not value:
+        return None
+    try:
+        return name, float(value.split()[0])
+    except (ValueError, IndexError):
+        raise InfraError(f"Open vSwitch says of a thread {line.strip()!r}, which is no counter") from None
+
+
 def parse_pmd_statistics(text: str) -> list[PmdStatistics]:
-    """What ``ovs-appctl dpif-netdev/pmd-stats-show`` says."""
+    """What ``ovs-appctl dpif-netdev/pmd-stats-show`` says.
+
+    Raises:
+        InfraError: it says something that is not understood; the text has the line.
+    """
     found = []
     for block in re.split(r"^(?=\S)", text, flags=re.MULTILINE):
         if not block.strip():
             continue
         title, *lines = block.strip().splitlines()
-        pairs = (line.strip().partition(": ") for line in lines)
-        values = {name.rstrip(":"): float(value.split()[0]) for name, _, value in pairs if value}
+        values = dict(filter(None, map(_counter, lines)))
         core = re.search(r"core_id (\d+)", title)
         found.append(
             PmdStatistics(

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from ipaddress import ip_network
 from itertools import count
 from typing import Any
 
 from ..core.errors import BadInput
 from .classifier import Classifier
 from .device import demand_matches
-from .fields import IPV4
+from .fields import IPV4, IPV6
 from .install_bridge import FORWARD, IPROUTE, accept_or_drop
 from .install_nft import NFT, SENTINEL_MATCH, decide_chain, read_counters, table
 from .packet import Packet
 
 __all__ = ["NftRouter"]
 
-_NEXT_HOP = "198.18.255.1"  # stands for whatever is behind a port; nobody has it
-_SYSCTL = {"net.ipv4.ip_forward": "1", "net.ipv4.conf.all.rp_filter": "0"}
+_NEXT_HOPS = {4: "198.18.255.1", 6: "fd00:0:0:ffff::1"}  # stand for whatever is behind a port; nobody has them
+_SYSCTL = {"net.ipv4.ip_forward": "1", "net.ipv4.conf.all.rp_filter": "0", "net.ipv6.conf.all.forwarding": "1"}
 
 
 class NftRouter:
-    """A node that routes IPv4, with nftables, as a device: a filter that knows connections (the class ``"forward"``).
+    """A node that routes, with nftables, as a device: a filter that knows connections (the class ``"forward"``).
 
     Where a packet goes is its routes' concern, and it leaves with other MAC addresses and a lower time to live, so
     its headers are not compared.
@@ -56,23 +57,26 @@ class NftRouter:
 
     def _route(self, behind: Mapping[str, str | Sequence[str]]) -> None:
         for name, value in _SYSCTL.items():
-            self.node.sysctl[name] = value
+            if self.node.sysctl.get(name) is not None:  # a kernel without IPv6 lacks its settings
+                self.node.sysctl[name] = value
         ip = IPROUTE.path().removesuffix("bridge") + "ip"
         for port in self.node.ports:
-            hop = [_NEXT_HOP, "lladdr", port.peer.mac, "dev", port.name, "nud", "permanent"]
-            self.node.run([ip, "neighbour", "replace", *hop])
             prefixes = behind.get(port.name, ())
-            for prefix in [prefixes] if isinstance(prefixes, str) else prefixes:
-                self.node.run([ip, "route", "replace", prefix, "via", _NEXT_HOP, "dev", port.name, "onlink"])
+            for prefix in map(ip_network, [prefixes] if isinstance(prefixes, str) else prefixes):
+                hop = _NEXT_HOPS[prefix.version]
+                self.node.run(
+                    [ip, "neighbour", "replace", hop, "lladdr", port.peer.mac, "dev", port.name, "nud", "permanent"]
+                )
+                self.node.run([ip, "route", "replace", str(prefix), "via", hop, "dev", port.name, "onlink"])
 
     def addressed(self, packet: Packet) -> Packet:
         """The packet as a neighbour would send it: to the router's own MAC address.
 
         Raises:
-            BadInput: it is not IPv4.
+            BadInput: it is no IP packet.
         """
-        if packet.eth_type != IPV4:
-            raise BadInput(f"{packet}: {self.name} is asked about IPv4 only")
+        if packet.eth_type not in (IPV4, IPV6):
+            raise BadInput(f"{packet}: {self.name} is asked about IP packets only")
         return replace(packet, eth_dst=self.wires[packet.in_port].peer.mac)
 
     def install(self, classifier: Classifier) -> None:

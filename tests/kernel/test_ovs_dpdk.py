@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pytest_infra import BadInput, StartFailed, assert_reachable
+from pytest_infra import BadInput, InfraError, StartFailed, assert_reachable
 from pytest_infra.core.wait import until
 from pytest_infra.lab import Lab
 from pytest_infra.net.host import Host
@@ -192,3 +192,5 @@ main thread:
     assert (pmd.thread, pmd.core, pmd.packets_received) == ("pmd thread numa_id 0 core_id 1", 1, 10)
     assert (pmd.idle_cycles, pmd.cycles_per_packet, pmd.counters["emc hits"]) == (1624002, 500, 7)
     assert (main.core, main.cycles_per_packet) == (None, None)
+    with pytest.raises(InfraError, match="says of a thread 'idle cycles: many', which is no counter"):
+        parse_pmd_statistics("main thread:\n  idle cycles: many\n")

@@ -36,7 +36,7 @@ def probed(session: Infra, request: pytest.FixtureRequest) -> Iterator[Probed]:
             for name in ("inside", "outside"):
                 lab.link(box, lab.host(name), ip=[], peer_ip=[])
             lab.up()
-            device = NftRouter(box, {"eth0": "10.1.0.0/16", "eth1": "10.2.0.0/16"})
+            device = NftRouter(box, {"eth0": ["10.1.0.0/16", "fd00:1::/64"], "eth1": ["10.2.0.0/16", "fd00:2::/64"]})
         with Probed(device, rules=True) as started:
             yield started
 
@@ -156,8 +156,8 @@ def test_a_refusal_that_is_swallowed_is_found(probed: Probed) -> None:
     assert "disagree about packet 2: went nowhere" in str(error.value)
 
 
-def test_ipv6_on_open_vswitch(probed: Probed) -> None:
-    """UDP, echo and errors; a router of nftables is asked about IPv4 only."""
+def test_ipv6(probed: Probed) -> None:
+    """UDP, echo and errors."""
     world = World(probed)
     there, here = {"src": "fd00:1::5", "dst": "fd00:2::9"}, {"src": "fd00:2::9", "dst": "fd00:1::5"}
     ask = Packet(in_port=world.inside, **UDP, **there)  # type: ignore[arg-type]
@@ -166,10 +166,6 @@ def test_ipv6_on_open_vswitch(probed: Probed) -> None:
     pong = Packet(in_port=world.outside, proto="icmpv6", icmp_type=129, **here)  # type: ignore[arg-type]
     answer = Packet(in_port=world.outside, **REPLY, **here)  # type: ignore[arg-type]
     packets = [answer, error_about(unreachable, ask), ask, error_about(unreachable, ask), answer, ask, pong, ping, pong]
-    if isinstance(probed.device, NftRouter):
-        with pytest.raises(BadInput, match="is asked about IPv4 only"):
-            assert_tracks(probed, world.policy(), packets)
-        return
     report = assert_tracks(probed, world.policy(), packets)
     rules = ["default", "broken", "out", "errors", "back", "out again", "broken", "out", "back"]
     assert rules_of(report) == rules
@@ -220,6 +216,15 @@ def test_a_hole_is_found(probed: Probed) -> None:
         assert_tracks(wrong, world.policy(), [world.out(**UDP), world.back(**{**REPLY, "sport": 99})])
     assert "disagree about packet 2: went to" in str(error.value)
     assert "'back' +1" in str(error.value)
+
+
+def test_a_router_is_asked_about_ip_only(session: Infra) -> None:
+    with session.lab() as lab:
+        box = lab.host("box")
+        lab.link(box, lab.host("x"), ip=[], peer_ip=[])
+        lab.up()
+        with pytest.raises(BadInput, match="is asked about IP packets only"):
+            NftRouter(box, {}).addressed(Packet(in_port="eth0", eth_type="arp"))
 
 
 def test_what_proves_nothing_and_what_is_not_known(probed: Probed) -> None:
