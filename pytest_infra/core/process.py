@@ -105,19 +105,20 @@ def _memory_file(undo: ExitStack, name: str, content: str | bytes = b"") -> int:
 
 def await_end(pid: int, within_s: float) -> bool:
     """Wait until a child of this process has ended, and leave it to be reaped; whether it has ended."""
+    opened: list[int] = []
     try:
-        pidfd = os.pidfd_open(pid)
+        opened.extend(map(os.pidfd_open, [pid]))  # one step: an interrupt cannot come between it and its being known
+        poll = select.poll()
+        poll.register(opened[0], select.POLLIN)
+        return bool(poll.poll(min(max(0.0, within_s) * 1000, _LONGEST_POLL_MS)))
     except OSError as error:
         # It has been reaped. EINVAL: and its number still names its group or session, whose others live on.
-        if error.errno not in (errno.ESRCH, errno.EINVAL):
+        if opened or error.errno not in (errno.ESRCH, errno.EINVAL):
             raise
         return True
-    try:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        return bool(poll.poll(min(max(0.0, within_s) * 1000, _LONGEST_POLL_MS)))
     finally:
-        os.close(pidfd)
+        for pidfd in opened:
+            os.close(pidfd)
 
 
 class Process:

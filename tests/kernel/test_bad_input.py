@@ -174,7 +174,7 @@ def test_a_holder_that_ends_is_an_error(infra, nothing_left, monkeypatch, tmp_pa
     (tmp_path / "pause.py").write_text("")
     monkeypatch.setattr(pause, "__file__", str(tmp_path / "pause.py"))
     with infra.lab() as lab:
-        lab.host("b", isolate=["uts"])
+        lab.host("b", isolate=["pid"])
         with pytest.raises(StartFailed, match=r"host b, .*: it cannot be isolated: the process that makes them ended$"):
             lab.up()
         nothing_left()
