@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,7 @@ from pytest_infra import CheckFailed, assert_all_reachable, assert_reachable, un
 
 FOLDER = Path(__file__).parent / "openflow_controller"
 PROGRAM = FOLDER / "learning_switch.py"
-OS_KEN = pytest.param(
-    FOLDER / "os_ken_switch.py",
-    marks=pytest.mark.skipif(find_spec("os_ken") is None, reason="os-ken is not installed: pip install os-ken"),
-    id="os-ken",
-)
+OS_KEN = pytest.param(FOLDER / "os_ken_switch.py", marks=pytest.mark.infra_requires("os-ken"), id="os-ken")
 ADDRESS, PORT = "10.9.0.2", 6653
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .requirement import Command
+from .requirement import Command, PythonModule, Requirement
 
 __all__ = ["PROGRAMS"]
 
@@ -63,8 +63,11 @@ _POSTGRESQL = Command(
     packages={"apt": "postgresql", "dnf": "postgresql-server", "pacman": "postgresql", "apk": "postgresql"},
 )
 
-PROGRAMS = {
+_OS_KEN = PythonModule("os-ken", module="os_ken", purpose="OpenFlow controllers in Python")
+
+PROGRAMS: dict[str, Requirement] = {
     **{name: Command(name, purpose=_PURPOSE, packages=_packages(name)) for name in _NAMES},
     _POSTGRESQL.name: _POSTGRESQL,
+    _OS_KEN.name: _OS_KEN,
 }
 """By name. Nothing of this project needs them: only the doctor that is asked by name looks for them."""
