@@ -157,6 +157,7 @@ class Exec:
         if self._stream is not None:
             with suppress(OSError):
                 self._channel.shutdown(socket.SHUT_RDWR)  # wakes the thread that writes
+            self._stream._response.close()  # before what it reads from: it would look at that when it is freed
             self._stream.close()
             self._channel.close()
         self._client.close()
