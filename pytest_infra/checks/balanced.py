@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ..core.errors import BadInput
@@ -12,6 +12,7 @@ from ..core.node import Node
 from ..core.report import Report, explain
 from ..packet.statistics import chi_square_p
 from .arguments import check_count
+from .reach import measure_reach
 
 __all__ = ["BalanceReport", "assert_balanced", "measure_balance"]
 
@@ -40,6 +41,8 @@ class BalanceReport(Report):
         return self.opened + sum(self.failures.values())
 
     opened: int = 0
+    advice: tuple[tuple[str, str], ...] = ()
+    """Rows that say why connections fail."""
 
     @property
     def p(self) -> float:
@@ -64,9 +67,8 @@ class BalanceReport(Report):
         rows = [
             ("measured", f"{self.opened} opened, {spread}" + (f"; {failed}" if failed else "")),
             ("wanted", "all opened, and to each back end as many as to any other"),
-            ("cause", self._cause()),
         ]
-        return explain(verdict, rows)
+        return explain(verdict, [*rows, *(self.advice or [("cause", self._cause())])])
 
     def _cause(self) -> str:
         if not self.connections:
@@ -74,7 +76,7 @@ class BalanceReport(Report):
         if not any(self.connections.values()):
             return f"{self.client} does not know the service: none of its rules has seen a connection"
         if self.failures:
-            return "a back end does not answer: assert_reachable(client, backend, protocol='tcp', port=…) says which"
+            return "each back end answers the client directly, so what translates the address loses connections"
         if idle := [name for name, count in self.connections.items() if not count]:
             return f"no connection went to {', '.join(idle)}: no rule leads there, or something else chooses"
         return "the rules prefer some back ends, or something else than its rules chooses them"
@@ -108,7 +110,7 @@ def measure_balance(client: Node, service: Any, *, count: int = 50) -> BalanceRe
     failures: dict[str, int] = {}
     for word in filter(None, outcomes):
         failures[word] = failures.get(word, 0) + 1
-    return BalanceReport(
+    report = BalanceReport(
         client.name,
         service.name,
         f"{service.address}:{service.port}",
@@ -116,6 +118,17 @@ def measure_balance(client: Node, service: Any, *, count: int = 50) -> BalanceRe
         failures,
         opened=outcomes.count(""),
     )
+    return replace(report, advice=_advice(client, service)) if failures and any(report.connections.values()) else report
+
+
+def _advice(client: Node, service: Any) -> tuple[tuple[str, str], ...]:
+    """The autopsy of the first back end that the client does not reach by itself."""
+    for backend in service.backends:
+        reached = measure_reach(client, (backend.node, backend.address), protocol="tcp", port=backend.port)
+        if not reached.ok and reached.autopsy is not None:
+            rows = [(name, text) for name, text in reached.autopsy.rows() if text]
+            return tuple((name, f"the back end {backend}: {text}" if name == "cause" else text) for name, text in rows)
+    return ()
 
 
 def _connect(address: str, port: int, count: int) -> list[str]:

@@ -29,8 +29,8 @@ class Outcome:
     """Which interface is down, or why nothing is sure."""
     rules: tuple[RuleDrop, ...] = ()
     """The firewall rules that dropped it, or its answer."""
-    unresolved_by: tuple[RuleDrop, ...] = ()
-    """The firewall rules that dropped what asks for a neighbour, or its answer."""
+    besides: tuple[RuleDrop, ...] = ()
+    """The firewall rules that dropped what it needs besides: what asks for a neighbour, or a tunnel's packets."""
     reasons: tuple[str, ...] = ()
     """The kernel's own reasons for what it dropped."""
     arrived_from: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import islice
@@ -113,7 +114,7 @@ def _send(probe: EchoProbe | TcpProbe | UdpProbe, follow: Follow | None, rules: 
     own = tuple(drop for drop in drops if drop.what in ("request", "reply"))
     others = tuple(drop for drop in drops if drop not in own)
     outcome = replace(outcome, reasons=tuple(reasons), no_reasons=dropped.blind)
-    return replace(outcome, rules=own, unresolved_by=others, blind=tuple(rules.blind))
+    return replace(outcome, rules=own, besides=others, blind=tuple(rules.blind))
 
 
 def _forget_unresolved(ends: Ends) -> None:
@@ -143,9 +144,20 @@ def _nodes_watched(ends: Ends) -> list[Node]:
     nodes = [ends.source]
     if ends.destination is not None:
         nodes += [ends.destination, *(wire.far.node for wire in _wires(ends))]
+    for near, far in _carriers(ends):
+        nodes += [near, far, *(wire.far.node for wire in planned_wires(near, far, 4))]
     routers = (node for node in nodes_of(ends.source) if getattr(node, "forwards", False))
     nodes += islice(routers, _MOST_ROUTERS)
     return [node for node in nodes if not getattr(node, "remote", False)]  # rules in another kernel are not watched
+
+
+def _carriers(ends: Ends) -> Iterator[tuple[Node, Node]]:
+    """The hosts at both ends of each tunnel on the planned way."""
+    for port in (port for wire in _wires(ends) for port in wire.ports):
+        if getattr(getattr(port, "link", None), "endpoints", ()):
+            near, far = (getattr(end.node, "host", None) for end in (port, port.peer))
+            if near is not None and far is not None:
+                yield near, far
 
 
 def _refused(probe: EchoProbe | TcpProbe | UdpProbe, deadline: float) -> Outcome:

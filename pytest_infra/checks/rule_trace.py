@@ -33,6 +33,7 @@ _OWN_TABLE = "pytest_infra_trace"
 _FIRST = "priority -2147483647; meta nftrace set 1;"
 _HOOKS = {"inet": ("prerouting", "output"), "arp": ("input", "output"), "netdev": ("ingress devices = {%s}",)}
 """Where packets are marked, by family: what a family's rules drop, those of the others may never see."""
+_TUNNELS = {4789: "VXLAN packet", 6081: "Geneve packet", -socket.IPPROTO_GRE: "GRE packet"}
 _ARP_FOR_IPV4, _ARP_FOR_IPV4_IEEE = bytes.fromhex("000108000604"), bytes.fromhex("000608000604")
 _RECEIVE_BYTES = 1 << 16
 _TIMEOUT_S = 5.0
@@ -46,7 +47,7 @@ class RuleDrop:
 
     node: str
     what: str
-    """``request`` or ``reply``; of what asks for a neighbour, ``ARP request``, ``neighbour solicitation`` …"""
+    """``request`` or ``reply``; of what it needs besides, ``ARP request``, ``VXLAN packet`` …"""
     family: str
     table: str
     chain: str
@@ -147,7 +148,7 @@ class RuleTrace:
         packets: dict[int, str | None] = {}
         for step in _steps(sock):
             if step.packet:
-                packets[step.id] = _resolution(step.packet) or self._carried_by(step.packet)
+                packets[step.id] = _besides(step.packet) or self._carried_by(step.packet)
             if step.drops and (what := packets.get(step.id)) and step.table != _OWN_TABLE:
                 yield self._drop(node, step, what)
 
@@ -242,8 +243,15 @@ def _own_table(family: str, devices: str) -> str:
     return f"table {family} {_OWN_TABLE} {{\n" + "\n".join(chains) + "\n}\n"
 
 
-def _resolution(packet: bytes) -> str:
-    """What asks for a neighbour, or answers that, in words: of ARP (RFC 826) or of IPv6 (RFC 4861); empty else."""
+def _besides(packet: bytes) -> str:
+    """What a probe needs besides itself, in words; empty where it is none of these.
+
+    What asks for a neighbour, or answers that, by ARP (RFC 826) or IPv6 (RFC 4861); packets of VXLAN (RFC 7348), Geneve
+    (RFC 8926) and GRE (RFC 2784).
+    """
+    if packet[:1] == b"\x45":
+        to = int.from_bytes(packet[22:24], "big") if packet[9] == socket.IPPROTO_UDP else -packet[9]
+        return _TUNNELS.get(to, "")
     if packet[:6] in (_ARP_FOR_IPV4, _ARP_FOR_IPV4_IEEE):
         return {1: "ARP request", 2: "ARP reply"}.get(int.from_bytes(packet[6:8], "big"), "")
     if packet[:1] and packet[0] >> 4 == 6 and packet[6:7] == b"\x3a":  # ICMPv6

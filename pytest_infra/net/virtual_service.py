@@ -5,10 +5,10 @@ Each back end has a chain of its own with a counter, so that the rules can be re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from ..core.errors import BadInput
@@ -46,7 +46,14 @@ class Backend:
         return f"{self.node.name}:{self.port}"
 
 
-def ruleset(table: str, address: str, protocol: str, port: int, servers: Sequence[tuple[str, int]]) -> str:
+def ruleset(
+    table: str,
+    address: str,
+    protocol: str,
+    port: int,
+    servers: Sequence[tuple[str, int]],
+    shared: Sequence[IPv4Network] = (),
+) -> str:
     """The rules in the language of nft(8): each new connection goes to the next server, in turn.
 
     Args:
@@ -55,6 +62,8 @@ def ruleset(table: str, address: str, protocol: str, port: int, servers: Sequenc
         protocol: ``tcp`` or ``udp``.
         port: the service's port.
         servers: address and port of each server; none refuses connections.
+        shared: subnets in which servers may have clients beside them, of a router that they share: their source is
+            translated too, else a server would answer them directly, from an address that they have not asked.
     """
     match = f"ip daddr {address} {protocol} dport {port}"
     chosen = ", ".join(f"{number} : goto server-{number}" for number in range(len(servers)))
@@ -67,6 +76,9 @@ def ruleset(table: str, address: str, protocol: str, port: int, servers: Sequenc
         chains[hook] = [f"type nat hook {hook} priority -100", *([to_one] if servers else [])]
     for hook in () if servers else ("forward", "output"):
         chains[f"refuse-{hook}"] = [f"type filter hook {hook} priority 0", f"{match} reject"]
+    if shared and servers:
+        beside = [f"ct original ip daddr {address} ip saddr {net} ip daddr {net} masquerade" for net in shared]
+        chains["postrouting"] = ["type nat hook postrouting priority 100", *beside]
     lines = [f"table ip {table}", f"delete table ip {table}", f"table ip {table} {{"]
     for name, content in chains.items():
         lines += [f"  chain {name} {{", *(f"    {line}" for line in content), "  }"]
@@ -137,7 +149,15 @@ class VirtualService(Resource):
 
     def _load(self, node: Any) -> None:
         servers = [(backend.address, backend.port) for backend in self.backends]
-        node.nft(ruleset(self.table, self.address, self.protocol, self.port, servers))
+        shared = [*dict.fromkeys(self._shared(node))] if getattr(node, "forwards", False) else []
+        node.nft(ruleset(self.table, self.address, self.protocol, self.port, servers, shared))
+
+    def _shared(self, router: Any) -> Iterator[IPv4Network]:
+        """The subnets of a router that have a server in them."""
+        servers = [IPv4Address(backend.address) for backend in self.backends]
+        for ip in (ip for port in router.ports for ip in port.planned or ()):
+            if isinstance(ip.network, IPv4Network) and any(server in ip.network for server in servers):
+                yield ip.network
 
     def set_backends(self, backends: Sequence[Any]) -> None:
         """Put other servers behind the service, in all nodes at once; what is connected stays where it is.

@@ -66,6 +66,31 @@ def test_the_packet_itself_is_dropped_at_the_ingress(lab: Lab, snapshot: Snapsho
     cause(a, b, "filtered", "b", snapshot)
 
 
+def test_the_reverse_path_filter_looks_at_arp_too(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, b, c = lab.host("a"), lab.host("b"), lab.host("c")
+    lab.link(a, b, ip="10.0.0.1/24", peer_ip="10.0.0.2/24")
+    lab.link(b, c, ip="10.0.1.2/24", peer_ip="10.0.1.3/24")
+    lab.up()
+    b.sysctl["net.ipv4.conf.eth0.rp_filter"] = "1"
+    sh(b, "ip route replace 10.0.0.1/32 dev eth1")
+    cause(a, b, "rp-filter", "b", snapshot)
+
+
+def test_a_firewall_drops_the_packets_of_a_tunnel(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    m1, m2, r = lab.host("m1"), lab.host("m2"), lab.router("r")
+    lab.link(m1, r, ip="10.9.1.1/24", peer_ip="10.9.1.254/24")
+    lab.link(m2, r, ip="10.9.2.1/24", peer_ip="10.9.2.254/24")
+    one, two = lab.bridge("one", host=m1), lab.bridge("two", host=m2)
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, one, ip="10.0.0.1/24")
+    lab.link(b, two, ip="10.0.0.2/24")
+    lab.tunnel(one, two)
+    lab.up()
+    assert_reachable(a, b)
+    nft(r, "forward", "udp dport 4789 drop")
+    cause(a, b, "filtered", "r", snapshot)
+
+
 @pytest.mark.parametrize(("family", "setting"), [("ipv4", "bcast_flood"), ("ipv6", "mcast_flood")])
 def test_a_bridge_keeps_back_what_asks(lab: Lab, family: str, setting: str, snapshot: SnapshotAssertion) -> None:
     sw, a, b = lab.bridge("sw"), lab.host("a"), lab.host("b")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import contextmanager
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,7 @@ def test_a_service_with_a_dead_back_end_or_none(cluster, lab):
     with listening(b1), pytest.raises(CheckFailed, match=r"10 of 20 connections .* fail") as caught:
         assert_balanced(client, web, count=20)
     assert "10 connection refused" in str(caught.value)
+    assert "the back end b2:8080: nothing listens on TCP port 8080 of b2" in str(caught.value)
     with pytest.raises(BadInput, match="5 for each"):
         assert_balanced(client, web, count=9)
     with pytest.raises(BadInput, match="has no IPv4 address"):
@@ -122,6 +124,22 @@ def test_a_service_behind_a_router(lab):
     with listening(server, port=80):
         assert assert_balanced(client, web, count=5).connections == {"server:80": 5}
     assert client.nft_rules == []
+
+
+def test_a_router_translates_for_a_client_beside_the_servers(lab):
+    """Their answers would not come by the router, if it did not translate the client's address too."""
+    switch, router = lab.bridge(), lab.router("r")
+    client, servers = lab.host("client"), [lab.host("s1"), lab.host("s2")]
+    for node in (router, client, *servers):
+        lab.link(node, switch)
+    lab.link(router, lab.host("far"))
+    web = lab.service("web", servers, port=80, on=[router])
+    with listening(*servers, port=80):
+        assert assert_balanced(client, web, count=10).connections == {"s1:80": 5, "s2:80": 5}
+        assert assert_balanced(lab.node("far"), web, count=10).ok
+    rules = [rule.text for rule in web.rules(router) if rule.chain == "postrouting"]
+    assert len(rules) == 1
+    assert "masquerade" in rules[0]
 
 
 def test_a_host_that_comes_later_knows_the_service_and_has_a_name(lab):
@@ -265,3 +283,5 @@ def test_a_name_that_cannot_be_looked_up(lab):
 def test_the_rules_of_a_service_as_text(snapshot):
     assert ruleset("service-web", "10.96.0.1", "tcp", 80, [("10.0.0.2", 8080), ("10.0.0.3", 80)]) == snapshot
     assert ruleset("service-web", "10.96.0.1", "udp", 53, []) == snapshot
+    beside = [IPv4Network("10.0.0.0/24")]
+    assert ruleset("service-web", "10.96.0.1", "tcp", 80, [("10.0.0.2", 80)], beside) == snapshot

@@ -13,13 +13,13 @@ from ..rule_trace import RuleDrop
 from .finding import Case, EndFinder, Finding, HopFinder, spot
 from .hop import Hop, far_place, planned_wires, walk
 
-__all__ = ["RETURN_PATH_FILTER", "RULES", "RULES_ON_THE_WAY", "dropped_on_the_way", "filtered"]
+__all__ = ["RETURN_PATH_FILTER", "RULES", "RULES_ON_THE_WAY", "dropped_on_the_way", "filtered", "return_path"]
 
 _OF_FAULTS = "infra-"
 _MODES = {1: "strict", 2: "loose"}
 
 
-def _return_path(hop: Hop) -> Finding | None:
+def return_path(hop: Hop) -> Finding | None:
     """Whether the next node drops the packet because it would not answer by that interface (RFC 3704)."""
     far, origin = hop.far, hop.origin
     if far is None or origin is None or origin.version != 4:
@@ -133,7 +133,7 @@ def _places(hop: Hop) -> Sequence[str]:
     return far_place(hop) if _setting(hop)[1] else ()
 
 
-RETURN_PATH_FILTER = HopFinder("reverse path filter", _return_path, _places)
+RETURN_PATH_FILTER = HopFinder("reverse path filter", return_path, _places)
 """Whether the next node takes a packet with such a source address on that interface."""
 RULES_ON_THE_WAY = EndFinder("", _rules, applies=_on_the_way)
 """The rule of nftables that dropped it where it should come by."""

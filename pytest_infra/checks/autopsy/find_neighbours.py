@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...core.node import Neighbour, NodePort
-from .find_filters import filtered
+from .find_filters import filtered, return_path
 from .finding import Finding, HopFinder, spot
 from .hop import Hop
 
@@ -11,6 +11,7 @@ __all__ = ["NEIGHBOUR"]
 
 _UNRESOLVED = ("INCOMPLETE", "FAILED")
 _IGNORE_ALL = "8"
+_ASKING = ("ARP request", "ARP reply", "neighbour solicitation", "neighbour advertisement")
 
 
 def _neighbour(hop: Hop) -> Finding | None:
@@ -29,7 +30,8 @@ def _neighbour(hop: Hop) -> Finding | None:
     if entry is None or entry.state == "NOARP":
         return _without_arp(hop, hop.port)
     if entry.state in _UNRESOLVED:
-        return _without_arp(hop, hop.far) or _filtered(hop) or _ignored(hop) or _unresolved(hop, entry)
+        seen = _without_arp(hop, hop.far) or _filtered(hop) or _ignored(hop)
+        return seen or return_path(hop) or _unresolved(hop, entry)  # that filter looks at ARP requests, too
     return _wrong(hop, entry)
 
 
@@ -81,8 +83,9 @@ def _without_arp(hop: Hop, port: NodePort | None) -> Finding | None:
 def _filtered(hop: Hop) -> Finding | None:
     """The rule of nftables at either end that was seen to drop what asks for the neighbour, or the answer."""
     ends = {port.node.name for port in (hop.port, hop.far) if port is not None}
-    drops = hop.case.trace.unresolved_by if hop.case.trace is not None else ()
-    return next((filtered(drop, f"the {drop.what}") for drop in drops if drop.node in ends), None)
+    drops = hop.case.trace.besides if hop.case.trace is not None else ()
+    found = (drop for drop in drops if drop.node in ends and drop.what in _ASKING)
+    return next((filtered(drop, f"the {drop.what}") for drop in found), None)
 
 
 def _ignored(hop: Hop) -> Finding | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...core.node import NodePort
 from ..answer import Answer
+from .find_filters import filtered
 from .find_interfaces import signal
 from .finding import Case, Finding, HopFinder, spot
 from .hop import Hop
@@ -26,12 +27,20 @@ def _tunnels(hop: Hop) -> Iterator[tuple[NodePort, Any]]:
 def _tunnel(hop: Hop) -> Finding | None:
     for into, tunnel in _tunnels(hop):
         over = getattr(tunnel, "over", None)
-        finding = _between(hop.case, *over) if over else _under(tunnel, into)
+        finding = _dropped(hop.case, tunnel) or (_between(hop.case, *over) if over else _under(tunnel, into))
         if finding is not None:
             a, b = tunnel.endpoints
             told = f"the {tunnel.kind} tunnel {tunnel} has no way from {a} to {b}: {finding.cause}"
             return replace(finding, cause=told, mark="NO WAY FOR THE TUNNEL", port=spot(into))
     return None
+
+
+def _dropped(case: Case, tunnel: Any) -> Finding | None:
+    """The rule of nftables that was seen to drop a packet of such a tunnel."""
+    names = {"vxlan": "VXLAN", "geneve": "Geneve", "gre": "GRE"}
+    drops = case.trace.besides if case.trace is not None else ()
+    wanted = f"{names.get(tunnel.kind, tunnel.kind)} packet"
+    return next((filtered(drop, f"the {wanted}") for drop in drops if drop.what == wanted), None)
 
 
 def _under(tunnel: Any, into: NodePort) -> Finding | None:
