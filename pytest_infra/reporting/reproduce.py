@@ -38,11 +38,18 @@ def reproduce(nodeid: str, phase: str, labs: list[LabFacts]) -> str:
         lines += ["", f"## The lab {facts.name} by hand", ""]
         lines += ["As root, in this folder. Nothing of it stays when the shell that the first line opens is left.", ""]
         lines += ["```sh", ENTER, *commands(facts), "```"]
+        if faults := facts.lab.get("faults"):
+            lines += ["", "Faults that the test made, which the commands above do not:", ""]
+            lines += [f"- {fault['what']}, {_how_long(fault['took_s'])}" for fault in faults]
         if ran := facts.lab.get("commands"):
             run = [f"ip netns exec {item['where']} {item['line']}" for item in ran]
             fence = "`" * max([3, *(len(ticks) + 1 for line in run for ticks in re.findall("`{3,}", line))])
             lines += ["", "What was run in it, the latest last:", "", f"{fence}sh", *run, fence]
     return "\n".join(lines) + "\n"
+
+
+def _how_long(took_s: float | None) -> str:
+    return "in effect at the failure" if took_s is None else f"over after {took_s:.3g} s"
 
 
 def commands(facts: LabFacts) -> Iterator[str]:

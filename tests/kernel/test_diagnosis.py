@@ -14,6 +14,7 @@ import pytest
 from pytest_infra import CommandFailed, Infra, StartFailed, assert_reachable, ping
 from pytest_infra.core.evidence import attached
 from pytest_infra.core.resource import Resource
+from pytest_infra.faults import cut
 from pytest_infra.reporting.artifacts import EvidenceFolder
 from pytest_infra.reporting.facts import read_facts
 from pytest_infra.reporting.reproduce import ENTER, commands
@@ -238,6 +239,19 @@ def test_whoever_follows_reproduce_md_meets_the_same_fault(infra, tmp_path, faul
         [*shlex.split(first), "-c", script], capture_output=True, text=True, timeout=60, check=False, cwd=folder
     )
     assert done.returncode == 0, script + done.stdout + done.stderr
+
+
+def test_reproduce_md_tells_the_faults_of_the_test(infra, tmp_path):
+    with infra.lab("mine") as lab:
+        a, b = lab.host("a"), lab.host("b")
+        link = lab.link(a, b)
+        with cut(link):
+            pass
+        with cut(link):
+            folder, _ = EvidenceFolder(tmp_path, "test_x").write("call", [list(lab.diagnose())])
+    over, lasting = re.findall(r"^- (cut a:eth0 -- b:eth0, .*)$", (folder / "reproduce.md").read_text(), re.MULTILINE)
+    assert "over after" in over
+    assert lasting.endswith("in effect at the failure")
 
 
 def test_what_goes_wrong_at_one_node_takes_nothing_from_the_others(lab, monkeypatch):
