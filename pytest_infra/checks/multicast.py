@@ -16,8 +16,11 @@ from ..core.errors import BadInput
 from ..core.node import IPAddress, Node
 from ..core.report import Report, explain
 from ..core.units import format_duration
+from .answer import Carried
 from .arguments import check_count, check_hop_limit, check_port, seconds
+from .autopsy import filtered
 from .reach import measure_reach
+from .rule_trace import RuleDrop, RuleTrace
 
 __all__ = ["MulticastReport", "assert_multicast", "measure_multicast"]
 
@@ -108,7 +111,7 @@ def measure_multicast(
     for node in (sender, *receivers, *not_to):
         if not getattr(node, "ports", ()):
             raise BadInput(f"{node!r} has no link, and so no part in multicast")
-    refusal, arrived, unwanted = _send_until(
+    refusal, arrived, unwanted, drops = _send_until(
         sender, receivers, not_to, _Wanted(address, port, ttl, count), time.monotonic() + within_s
     )
     report = MulticastReport(
@@ -117,6 +120,10 @@ def measure_multicast(
     if report.ok:
         return report
     few = next((one for one in receivers if arrived[one.name] < count), None)
+    drop = next((drop for drop in drops if few is not None and drop.node in (sender.name, few.name)), None)
+    if drop is not None:
+        finding = filtered(drop, "the datagrams")
+        return replace(report, advice=(("cause", finding.cause), ("next", finding.next)))
     return replace(report, advice=tuple(_advice(sender, few, address.version, ttl, refusal)))
 
 
@@ -129,12 +136,21 @@ class _Wanted:
     ttl: int
     count: int
 
+    def carried_by(self, packet: bytes) -> Carried:
+        """Whether an IP packet is for the group."""
+        at = 16 if self.group.version == 4 else 24
+        return "request" if packet[at : at + len(self.group.packed)] == self.group.packed else None
+
 
 def _send_until(
     sender: Node, receivers: Sequence[Node], not_to: Sequence[Node], wanted: _Wanted, deadline: float
-) -> tuple[str, dict[str, int], dict[str, int]]:
-    """Send again and again until all has come: why it was not sent, what came of the last time, and to whom besides."""
+) -> tuple[str, dict[str, int], dict[str, int], list[RuleDrop]]:
+    """Send again and again until all has come.
+
+    Returns why it was not sent, what came of the last time, to whom besides, and which firewall rules dropped it.
+    """
     with ExitStack() as stack:
+        rules = stack.enter_context(RuleTrace([sender, *receivers], wanted.carried_by))
         joined = {one.name: stack.enter_context(one.call(_join, wanted, _links(one))) for one in receivers}
         strangers = {one.name: stack.enter_context(one.call(_sniff, wanted.group.version)) for one in not_to}
         while True:
@@ -145,7 +161,8 @@ def _send_until(
             if all(number == wanted.count for number in arrived.values()) or time.monotonic() >= deadline:
                 break
         last = time.monotonic() + _UNWANTED_S
-        return refusal, arrived, {name: _count(sock, token, 0, last) for name, sock in strangers.items()}
+        unwanted = {name: _count(sock, token, 0, last) for name, sock in strangers.items()}
+        return refusal, arrived, unwanted, rules.drops()
 
 
 def _advice(sender: Node, receiver: Node | None, version: int, ttl: int, refusal: str) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 import pytest
+from breaking import nft
 from syrupy.assertion import SnapshotAssertion
 
 from pytest_infra import (
@@ -119,6 +120,15 @@ def test_multicast_does_not_arrive(lab: Lab, snapshot: SnapshotAssertion) -> Non
     lab.link(a, r)
     lab.link(r, b)
     assert failing(assert_multicast, a, "239.1.2.3", [b], ttl=1, within="100 ms") == snapshot
+
+
+@pytest.mark.parametrize(("where", "hook"), [("a", "output"), ("b", "input")])
+def test_a_firewall_drops_multicast(lab: Lab, where: str, hook: str, snapshot: SnapshotAssertion) -> None:
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, b, ip="10.0.0.1/24", peer_ip="10.0.0.2/24")
+    lab.up()
+    nft(lab.node(where), hook, "ip daddr 239.1.2.3 drop")
+    assert failing(assert_multicast, a, "239.1.2.3", [b], within="100 ms") == snapshot
 
 
 def test_multicast_arrives_elsewhere_too(lab: Lab, snapshot: SnapshotAssertion) -> None:
