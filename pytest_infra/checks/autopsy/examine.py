@@ -105,6 +105,8 @@ class Autopsy:
     """What could not be looked at, and why."""
     reasons: tuple[str, ...] = ()
     """What the kernel itself said of the packets that it dropped while a second probe was sent."""
+    faults: tuple[str, ...] = ()
+    """The faults that the test itself has in effect in this lab."""
 
     def rows(self) -> list[tuple[str, str]]:
         """The rows for `core.report.explain`."""
@@ -114,6 +116,7 @@ class Autopsy:
             ("path", self.path),
             ("cause", cause),
             ("kernel", ", ".join(self.reasons) and f"dropped it: {', '.join(self.reasons)} (skb:kfree_skb)"),
+            ("faults", f"in effect, by the test: {'; '.join(self.faults)}" if self.faults else ""),
             ("ruled out", "\n".join(self.ruled_out)),
             ("not seen", "\n".join(self.not_seen)),
             (
@@ -134,7 +137,12 @@ def examine(case: Case) -> Autopsy:
         path = f"way back: {path}"
     not_seen = tuple(dict.fromkeys(examination.not_seen))
     reasons = tuple(dict.fromkeys(case.trace.reasons)) if case.trace is not None else ()
-    return Autopsy(path, finding, tuple(examination.ruled_out()), not_seen, reasons)
+    return Autopsy(path, finding, tuple(examination.ruled_out()), not_seen, reasons, _in_effect(case.source))
+
+
+def _in_effect(node: Any) -> tuple[str, ...]:
+    found = getattr(node, "faults", ())
+    return () if callable(found) else tuple(fault.what for fault in found if fault.took_s is None)
 
 
 class _Examination:
