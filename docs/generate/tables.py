@@ -55,7 +55,12 @@ def capabilities() -> str:
     """The page of all capabilities: what each is for, and what brings it."""
     known = requirements()
     own = [_capability(name, known[name]) for name in sorted(known)]
-    others = [(f"`{name}`", *(_code(item.packages[key]) for key in _MANAGERS)) for name, item in PROGRAMS.items()]
+    pip = [name for name, item in PROGRAMS.items() if not item.packages]
+    others = [
+        (f"`{name}`", *(_code(item.packages[key]) for key in _MANAGERS))
+        for name, item in PROGRAMS.items()
+        if item.packages
+    ]
     return "\n".join(
         [
             "# Capabilities\n",
@@ -65,6 +70,7 @@ def capabilities() -> str:
             "## Programs of other people\n",
             "Nothing of this project needs them; tests that do can name them.\n",
             *_table(("name", "Debian", "Fedora", "Arch", "Alpine"), others),
+            f"From PyPI, by pip: {', '.join(f'`{name}`' for name in pip)}.",
         ]
     )
 
