@@ -54,6 +54,11 @@ def _pick(draw: DrawFn, options: Sequence[T]) -> T:
     return options[draw(_integers(0, len(options) - 1))] if len(options) > 1 else options[0]
 
 
+_EXTENSIONS = (0, 43, 44, 50, 51, 60, 135, 139, 140)
+"""Next headers of IPv6 that are headers more (RFC 7045); a packet has no names for them, and devices read on behind."""
+_EXPERIMENT = 253  # RFC 3692
+
+
 def near(classifier: Classifier, *, outside: bool = True) -> SearchStrategy[Packet]:
     """Packets at the edges of a classifier's rules: on them, just inside, and one step outside in one or two fields.
 
@@ -79,6 +84,8 @@ def near(classifier: Classifier, *, outside: bool = True) -> SearchStrategy[Pack
         steps = {_pick(draw, names) for _ in range(count)}
         values = {name: _pick(draw, _edge(name, limits, name in steps)) for name, limits in box.items()}
         _complete(draw, values, pool, len(classifier.ports), classifier.closed)
+        if "proto" not in box and values.get("eth_type") == IPV6 and values.get("proto") in _EXTENSIONS:
+            values["proto"] = _EXPERIMENT
         number = values.pop("in_port", 0)
         return Packet.from_values(values, classifier.ports[number - 1] if number else "")
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_infra.core.errors import BadInput
 from pytest_infra.packet.classifier import DEFAULT, Classifier
+from pytest_infra.packet.fields import IPV6
 from pytest_infra.packet.packet import Packet
 from pytest_infra.packet.rule import Rule
 from pytest_infra.packet.strategies import near, policies
@@ -174,3 +175,13 @@ def test_packets_near_a_rule_find_an_end_that_is_off_by_one():
 def test_what_random_rules_may_not_match():
     with pytest.raises(BadInput, match="no match colour; there are in_port"):
         policies(matches=("colour",))
+
+
+def test_packets_have_no_extension_headers_that_no_rule_asks_for():
+    """Devices look for the header behind them, and there is none (RFC 7045)."""
+
+    @given(near(Classifier([Rule("r", in_port="p1", dscp=0, to="p1")], ports=("p1", "p2"))))
+    def drawn(packet):
+        assert packet.eth_type != IPV6 or packet.proto not in (0, 43, 44, 50, 51, 60, 135, 139, 140)
+
+    drawn()
