@@ -97,7 +97,8 @@ def retrace(ends: Ends, request: Request, answer: Answer) -> Outcome:
                 follow = None
             else:
                 return Outcome("unproven", why="it was refused", blind=tuple(rules.blind))
-            _forget_unresolved(ends)
+            if rules.watching:
+                _forget_unresolved(ends)
             return _send(probe, follow, rules)
     except (InfraError, OSError) as error:
         return Outcome("unproven", why=str(error))
@@ -145,7 +146,7 @@ def _nodes_watched(ends: Ends) -> list[Node]:
     if ends.destination is not None:
         nodes += [ends.destination, *(wire.far.node for wire in _wires(ends))]
     for near, far in _carriers(ends):
-        nodes += [near, far, *(wire.far.node for wire in planned_wires(near, far, 4))]
+        nodes += [near, far, *(wire.far.node for version in (4, 6) for wire in planned_wires(near, far, version))]
     routers = (node for node in nodes_of(ends.source) if getattr(node, "forwards", False))
     nodes += islice(routers, _MOST_ROUTERS)
     return [node for node in nodes if not getattr(node, "remote", False)]  # rules in another kernel are not watched

@@ -19,6 +19,7 @@ from functools import partial
 from ..core.node import Node
 from ..core.requirement import find_program
 from .answer import Carried
+from .icmp import ip_header_bytes
 
 __all__ = ["RuleDrop", "RuleTrace", "list_rules"]
 
@@ -115,7 +116,7 @@ class RuleTrace:
         sock = stack.enter_context(node.call(_listen))
         stack.callback(self._delete)
         own = [family for family in _HOOKS if family == "inet" or family in families]
-        devices = ", ".join(f'"{name}"' for name in node.interfaces)
+        devices = ", ".join(f'"{name}"' for name in node.interfaces) if "netdev" in own else ""
         node.call(_run_nft, self._nft, "-f", "-", words="".join(_own_table(family, devices) for family in own))
         self._open.append((node, sock, own))
 
@@ -148,7 +149,7 @@ class RuleTrace:
         packets: dict[int, str | None] = {}
         for step in _steps(sock):
             if step.packet:
-                packets[step.id] = _besides(step.packet) or self._carried_by(step.packet)
+                packets[step.id] = self._carried_by(step.packet) or _besides(step.packet)
             if step.drops and (what := packets.get(step.id)) and step.table != _OWN_TABLE:
                 yield self._drop(node, step, what)
 
@@ -249,14 +250,15 @@ def _besides(packet: bytes) -> str:
     What asks for a neighbour, or answers that, by ARP (RFC 826) or IPv6 (RFC 4861); packets of VXLAN (RFC 7348), Geneve
     (RFC 8926) and GRE (RFC 2784).
     """
-    if packet[:1] == b"\x45":
-        to = int.from_bytes(packet[22:24], "big") if packet[9] == socket.IPPROTO_UDP else -packet[9]
-        return _TUNNELS.get(to, "")
     if packet[:6] in (_ARP_FOR_IPV4, _ARP_FOR_IPV4_IEEE):
         return {1: "ARP request", 2: "ARP reply"}.get(int.from_bytes(packet[6:8], "big"), "")
-    if packet[:1] and packet[0] >> 4 == 6 and packet[6:7] == b"\x3a":  # ICMPv6
-        return {135: "neighbour solicitation", 136: "neighbour advertisement"}.get(packet[40] if packet[40:] else 0, "")
-    return ""
+    at, protocol = ip_header_bytes(packet) or (0, 0)
+    transport = packet[at : at + 4]
+    if not at or len(transport) < 4:
+        return ""
+    if protocol == socket.IPPROTO_ICMPV6:
+        return {135: "neighbour solicitation", 136: "neighbour advertisement"}.get(transport[0], "")
+    return _TUNNELS.get(int.from_bytes(transport[2:], "big") if protocol == socket.IPPROTO_UDP else -protocol, "")
 
 
 def _steps(sock: socket.socket) -> Iterator[_Step]:

@@ -125,6 +125,13 @@ def test_a_rule_that_was_seen_to_drop_it(lab: Lab, name: str, snapshot: Snapshot
     cause(a, b, "filtered", where, snapshot)
 
 
+def test_a_rule_that_drops_a_probe_to_the_port_of_a_tunnel(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    """Port 4789 is that of VXLAN; the packet is the probe all the same."""
+    a, _, b = chain(lab)
+    nft(b, "input", "udp dport 4789 drop")
+    cause(a, b, "filtered", "b", snapshot, protocol="udp", port=4789, serve=True)
+
+
 @pytest.mark.parametrize("fault", [partition, one_way], ids=lambda fault: fault.__name__)
 def test_a_fault_of_the_test_is_called_so(lab: Lab, fault: Any, snapshot: SnapshotAssertion) -> None:
     a, _, b = chain(lab)
