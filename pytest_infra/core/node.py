@@ -81,6 +81,8 @@ class Address:
     """Not usable yet: duplicate address detection is under way (RFC 4862)."""
     duplicate: bool = False
     """Duplicate address detection failed: somebody else has it."""
+    dynamic: bool = False
+    """It ends if nobody renews it: given by a router's advertisement, or by DHCP (no IFA_F_PERMANENT)."""
 
 
 @dataclass(frozen=True)

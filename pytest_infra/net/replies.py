@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 _IFF_UP, _IFF_NOARP, _IFF_LOWER_UP = 0x1, 0x80, 0x10000
-_IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x08, 0x40
+_IFA_F_DADFAILED, _IFA_F_TENTATIVE, _IFA_F_PERMANENT = 0x08, 0x40, 0x80
 _RTNH_F_LINKDOWN = 0x10
 _MAIN_TABLE = 254
 _IFINFO_INDEX_AT, _IFINFO_END, _IFLA_IFNAME = 20, 32, 3  # struct ifinfomsg, behind the header
@@ -132,6 +132,7 @@ def parse_addresses(replies: Iterable[bytes], names: dict[int, str]) -> list[Add
                 scope=_SCOPES.get(message["scope"], str(message["scope"])),
                 tentative=bool(flags & _IFA_F_TENTATIVE),
                 duplicate=bool(flags & _IFA_F_DADFAILED),
+                dynamic=not flags & _IFA_F_PERMANENT,
             )
         )
     return found

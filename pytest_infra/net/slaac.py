@@ -92,10 +92,9 @@ def configure_slaac(port: Port, within_s: float) -> SlaacReport:
 
 
 def _addresses(port: Port) -> list[Any]:
-    """The addresses of the interface that nobody gave it, and that are not of the link alone; usable ones."""
-    given = [ip.ip for ip in port.planned or ()]
+    """The addresses of the interface that it has made itself, and that are not of the link alone; usable ones."""
     mine = [item for item in port.node.addresses if item.interface == port.name and item.ip.version == 6]  # type: ignore[attr-defined]
-    return [item.ip for item in mine if not item.ip.is_link_local and item.ip.ip not in given and not item.tentative]
+    return [item.ip for item in mine if item.dynamic and not item.ip.is_link_local and not item.tentative]
 
 
 def _solicit(interface: str) -> None:

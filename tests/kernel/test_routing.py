@@ -218,6 +218,7 @@ def test_addresses_by_slaac(lab: Lab) -> None:
     assert [route.destination.prefixlen for route in a.routes if route.protocol == "ra"].count(0) == 1
     assert_reachable(a, b, family="ipv6")
     assert_reachable(b, a, family="ipv6")  # the lab knows the address
+    assert a.slaac().addresses == report.addresses
     with pytest.raises(BadInput, match="name a link"):
         r.advertise()
     program.close()
