@@ -40,7 +40,7 @@ def noted(what: str, nodes: Iterable[Any]) -> Iterator[None]:
     nodes = list(nodes)
     fault = Fault(what, tuple(dict.fromkeys(node.name for node in nodes)), time.time())
     for faults in {
-        id(faults): faults for node in nodes if (faults := getattr(node, "faults", None)) is not None
+        id(faults): faults for node in nodes if (faults := getattr(node, "noted_faults", None)) is not None
     }.values():
         faults.append(fault)
     try:

@@ -196,7 +196,8 @@ class DpdkProcess(Resource):
 
         self._await(ready, "is ready")
         assert self.child is not None
-        self._dropped.begin(self.child.pid)
+        with suppress(OSError):  # it has just ended, which whoever uses it next is told
+            self._dropped.begin(self.child.pid)
 
     def statistics(self) -> Statistics:
         """The counters of all ports; what the kernel dropped on the way to one counts as missed by it.

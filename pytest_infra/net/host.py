@@ -92,8 +92,8 @@ class Host(Resource):
         """The program, with its arguments, that starts each command from now on, such as ``("nice",)``."""
         self.uplink = ""
         """How it reaches what is outside of the lab; empty where it does not."""
-        self.faults = lab.journal.faults
-        """What the test has broken on purpose in its lab."""
+        self.noted_faults = lab.journal.faults
+        """What tests have broken on purpose in the lab, also what is over; see `core.fault`."""
         self.namespace = NetNamespace(name, entrance, self.sysctl_defaults)
         self._lab = lab
 

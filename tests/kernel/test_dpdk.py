@@ -20,6 +20,8 @@ from pytest_infra import (
     Unavailable,
     assert_forwarded,
     assert_reachable,
+    assert_unreachable,
+    cut,
     measure_packet_rate,
 )
 from pytest_infra.core.lock import exclusive
@@ -246,6 +248,15 @@ def test_a_link_that_is_cut_is_seen_by_the_process(lab: Lab) -> None:
     lab.link(lab.host("c"), d)
     with pytest.raises(BadInput, match="dpdk d runs already: declare its links before"):
         lab.up()
+
+
+def test_a_fault_of_a_link_to_a_process(lab: Lab) -> None:
+    a, b = lab.host("a"), lab.host("b")
+    lab.dpdk("d", ports=[a, b])
+    assert_reachable(a, b)
+    with cut(lab.links[1]):
+        assert_unreachable(a, b)
+    assert_reachable(a, b)
 
 
 def test_the_price_of_a_packet_with_one_thing_changed(lab: Lab) -> None:

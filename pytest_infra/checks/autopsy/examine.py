@@ -141,8 +141,7 @@ def examine(case: Case) -> Autopsy:
 
 
 def _in_effect(node: Any) -> tuple[str, ...]:
-    found = getattr(node, "faults", ())
-    return () if callable(found) else tuple(fault.what for fault in found if fault.took_s is None)
+    return tuple(fault.what for fault in getattr(node, "noted_faults", ()) if fault.took_s is None)
 
 
 class _Examination:
