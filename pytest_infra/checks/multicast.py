@@ -15,17 +15,18 @@ from typing import Any, ClassVar
 from ..core.errors import BadInput
 from ..core.node import IPAddress, Node
 from ..core.report import Report, explain
+from ..core.sockets import close_in_background
 from ..core.units import format_duration
 from .answer import Carried
 from .arguments import check_count, check_hop_limit, check_port, seconds
 from .autopsy import filtered
 from .reach import measure_reach
 from .rule_trace import RuleDrop, RuleTrace
+from .tap import Tap
 
 __all__ = ["MulticastReport", "assert_multicast", "measure_multicast"]
 
 _JOIN_V4 = socket.IP_ADD_MEMBERSHIP
-_ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
 _ROUND_S = 0.3
 _UNWANTED_S = 0.2  # how long to look for what should not come, after all that should has
 
@@ -89,21 +90,7 @@ def measure_multicast(
     ttl: int = 64,
     within: str | float = "2 s",
 ) -> MulticastReport:
-    """Have nodes join a group on all of their links, send to it, and see who gets the datagrams.
-
-    Args:
-        sender: sends by the link of its first address.
-        group: the group's address, such as ``"239.1.2.3"`` or ``"ff05::1:3"``.
-        receivers: who joins.
-        not_to: nodes that do not join, and to whose interfaces no datagram shall come, not even to be dropped there.
-        port: the UDP port.
-        count: how many datagrams.
-        ttl: how many hops they may go.
-        within: send again until then, as routers and switches learn of members after a while.
-
-    Raises:
-        BadInput: an argument that cannot be.
-    """
+    """Have nodes join a group and report who gets what is sent to it; `assert_multicast` takes the same and judges."""
     address, within_s = _group(group), seconds("within", within)
     check_port(port), check_count(count), check_hop_limit("ttl", ttl)
     if not receivers:
@@ -139,7 +126,8 @@ class _Wanted:
     def carried_by(self, packet: bytes) -> Carried:
         """Whether an IP packet is for the group."""
         at = 16 if self.group.version == 4 else 24
-        return "request" if packet[at : at + len(self.group.packed)] == self.group.packed else None
+        mine = packet[:1] and packet[0] >> 4 == self.group.version
+        return "request" if mine and packet[at : at + len(self.group.packed)] == self.group.packed else None
 
 
 def _send_until(
@@ -152,7 +140,8 @@ def _send_until(
     with ExitStack() as stack:
         rules = stack.enter_context(RuleTrace([sender, *receivers], wanted.carried_by))
         joined = {one.name: stack.enter_context(one.call(_join, wanted, _links(one))) for one in receivers}
-        strangers = {one.name: stack.enter_context(one.call(_sniff, wanted.group.version)) for one in not_to}
+        strangers = {one.name: one.call(Tap) for one in not_to}
+        stack.callback(close_in_background, list(strangers.values()))
         while True:
             token = os.urandom(8)
             refusal = sender.call(_send, wanted, _links(sender)[0], token)
@@ -161,7 +150,7 @@ def _send_until(
             if all(number == wanted.count for number in arrived.values()) or time.monotonic() >= deadline:
                 break
         last = time.monotonic() + _UNWANTED_S
-        unwanted = {name: _count(sock, token, 0, last) for name, sock in strangers.items()}
+        unwanted = {name: _seen(tap, token, last) for name, tap in strangers.items()}
         return refusal, arrived, unwanted, rules.drops()
 
 
@@ -223,10 +212,12 @@ def _join(wanted: _Wanted, interfaces: Sequence[str]) -> socket.socket:
     return sock
 
 
-def _sniff(version: int) -> socket.socket:
-    """A socket that sees all packets that come to the calling thread's namespace."""
-    kind = _ETH_P_IP if version == 4 else _ETH_P_IPV6
-    return socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(kind))
+def _seen(tap: Tap, token: bytes, deadline: float) -> int:
+    """How many datagrams with the token come to any interface of a node until the deadline."""
+    seen = 0
+    while (left_s := deadline - time.monotonic()) > 0 and tap.wait(left_s):
+        seen += sum(token in frame.payload for frame in tap.frames() if not frame.outgoing)
+    return seen
 
 
 def _send(wanted: _Wanted, interface: str, token: bytes) -> str:
@@ -252,16 +243,14 @@ def _send(wanted: _Wanted, interface: str, token: bytes) -> str:
 def _count(sock: socket.socket, token: bytes, wanted: int, deadline: float) -> int:
     """How many different datagrams with the token came until the deadline, or until all that are wanted did."""
     seen: set[bytes] = set()
-    while not wanted or len(seen) < wanted:
-        sock.settimeout(max(deadline - time.monotonic(), 0.001))
+    while len(seen) < wanted and (left_s := deadline - time.monotonic()) > 0:
+        sock.settimeout(left_s)
         try:
             data = sock.recv(65_535)
         except TimeoutError:
             break
-        if (at := data.find(token)) >= 0:
-            seen.add(data[at + len(token) : at + len(token) + 4])
-        elif time.monotonic() > deadline:
-            break
+        if data.startswith(token):
+            seen.add(data)
     return len(seen)
 
 

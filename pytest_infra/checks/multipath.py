@@ -5,27 +5,26 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..core.errors import BadInput
+from ..core.errors import BadInput, InfraError
 from ..core.node import IPAddress, Node
 from ..core.report import Report, explain
+from ..core.sockets import close_in_background
 from ..packet.statistics import chi_square_p
 from .arguments import check_count, seconds
+from .icmp import ip_header_bytes
+from .tap import Tap
 from .target import Target, choose_ends
 
 __all__ = ["MultipathReport", "assert_multipath", "measure_multipath"]
 
 _UNLIKELY = 1e-4
 _FIRST_PORT, _PORT = 20_000, 9
-_ETH_P_ALL = 3
-_OUTGOING = 4  # PACKET_OUTGOING (packet(7))
 _PACKETS = 2  # of each flow
 _LEAST_EACH = 10
-_SO_RCVBUFFORCE, _BUFFER_BYTES = 33, 64 << 20  # asm-generic/socket.h; packets wait until all were sent
-_HEADERS = 128
+_AT_ONCE = 50  # flows between two looks: an ordinary user's socket has little room
 _QUIET_S = 0.3
 
 
@@ -105,19 +104,7 @@ def measure_multipath(
     flows: int = 100,
     within: str | float = "2 s",
 ) -> MultipathReport:
-    """Send UDP flows that differ in their source port, two packets each, and see by which interfaces they leave.
-
-    Args:
-        source: sends; a node, or a node and its address.
-        destination: a node or an address.
-        interfaces: the ways that they may take, by the names of interfaces of `at`.
-        at: where the ways divide; the source by default.
-        flows: how many, at least 10 for each way.
-        within: how long to look for them.
-
-    Raises:
-        BadInput: an argument that cannot be.
-    """
+    """Send UDP flows and report by which interfaces they leave; `assert_multipath` takes the same and judges."""
     ends, within_s = choose_ends(source, destination), seconds("within", within)
     node = ends.source if at is None else at
     mine = [port.name for port in node.ports]
@@ -125,11 +112,20 @@ def measure_multipath(
         raise BadInput(f"interfaces are two or more of those of {node.name}: {', '.join(mine)}; got {interfaces!r}")
     if check_count(flows) < _LEAST_EACH * len(interfaces):
         raise BadInput(f"{flows} flows tell too little of {len(interfaces)} ways; try {_LEAST_EACH} for each")
-    with ExitStack() as stack:
-        socks = {name: stack.enter_context(node.call(_watch, name)) for name in interfaces}
-        ends.source.call(_send_flows, ends.bind_to or "", str(ends.address), flows)
+    found: dict[str, set[int]] = {name: set() for name in interfaces}
+    tap = node.call(Tap)
+    try:
+        for number in range(_PACKETS * flows):
+            if number % flows % _AT_ONCE == 0:
+                _look(tap, ends.address, flows, found)
+            ends.source.call(_send_one, ends.bind_to or "", str(ends.address), _FIRST_PORT + number % flows)
         deadline = time.monotonic() + within_s
-        found = {name: _flows(sock, ends.address, flows, deadline) for name, sock in socks.items()}
+        while tap.wait(min(_QUIET_S, deadline - time.monotonic())):
+            _look(tap, ends.address, flows, found)
+        if tap.lost():
+            raise InfraError(f"there was too much traffic in {node.name} to see by which links the flows leave")
+    finally:
+        close_in_background([tap])
     every = [flow for seen in found.values() for flow in seen]
     return MultipathReport(
         ends.source.name,
@@ -156,52 +152,28 @@ def _read(name: str) -> str:
         return ""
 
 
-def _watch(interface: str) -> socket.socket:
-    """A socket that sees what leaves by an interface of the calling thread's namespace."""
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
-        sock.bind((interface, _ETH_P_ALL))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+def _send_one(own: str, address: str, port: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((own, port))
+        sock.sendto(b"x", (address, _PORT))
 
 
-def _send_flows(own: str, address: str, flows: int) -> None:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    for _ in range(_PACKETS):
-        for number in range(flows):
-            with socket.socket(family, socket.SOCK_DGRAM) as sock:
-                sock.bind((own, _FIRST_PORT + number))
-                sock.sendto(b"x", (address, _PORT))
+def _look(tap: Tap, address: IPAddress, flows: int, found: Mapping[str, set[int]]) -> None:
+    """Note the source ports of the flows that have left by one of the interfaces since."""
+    for frame in tap.frames():
+        if frame.outgoing and frame.interface in found:
+            port = _source_port(frame.payload, address)
+            if _FIRST_PORT <= port < _FIRST_PORT + flows:
+                found[frame.interface].add(port)
 
 
-def _flows(sock: socket.socket, address: IPAddress, flows: int, deadline: float) -> set[int]:
-    """The source ports of the flows that left, until none has come for a while."""
-    seen: set[int] = set()
-    while True:
-        sock.settimeout(max(min(_QUIET_S, deadline - time.monotonic()), 0.001))
-        try:
-            data, origin = sock.recvfrom(_HEADERS)
-        except TimeoutError:
-            return seen
-        port = _source_port(data, address) if origin[2] == _OUTGOING else 0
-        if _FIRST_PORT <= port < _FIRST_PORT + flows:
-            seen.add(port)
-        if time.monotonic() > deadline:
-            return seen
-
-
-def _source_port(data: bytes, address: IPAddress) -> int:
-    """The source port of a UDP packet to an address, after RFC 791 or RFC 8200; 0 of any other packet."""
-    if not data or data[0] >> 4 != address.version:
+def _source_port(packet: bytes, address: IPAddress) -> int:
+    """The source port of a UDP packet to an address; 0 of any other packet."""
+    at, protocol = ip_header_bytes(packet) or (0, 0)
+    to = packet[16:20] if address.version == 4 else packet[24:40]
+    if protocol != socket.IPPROTO_UDP or packet[0] >> 4 != address.version or to != address.packed:
         return 0
-    ipv4 = address.version == 4
-    at, protocol, to = ((data[0] & 15) * 4, data[9:10], data[16:20]) if ipv4 else (40, data[6:7], data[24:40])
-    if protocol != bytes([socket.IPPROTO_UDP]) or to != address.packed:
-        return 0
-    return int.from_bytes(data[at : at + 2], "big")
+    return int.from_bytes(packet[at : at + 2], "big")
 
 
 def assert_multipath(
