@@ -122,12 +122,13 @@ def measure_balance(client: Node, service: Any, *, count: int = 50) -> BalanceRe
 
 
 def _advice(client: Node, service: Any) -> tuple[tuple[str, str], ...]:
-    """The autopsy of the first back end that the client does not reach by itself."""
+    """Why the client does not reach the first of the back ends that it does not reach by itself."""
     for backend in service.backends:
         reached = measure_reach(client, (backend.node, backend.address), protocol="tcp", port=backend.port)
-        if not reached.ok and reached.autopsy is not None:
-            rows = [(name, text) for name, text in reached.autopsy.rows() if text]
-            return tuple((name, f"the back end {backend}: {text}" if name == "cause" else text) for name, text in rows)
+        if not reached.ok:
+            rows = reached.autopsy.rows() if reached.autopsy is not None else [("cause", "it does not answer")]
+            told = [(name, f"the back end {backend}: {text}" if name == "cause" else text) for name, text in rows]
+            return tuple((name, text) for name, text in told if text)
     return ()
 
 
