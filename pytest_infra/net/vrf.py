@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from ..core.errors import BadInput, CommandFailed, Unavailable
@@ -46,26 +47,20 @@ def make_vrf(host: Host, name: str, ports: Sequence[Port], table: int | None, nu
             raise BadInput(f"{host.name} does not take the VRF {name!r} with table {table}: {error}") from error
         why = "it has no virtual routing and forwarding (CONFIG_NET_VRF)"
         raise Unavailable("kernel", why, "use a kernel that has it, or network namespaces") from error
-    host.run([ip, "link", "set", name, "up"])
-    for port in ports:
-        host.run([ip, "link", "set", port.name, "master", name])
-        for address in port.addresses:  # the kernel drops those of IPv6 when an interface gets a master
-            host.run(
-                [
-                    ip,
-                    f"-{address.version}",
-                    "address",
-                    "replace",
-                    str(address),
-                    "dev",
-                    port.name,
-                    *_NODAD[address.version],
-                ]
-            )
+    with ExitStack() as undo:  # nothing half-made stays
+        undo.callback(host.run, [ip, "link", "del", name], check=False)
+        host.run([ip, "link", "set", name, "up"])
+        for port in ports:
+            host.run([ip, "link", "set", port.name, "master", name])
+            for address in port.addresses:  # the kernel drops those of IPv6 when an interface gets a master
+                words = [f"-{address.version}", "address", "replace", str(address), "dev", port.name]
+                host.run([ip, *words, *_NODAD[address.version]])
+        moved = {network: hop for network, hop in host.planned_routes.items() if hop.port in ports}
+        for network, hop in moved.items():
+            way = ["via", str(hop.gateway), "dev", hop.port.name, "table", str(table)]
+            host.run([ip, f"-{network.version}", "route", "replace", str(network), *way])
+        undo.pop_all()
     host.auto_routes = False
-    moved = {network: hop for network, hop in host.planned_routes.items() if hop.port in ports}
-    for network, hop in moved.items():
+    for network in moved:
         del host.planned_routes[network]
-        way = ["via", str(hop.gateway), "dev", hop.port.name, "table", str(table)]
-        host.run([ip, f"-{network.version}", "route", "replace", str(network), *way])
     return table

@@ -123,9 +123,10 @@ def test_the_end_of_its_first_process_ends_all(infra):
         process.close()
 
 
-def test_orphans_are_reaped(infra):
+def test_orphans_are_reaped(infra, tmp_path):
     with Guard("test") as guard:
-        run(["sh", "-c", "for n in 1 2 3 4 5; do (setsid sh -c 'exit 0' &) ; done"], popen=guard.popen)
+        run(["sh", "-c", f"for n in 1 2 3 4 5; do (setsid touch {tmp_path}/$n &) ; done"], popen=guard.popen)
+        until(lambda: len(os.listdir(tmp_path)) == 5, within_s=5, what="the orphans did their work")
         count = ["sh", "-c", "grep -l '^State:.Z' /proc/[0-9]*/status | wc -l"]
         until(lambda: run(count, popen=guard.popen).stdout.strip() == "0", within_s=5, what="no zombies")
 

@@ -111,9 +111,10 @@ def test_pid(lab):
     assert a.run(["sh", "-c", "grep -lz '^sleep' /proc/[0-9]*/cmdline | wc -l"]).stdout.strip() == "1"
 
 
-def test_pid_and_mount_reap_their_orphans(lab):
+def test_pid_and_mount_reap_their_orphans(lab, tmp_path):
     a = lab.host("a", isolate=["pid", "mount"])
-    a.run(["sh", "-c", "for n in 1 2 3 4 5; do (setsid sh -c 'exit 0' &) ; done"])
+    a.run(["sh", "-c", f"for n in 1 2 3 4 5; do (setsid touch {tmp_path}/$n &) ; done"])
+    until(lambda: len(os.listdir(tmp_path)) == 5, within_s=5, what="the orphans did their work")
     count = ["sh", "-c", "grep -l '^State:.Z' /proc/[0-9]*/status | wc -l"]
     until(lambda: a.run(count).stdout.strip() == "0", within_s=5, what="no zombies")
 

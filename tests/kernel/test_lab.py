@@ -325,6 +325,7 @@ def test_ending_a_lab_twice_is_fine(infra):
     lab.up()
     lab.stop()
     lab.stop()
+    assert not lab.started
 
 
 def test_a_lab_that_nobody_ends_ends_with_the_session(infra, nothing_left):

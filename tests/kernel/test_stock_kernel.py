@@ -135,14 +135,18 @@ def test_wireguard_lets_in_who_has_the_key_and_nobody_else(pair):
     assert_unreachable(a, "10.1.0.2")
 
 
-def test_packets_pass_a_gre_tunnel(pair):
+def test_packets_pass_a_gre_tunnel_until_it_is_gone(pair):
     a, b = pair
     join(a, b, lambda mine, other: ["x0", "type", "gretap", "local", f"10.0.0.{mine}", "remote", f"10.0.0.{other}"])
+    b.run(["ip", "link", "del", "x0"])
+    assert_unreachable(a, "10.1.0.2")
 
 
-def test_packets_pass_a_geneve_tunnel(pair):
+def test_packets_pass_a_geneve_tunnel_until_it_is_gone(pair):
     a, b = pair
     join(a, b, lambda mine, other: ["x0", "type", "geneve", "id", "7", "remote", f"10.0.0.{other}"])
+    b.run(["ip", "link", "del", "x0"])
+    assert_unreachable(a, "10.1.0.2")
 
 
 def test_flower_drops_what_it_matches(pair):

@@ -125,7 +125,7 @@ class Told:
 def ask(hop: Hop, step: Pass, packet: str, tag: int | None = None) -> Told:
     """What the switch would do with a packet that comes in there, from its own mouth."""
     tracked = _TRACKED_ANSWER if hop.back else ""
-    text = step.switch.trace(f"in_port={step.into.name},{packet}", tracked=tracked)
+    text = hop.case.view(step.switch).trace(f"in_port={step.into.name},{packet}", tracked)
     if not _BY_HASH.search(text):
         return Told(text, tag)
     text = text.replace("no live bucket", "to one of its buckets, by a hash that the datapath computes")

@@ -24,6 +24,14 @@ class View:
     def __init__(self, node: Any) -> None:
         self.node = node
         self._settings: dict[str, str | None] = {}
+        self._traced: dict[tuple[str, str], str] = {}
+
+    def trace(self, flow: str, tracked: str) -> str:
+        """What Open vSwitch says that it would do with a packet (``ofproto/trace``)."""
+        question = flow, tracked
+        if question not in self._traced:
+            self._traced[question] = self.node.trace(flow, tracked=tracked)
+        return self._traced[question]
 
     @cached_property
     def interfaces(self) -> dict[str, Interface]:
