@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_infra.session import Infra
-from pytest_infra.vm.kernel import KERNEL
+from pytest_infra.vm.kernel import KERNEL, find_kernel
 
 CONFTEST = '''
 """Labs with all that could be left behind: daemons, a switch with daemons of its own, files, control groups."""
@@ -258,6 +258,17 @@ def test_nothing_is_left(pytester: pytest.Pytester, case: str) -> None:
     assert found["status"] == CASES[case][-1], found["output"]
 
 
+ON_ANOTHER_KERNEL = """
+    import os, platform
+
+    def test_waits(lab, wait):
+        a, b = lab.host("a"), lab.host("b")
+        lab.link(a, b)
+        a.spawn(["sleep", "600"])
+        assert platform.release() in os.environ["PYTEST_INFRA_GUEST"]
+        wait()
+"""
+
 CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
 GUESTS = """
     def test_waits(lab, wait):
@@ -278,6 +289,21 @@ def test_nothing_is_left_of_guests(pytester: pytest.Pytester, monkeypatch: pytes
         lab.vm(accel="tcg")
         lab.up()
     found = census(pytester, (GUESTS, "SIGKILL", "pytest", [], -9))
+    assert found["left"] == [], found["output"]
+    assert found["status"] == -9, found["output"]
+
+
+@pytest.mark.timeout(900)
+def test_nothing_is_left_of_a_run_on_another_kernel(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", CACHE)
+    KERNEL.demand()
+    arguments = [f"--infra-kernel={find_kernel().name}", f"--infra-artifacts-dir={pytester.path}"]  # guests share it
+    pytester.makepyfile("import pytest\n@pytest.mark.infra\ndef test_it(): pass")
+    first = pytester.runpytest_subprocess("--infra", *arguments)  # makes the snapshot of this kind of guest
+    first.assert_outcomes(passed=1)
+    found = census(pytester, (ON_ANOTHER_KERNEL, "SIGKILL", "pytest", arguments, -9))
     assert found["left"] == [], found["output"]
     assert found["status"] == -9, found["output"]
 
