@@ -294,9 +294,7 @@ def test_nothing_is_left_of_guests(pytester: pytest.Pytester, monkeypatch: pytes
 
 
 @pytest.mark.timeout(900)
-def test_nothing_is_left_of_a_run_on_another_kernel(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_left_of_a_run_on_another_kernel(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", CACHE)
     KERNEL.demand()
     arguments = [f"--infra-kernel={find_kernel().name}", f"--infra-artifacts-dir={pytester.path}"]  # guests share it
