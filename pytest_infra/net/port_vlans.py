@@ -56,6 +56,8 @@ class BridgePort:
     asks_all: tuple[bool, bool]
     """Whether it sends on what is for everybody: broadcasts such as ARP, and multicasts (bridge(8), ``bcast_flood``,
     ``mcast_flood``)."""
+    floods: bool
+    """Whether it sends on what is for a MAC address that the bridge knows nothing of (bridge(8), ``flood``)."""
     vlans: PortVlans | None
     """Its VLANs; None where the bridge does not filter them, or the kernel cannot."""
 
@@ -90,6 +92,7 @@ def read_bridge_ports(netlink: NetlinkSocket, filtering: Mapping[str, bool]) -> 
             _STATES[details.get_attr("IFLA_BRPORT_STATE") or 0],
             bool(details.get_attr("IFLA_BRPORT_ISOLATED")),
             tuple(details.get_attr(f"IFLA_BRPORT_{kind}_FLOOD") != 0 for kind in ("BCAST", "MCAST")),
+            details.get_attr("IFLA_BRPORT_UNICAST_FLOOD") != 0,
             _bridge_vlans(message) if filters else None,
         )
     return found

@@ -102,6 +102,31 @@ def test_a_bridge_keeps_back_what_asks(lab: Lab, family: str, setting: str, snap
     cause(a, b, "not-flooded", "sw", snapshot, family=family)
 
 
+@pytest.mark.parametrize("kind", ["static sticky", "local", "unknown"])
+def test_a_bridge_that_does_not_know_where(lab: Lab, kind: str, snapshot: SnapshotAssertion) -> None:
+    """Somebody has set where a MAC address is, or the bridge may neither learn nor flood."""
+    sw, a, b, c = lab.bridge("sw"), lab.host("a"), lab.host("b"), lab.host("c")
+    for host in (a, b, c):
+        lab.link(host, sw)
+    assert_reachable(a, b)
+    mac = b.interfaces["eth0"].mac
+
+    def bridge(*words: str) -> None:
+        sw.namespace.call(subprocess.run, ["bridge", *words], check=True)
+
+    if kind == "unknown":
+        for setting in ("learning", "flood"):
+            bridge("link", "set", "dev", "sw-p2", setting, "off")
+        bridge("fdb", "del", mac, "dev", "sw-p2", "master")
+        cause(a, b, "not-flooded", "sw", snapshot)
+        bridge("link", "set", "dev", "sw-p2", "flood", "on")
+    else:
+        bridge("fdb", "replace", mac, "dev", "sw-p3", "master", *kind.split())
+        cause(a, b, "fdb-elsewhere", "sw", snapshot)
+        bridge("fdb", "del", mac, "dev", "sw-p3", "master")
+    assert_reachable(a, b)
+
+
 @pytest.mark.parametrize("where", ["a", "b"])
 def test_an_interface_without_arp(lab: Lab, where: str, snapshot: SnapshotAssertion) -> None:
     a, b = two(lab)

@@ -8,7 +8,7 @@ from ...core.node import NodePort
 from ..graph import Wire
 from .finding import Finding, HopFinder, spot
 from .hop import Hop, Pass, passes
-from .ofproto import Left, ask, packet_of
+from .ofproto import Left, ask, packet_of, target_mac
 
 __all__ = ["BLOCKED", "DAEMONS", "VLANS", "vlan_on"]
 
@@ -46,7 +46,7 @@ def _blocked(hop: Hop) -> Finding | None:
                     mark=state.upper(),
                     port=spot(port),
                 )
-        if (finding := _not_flooded(hop, step)) is not None:
+        if finding := _not_flooded(hop, step) or _forwarded_elsewhere(hop, step):
             return finding
         if all(port.name in states and states[port.name].isolated for port in (step.into, step.out)):
             return Finding(
@@ -77,6 +77,31 @@ def _not_flooded(hop: Hop, step: Pass) -> Finding | None:
         mark="NOT FLOODED",
         port=spot(step.out),
     )
+
+
+def _forwarded_elsewhere(hop: Hop, step: Pass) -> Finding | None:
+    """Whether the bridge sends what is for the far MAC address out by another port, or by none."""
+    view = hop.case.view(step.switch)
+    if hop.far is None or step.out.name not in view.bridge_ports:
+        return None
+    mac, name, out = target_mac(hop), step.switch.name, spot(step.out)
+    known = [entry for entry in view.forwarding_database if entry.mac == mac]
+    asked = hop.port is not None and hop.next_hop in hop.view.unresolved(hop.port.name)
+    if not known and not asked and not view.bridge_ports[step.out.name].floods:
+        cause = f"{out} sends nothing to MAC addresses that {name} has not learned: flood is off (bridge(8)), "
+        cause += f"and it has not learned {mac} of {hop.far.node.name}"
+        remedy = f"bridge link set dev {step.out.name} flood on, in the namespace of the bridge"
+        return Finding("not-flooded", name, cause, remedy, mark="NOT FLOODED", port=out)
+    if not known or any(entry.port == step.out.name and entry.kind != "local" for entry in known):
+        return None
+    entry = known[0]
+    keeps = "keeps such frames to itself"
+    does = keeps if entry.kind == "local" else f"sends such frames out by {entry.port}, not by {step.out.name}"
+    cause = (
+        f"{name} has a {entry.kind} entry (bridge(8), fdb) for {mac} of {hop.far.node.name} at {entry.port}: it {does}"
+    )
+    remedy = f"bridge fdb del {mac} dev {entry.port} master, in the namespace of the bridge"
+    return Finding("fdb-elsewhere", name, cause, remedy, mark="ELSEWHERE", port=spot(step.into))
 
 
 def _vlans(hop: Hop) -> Finding | None:

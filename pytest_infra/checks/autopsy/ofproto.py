@@ -11,7 +11,7 @@ from typing import Any
 
 from .hop import Hop, Pass
 
-__all__ = ["Left", "Told", "ask", "packet_of", "resolution_of"]
+__all__ = ["Left", "Told", "ask", "packet_of", "resolution_of", "target_mac"]
 
 _ECHO = {(4, False): 8, (4, True): 0, (6, False): 128, (6, True): 129}
 _A_CLIENT_PORT = 49152  # the first of the dynamic ports (RFC 6335)
@@ -147,7 +147,7 @@ def packet_of(hop: Hop, tag: int | None = None) -> str:
         {"icmp": "icmp" if version == 4 else "icmp6"}.get(case.protocol, f"{case.protocol}{'6' * (version == 6)}")
     ]
     fields += [f"dl_vlan={tag}"] if tag is not None else []
-    fields += [f"dl_src={_source_mac(hop)}", f"dl_dst={_target_mac(hop)}"]
+    fields += [f"dl_src={_source_mac(hop)}", f"dl_dst={target_mac(hop)}"]
     source, target = ("nw_src", "nw_dst") if version == 4 else ("ipv6_src", "ipv6_dst")
     fields += [f"{source}={hop.origin}"] if hop.origin is not None else []
     fields += [f"{target}={hop.address}", "nw_ttl=64"]
@@ -184,7 +184,8 @@ def _source_mac(hop: Hop) -> str:
     return interface.mac if interface is not None else hop.port.mac
 
 
-def _target_mac(hop: Hop) -> str:
+def target_mac(hop: Hop) -> str:
+    """The MAC address that the packet is for on this hop: that of the neighbour table, or of the interface there."""
     assert hop.far is not None
     known = [item for item in hop.view.neighbours if int(item.ip) == int(hop.next_hop) and item.mac]
     interface = hop.case.view(hop.far.node).interface(hop.far)

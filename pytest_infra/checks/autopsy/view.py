@@ -7,6 +7,7 @@ from typing import Any
 
 from ...core.errors import InfraError
 from ...core.node import Address, Interface, IPAddress, Neighbour, NodePort, Route
+from ...net.bridge_fdb import FdbEntry, read_fdb
 from ...net.policy import Policy, PolicyRule, longest_match, read_policy
 from ...net.port_vlans import BridgePort, PortVlans, read_bridge_ports, read_ovs_vlans
 from .sockets import ListeningSocket, read_listening
@@ -67,6 +68,14 @@ class View:
             return {}
         with self.node.namespace.netlink() as netlink:
             return read_bridge_ports(netlink, filtering)
+
+    @cached_property
+    def forwarding_database(self) -> list[FdbEntry]:
+        """What the Linux bridges in a switch's namespace know of MAC addresses."""
+        if not self.bridge_ports:
+            return []
+        with self.node.namespace.netlink() as netlink:
+            return read_fdb(netlink, {item.index: item.name for item in self.interfaces.values()})
 
     @cached_property
     def port_vlans(self) -> dict[str, PortVlans]:
