@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -24,7 +24,7 @@ from .probe_icmp import EchoProbe, echo
 from .probe_tcp import TcpProbe, connect
 from .probe_udp import UdpProbe, ask
 from .request import Request
-from .rule_trace import RuleTrace
+from .rule_trace import RuleTrace, Traced
 from .serve import serving
 from .target import Ends
 
@@ -89,7 +89,7 @@ def retrace(ends: Ends, request: Request, answer: Answer) -> Outcome:
             port = request.port if listener is None else int(listener.getsockname()[1])
             probe = make_probe(ends, request, port, listener)
             stack.enter_context(probe)
-            rules = stack.enter_context(RuleTrace(_nodes_watched(ends), probe.carried_by))
+            rules = stack.enter_context(RuleTrace([*_nodes_watched(ends), *_bridges(ends)], probe.carried_by))
             if answer.kind == "silence":
                 by_kernel = request.protocol != "udp"
                 follow = stack.enter_context(Follow(ends, probe, kernel_answers=by_kernel, served=request.serve))
@@ -138,6 +138,33 @@ def _wires(ends: Ends) -> list[Wire]:
     version = ends.address.version
     there = planned_wires(ends.source, ends.destination, version)
     return [*there, *planned_wires(ends.destination, ends.source, version)]
+
+
+@dataclass(frozen=True)
+class _Bridge:
+    """A Linux bridge, as somewhere that has rules."""
+
+    switch: Any
+
+    @property
+    def name(self) -> str:
+        return str(self.switch.name)
+
+    @property
+    def interfaces(self) -> Mapping[str, object]:
+        return dict(self.switch.interfaces)
+
+    @property
+    def call(self) -> Callable[..., Any]:
+        call: Callable[..., Any] = self.switch.namespace.call
+        return call
+
+
+def _bridges(ends: Ends) -> list[Traced]:
+    """The Linux bridges on the planned way there and back that are in no host."""
+    switches = (port.node for wire in _wires(ends) for port in wire.switch_ports)
+    there = {id(one): one for one in switches if getattr(one, "kind", "") == "bridge" and one.host is None}
+    return [_Bridge(one) for one in there.values()]
 
 
 def _nodes_watched(ends: Ends) -> list[Node]:

@@ -15,13 +15,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Protocol, TypeVar
 
-from ..core.node import Node
 from ..core.requirement import find_program
 from .answer import Carried
 from .icmp import ip_header_bytes
 
-__all__ = ["RuleDrop", "RuleTrace", "list_rules"]
+__all__ = ["RuleDrop", "RuleTrace", "Traced", "list_rules"]
+
+T = TypeVar("T")
 
 _NETLINK_NETFILTER, _SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP_NFTRACE = 12, 270, 1, 9
 _GET_TABLE, _NEW_TABLE, _TRACE = 0x0A01, 0x0A00, 0x0A11
@@ -32,7 +34,12 @@ _FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 _DROP = 0
 _OWN_TABLE = "pytest_infra_trace"
 _FIRST = "priority -2147483647; meta nftrace set 1;"
-_HOOKS = {"inet": ("prerouting", "output"), "arp": ("input", "output"), "netdev": ("ingress devices = {%s}",)}
+_HOOKS = {
+    "inet": ("prerouting", "output"),
+    "arp": ("input", "output"),
+    "netdev": ("ingress devices = {%s}",),
+    "bridge": ("prerouting", "output"),
+}
 """Where packets are marked, by family: what a family's rules drop, those of the others may never see."""
 _TUNNELS = {4789: "VXLAN packet", 6081: "Geneve packet", -socket.IPPROTO_GRE: "GRE packet"}
 _ARP_FOR_IPV4, _ARP_FOR_IPV4_IEEE = bytes.fromhex("000108000604"), bytes.fromhex("000608000604")
@@ -40,6 +47,24 @@ _RECEIVE_BYTES = 1 << 16
 _TIMEOUT_S = 5.0
 _DROPPING = re.compile(r"\b(drop|reject|v?map|queue|synproxy|tproxy)\b")
 _READ_S = 0.3  # where others send without end, the kernel tells of their packets without end
+
+
+class Traced(Protocol):
+    """What has rules: a node, or a Linux bridge."""
+
+    @property
+    def name(self) -> str:
+        """The name by which a drop is told."""
+        ...
+
+    @property
+    def interfaces(self) -> Mapping[str, object]:
+        """The interfaces of its network namespace, by name."""
+        ...
+
+    def call(self, function: Callable[..., T], /, *arguments: Any, **options: Any) -> T:
+        """Call a function in its network namespace."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -83,10 +108,10 @@ class RuleTrace:
         carried_by: what an IP packet has to do with the probe.
     """
 
-    def __init__(self, nodes: Iterable[Node], carried_by: Callable[[bytes], Carried]) -> None:
+    def __init__(self, nodes: Iterable[Traced], carried_by: Callable[[bytes], Carried]) -> None:
         self._nodes = list({id(node): node for node in nodes}.values())
         self._carried_by = carried_by
-        self._open: list[tuple[Node, socket.socket, list[str]]] = []
+        self._open: list[tuple[Traced, socket.socket, list[str]]] = []
         self._stack = ExitStack()
         self._nft = ""
         self.blind: list[str] = []
@@ -108,7 +133,7 @@ class RuleTrace:
             self._stack = stack.pop_all()
         return self
 
-    def _watch(self, node: Node, families: set[str], stack: ExitStack) -> None:
+    def _watch(self, node: Traced, families: set[str], stack: ExitStack) -> None:
         self._nft = self._nft or find_program("nft") or ""
         if not self._nft:
             self.blind.append(f"the firewall rules of {node.name}: nft is not installed (apt-get install nftables)")
@@ -145,7 +170,7 @@ class RuleTrace:
                 self.blind.append(f"the firewall rules of {node.name}: {error}")
         return list(dict.fromkeys(found))
 
-    def _drops_of(self, node: Node, sock: socket.socket) -> Iterator[RuleDrop]:
+    def _drops_of(self, node: Traced, sock: socket.socket) -> Iterator[RuleDrop]:
         packets: dict[int, str | None] = {}
         for step in _steps(sock):
             if step.packet:
@@ -153,7 +178,7 @@ class RuleTrace:
             if step.drops and (what := packets.get(step.id)) and step.table != _OWN_TABLE:
                 yield self._drop(node, step, what)
 
-    def _drop(self, node: Node, step: _Step, what: str) -> RuleDrop:
+    def _drop(self, node: Traced, step: _Step, what: str) -> RuleDrop:
         """Which rule it was. A trace tells the packet's family, while the table's own may be inet instead."""
         tables = node.call(_run_nft, self._nft, "list", "tables").splitlines()
         families = [_FAMILIES.get(step.family, "inet"), "inet"]

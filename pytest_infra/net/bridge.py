@@ -116,8 +116,11 @@ class LinuxBridge(Switch):
         with self.namespace.netlink() as netlink:
             found = netlink.dump(bridge_messages.dump_fdb(), f"read the MAC table of {self.name}")
         names = {port.index: port.name for port in self.ports}
-        entries = bridge_messages.learned(found)
-        return [FdbEntry(names[index], vlan, mac, age) for index, vlan, mac, age in entries if index in names]
+        return [
+            FdbEntry(names[entry.index], entry.vlan, entry.mac, entry.age_s)
+            for entry in bridge_messages.fdb_entries(found)
+            if entry.index in names and entry.kind != "local"
+        ]
 
     def show(self) -> str:
         """The bridge and its ports, one a line, with their state and the other end."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from .attributes import attribute, attributes_of, link_message
 from .vlan import VlanMembership
 
-__all__ = ["bridge_settings", "dump_fdb", "learned", "vlan_requests"]
+__all__ = ["BridgeEntry", "bridge_settings", "dump_fdb", "fdb_entries", "vlan_requests"]
 
 _SETLINK, _DELLINK, _NEWLINK, _GETNEIGH = 19, 17, 16, 30
 _REQUEST, _DUMP = 0x1, 0x300
@@ -20,7 +21,11 @@ _VLAN_INFO = 2
 _PVID, _UNTAGGED, _RANGE_BEGIN, _RANGE_END = 2, 4, 8, 16
 _HZ = 100  # USER_HZ: the unit of a bridge's times
 _NDA_LLADDR, _NDA_CACHEINFO, _NDA_VLAN = 2, 3, 5
-_NUD_PERMANENT, _NTF_SELF = 0x80, 0x02  # the second: of the device, as a tunnel's own table, not of the bridge
+_NUD_NOARP, _NUD_PERMANENT, _NTF_SELF = (
+    0x40,
+    0x80,
+    0x02,
+)  # the last: of the device, as a tunnel's own table, not of the bridge
 _DEFAULT_VLAN, _LAST_VLAN = 1, 4094
 
 
@@ -62,13 +67,29 @@ def dump_fdb() -> bytes:
     return struct.pack("=IHHII", 16 + len(body), _GETNEIGH, _REQUEST | _DUMP, 0, 0) + body
 
 
-def learned(messages: Iterable[bytes]) -> Iterator[tuple[int, int, str, int]]:
-    """The entries that were learned: the port's index, VLAN (0 for none), MAC address, seconds since the last frame."""
+@dataclass(frozen=True)
+class BridgeEntry:
+    """What a bridge knows of a MAC address."""
+
+    mac: str
+    index: int
+    """The interface by which frames for it leave."""
+    vlan: int
+    """0 for none."""
+    age_s: int
+    """Seconds since the last frame from there."""
+    kind: str
+    """``learned`` from a frame, ``static``: somebody has set it, or ``local``: the bridge takes such frames itself."""
+
+
+def fdb_entries(messages: Iterable[bytes]) -> Iterator[BridgeEntry]:
+    """The MAC tables that the kernel told."""
     for message in messages:
         _, index, state, flags, _ = struct.unpack_from("=BxxxiHBB", message, 16)
         attributes = dict(attributes_of(message, 28))
-        if state & _NUD_PERMANENT or flags & _NTF_SELF or _NDA_LLADDR not in attributes:
-            continue
+        if flags & _NTF_SELF or _NDA_LLADDR not in attributes:
+            continue  # the list of an interface, not that of its bridge
         vlan = struct.unpack("=H", attributes[_NDA_VLAN][:2])[0] if _NDA_VLAN in attributes else 0
         age = struct.unpack_from("=III", attributes[_NDA_CACHEINFO])[1] // _HZ if _NDA_CACHEINFO in attributes else 0
-        yield index, vlan, attributes[_NDA_LLADDR].hex(":"), age
+        kind = "local" if state & _NUD_PERMANENT else "static" if state & _NUD_NOARP else "learned"
+        yield BridgeEntry(attributes[_NDA_LLADDR].hex(":"), index, vlan, age, kind)

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -130,6 +131,17 @@ def test_a_rule_that_drops_a_probe_to_the_port_of_a_tunnel(lab: Lab, snapshot: S
     a, _, b = chain(lab)
     nft(b, "input", "udp dport 4789 drop")
     cause(a, b, "filtered", "b", snapshot, protocol="udp", port=4789, serve=True)
+
+
+@pytest.mark.parametrize("what", ["ip protocol icmp", "ether type arp"])
+def test_a_rule_of_a_bridge(lab: Lab, what: str, snapshot: SnapshotAssertion) -> None:
+    sw, a, b = lab.bridge("sw"), lab.host("a"), lab.host("b")
+    for host in (a, b):
+        lab.link(host, sw)
+    lab.up()
+    rules = f"table bridge t {{\n chain c {{\n type filter hook forward priority 0;\n {what} drop\n }}\n}}\n"
+    sw.namespace.call(subprocess.run, ["nft", "-f", "-"], input=rules, text=True, check=True)
+    cause(a, b, "filtered", "sw", snapshot)
 
 
 @pytest.mark.parametrize("fault", [partition, one_way], ids=lambda fault: fault.__name__)

@@ -95,7 +95,7 @@ def _whose(drop: RuleDrop) -> str:
 
 
 def dropped_on_the_way(first: Hop) -> bool:
-    """Whether a rule was seen to drop the probe where it should come by: at an end, a router, or a node of its way.
+    """Whether a rule was seen to drop the probe where it should come by: at an end, a router or a bridge of its way.
 
     A router that takes the packet for its own is none of these.
     """
@@ -104,9 +104,13 @@ def dropped_on_the_way(first: Hop) -> bool:
         return False
     assert case.trace is not None
     way = [case.source, case.destination, *(hop.node for hop in walk(first))]
-    way += [wire.far.node for wire in planned_wires(case.source, case.destination, case.address.version)]
+    wires = planned_wires(case.source, case.destination, case.address.version)
+    way += [wire.far.node for wire in wires]
     way += [node for node in nodes_of(case.source) if getattr(node, "forwards", False)]
-    where = next((node for node in way if node is not None and node.name == case.trace.rules[0].node), None)
+    name = case.trace.rules[0].node
+    if any(port.node.name == name for wire in wires for port in wire.switch_ports):
+        return True
+    where = next((node for node in way if node is not None and node.name == name), None)
     ends = (case.source, case.destination)
     return where is not None and (where in ends or not case.view(where).owns(case.address))
 

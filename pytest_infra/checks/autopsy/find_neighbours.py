@@ -81,10 +81,10 @@ def _without_arp(hop: Hop, port: NodePort | None) -> Finding | None:
 
 
 def _filtered(hop: Hop) -> Finding | None:
-    """The rule of nftables at either end that was seen to drop what asks for the neighbour, or the answer."""
-    ends = {port.node.name for port in (hop.port, hop.far) if port is not None}
+    """The rule at either end, or of a bridge between, that was seen to drop the question or the answer."""
+    places = {port.node.name for port in (hop.port, hop.far, *(hop.wire.ports if hop.wire else ())) if port is not None}
     drops = hop.case.trace.besides if hop.case.trace is not None else ()
-    found = (drop for drop in drops if drop.node in ends and drop.what in _ASKING)
+    found = (drop for drop in drops if drop.node in places and drop.what in _ASKING)
     return next((filtered(drop, f"the {drop.what}") for drop in found), None)
 
 

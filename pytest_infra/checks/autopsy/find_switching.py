@@ -85,22 +85,19 @@ def _forwarded_elsewhere(hop: Hop, step: Pass) -> Finding | None:
     if hop.far is None or step.out.name not in view.bridge_ports:
         return None
     mac, name, out = target_mac(hop), step.switch.name, spot(step.out)
-    known = [entry for entry in view.forwarding_database if entry.mac == mac]
+    known = [(port, entry.kind) for port, entry in view.forwarding_database if entry.mac == mac]
     asked = hop.port is not None and hop.next_hop in hop.view.unresolved(hop.port.name)
     if not known and not asked and not view.bridge_ports[step.out.name].floods:
         cause = f"{out} sends nothing to MAC addresses that {name} has not learned: flood is off (bridge(8)), "
         cause += f"and it has not learned {mac} of {hop.far.node.name}"
         remedy = f"bridge link set dev {step.out.name} flood on, in the namespace of the bridge"
         return Finding("not-flooded", name, cause, remedy, mark="NOT FLOODED", port=out)
-    if not known or any(entry.port == step.out.name and entry.kind != "local" for entry in known):
+    if not known or any(port == step.out.name and kind != "local" for port, kind in known):
         return None
-    entry = known[0]
-    keeps = "keeps such frames to itself"
-    does = keeps if entry.kind == "local" else f"sends such frames out by {entry.port}, not by {step.out.name}"
-    cause = (
-        f"{name} has a {entry.kind} entry (bridge(8), fdb) for {mac} of {hop.far.node.name} at {entry.port}: it {does}"
-    )
-    remedy = f"bridge fdb del {mac} dev {entry.port} master, in the namespace of the bridge"
+    port, kind = known[0]
+    does = "keeps such frames to itself" if kind == "local" else f"sends such frames by {port}, not by {step.out.name}"
+    cause = f"{name} has a {kind} entry (bridge(8), fdb) for {mac} of {hop.far.node.name} at {port}: it {does}"
+    remedy = f"bridge fdb del {mac} dev {port} master, in the namespace of the bridge"
     return Finding("fdb-elsewhere", name, cause, remedy, mark="ELSEWHERE", port=spot(step.into))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...core.errors import InfraError
 from ...core.node import Address, Interface, IPAddress, Neighbour, NodePort, Route
-from ...net.bridge_fdb import FdbEntry, read_fdb
+from ...net.bridge_messages import BridgeEntry, dump_fdb, fdb_entries
 from ...net.policy import Policy, PolicyRule, longest_match, read_policy
 from ...net.port_vlans import BridgePort, PortVlans, read_bridge_ports, read_ovs_vlans
 from .sockets import ListeningSocket, read_listening
@@ -70,12 +70,14 @@ class View:
             return read_bridge_ports(netlink, filtering)
 
     @cached_property
-    def forwarding_database(self) -> list[FdbEntry]:
-        """What the Linux bridges in a switch's namespace know of MAC addresses."""
+    def forwarding_database(self) -> list[tuple[str, BridgeEntry]]:
+        """What the Linux bridges in a switch's namespace know of MAC addresses, each with the name of its port."""
         if not self.bridge_ports:
             return []
+        names = {item.index: item.name for item in self.interfaces.values()}
         with self.node.namespace.netlink() as netlink:
-            return read_fdb(netlink, {item.index: item.name for item in self.interfaces.values()})
+            found = netlink.dump(dump_fdb(), "read the MAC tables")
+            return [(names.get(entry.index, ""), entry) for entry in fdb_entries(found)]
 
     @cached_property
     def port_vlans(self) -> dict[str, PortVlans]:
