@@ -18,7 +18,7 @@ from .answer import Answer
 from .autopsy import View, planned_wires
 from .drop_reason import DropReasons
 from .follow import Follow
-from .graph import Wire, nodes_of
+from .graph import Wire, node_having, nodes_of
 from .outcome import Outcome
 from .probe_icmp import EchoProbe, echo
 from .probe_tcp import TcpProbe, connect
@@ -27,6 +27,7 @@ from .request import Request
 from .rule_trace import RuleTrace, Traced
 from .serve import serving
 from .target import Ends
+from .translation import translation_of
 
 __all__ = ["make_probe", "not_followed", "retrace", "send_from_afar"]
 
@@ -89,7 +90,9 @@ def retrace(ends: Ends, request: Request, answer: Answer) -> Outcome:
             port = request.port if listener is None else int(listener.getsockname()[1])
             probe = make_probe(ends, request, port, listener)
             stack.enter_context(probe)
-            rules = stack.enter_context(RuleTrace([*_nodes_watched(ends), *_bridges(ends)], probe.carried_by))
+            rules = stack.enter_context(
+                RuleTrace([*_nodes_watched(ends, request.protocol, port), *_bridges(ends)], probe.carried_by)
+            )
             if answer.kind == "silence":
                 by_kernel = request.protocol != "udp"
                 follow = stack.enter_context(Follow(ends, probe, kernel_answers=by_kernel, served=request.serve))
@@ -167,8 +170,8 @@ def _bridges(ends: Ends) -> list[Traced]:
     return [_Bridge(one) for one in there.values()]
 
 
-def _nodes_watched(ends: Ends) -> list[Node]:
-    """The nodes of the planned way there and back, both ends among them, and the other routers of the lab."""
+def _nodes_watched(ends: Ends, protocol: str, port: int | None) -> list[Node]:
+    """The nodes of the planned way there and back, both ends among them, the other routers, and who is behind them."""
     nodes = [ends.source]
     if ends.destination is not None:
         nodes += [ends.destination, *(wire.far.node for wire in _wires(ends))]
@@ -176,6 +179,10 @@ def _nodes_watched(ends: Ends) -> list[Node]:
         nodes += [near, far, *(wire.far.node for version in (4, 6) for wire in planned_wires(near, far, version))]
     routers = (node for node in nodes_of(ends.source) if getattr(node, "forwards", False))
     nodes += islice(routers, _MOST_ROUTERS)
+    for node in {id(node): node for node in nodes}.values():
+        there = translation_of(node, protocol, ends.address, port) if port is not None else None
+        if there is not None and (target := node_having(node, there.address)) is not None:
+            nodes += [target, *(wire.far.node for wire in planned_wires(node, target, ends.address.version))]
     return [node for node in nodes if not getattr(node, "remote", False)]  # rules in another kernel are not watched
 
 

@@ -176,6 +176,21 @@ def test_an_address_that_has_moved(lab: Lab, snapshot: SnapshotAssertion) -> Non
     cause(a, (first, "10.0.0.100"), "address-gone", "m", snapshot)
 
 
+DEAF = """
+import ctypes, socket, struct, time
+server = socket.create_server(("10.0.2.1", 8080))
+program = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0))  # BPF_RET | BPF_K, 0
+server.setsockopt(socket.SOL_SOCKET, 26, struct.pack("@HP", 1, ctypes.addressof(program)))
+print("deaf", flush=True)
+time.sleep(600)
+"""
+
+
+def listens_and_takes_nothing(b: Any) -> None:
+    """A socket filter (socket(7), SO_ATTACH_FILTER) lets no packet in."""
+    b.spawn([sys.executable, "-c", DEAF]).wait_for("deaf")
+
+
 FORWARD = "tcp dport 80 dnat to 10.0.2.1:8080"
 TRANSLATED: dict[str, tuple[str, str, Callable[[Any], object]]] = {
     "nobody listens behind it": ("port-closed", "b", lambda b: None),
@@ -185,7 +200,8 @@ TRANSLATED: dict[str, tuple[str, str, Callable[[Any], object]]] = {
         "b",
         lambda b: [sh(b, f"ip route flush {way}") for way in ("10.0.1.0/24", "default")],
     ),
-    "the server's firewall drops": ("translated", "r", lambda b: nft(b, "input", "tcp dport 8080 drop")),
+    "the server's firewall drops": ("filtered", "b", lambda b: nft(b, "input", "tcp dport 8080 drop")),
+    "the server takes nothing": ("translated", "r", listens_and_takes_nothing),
 }
 
 
@@ -196,6 +212,20 @@ def test_behind_a_port_forward(lab: Lab, name: str, snapshot: SnapshotAssertion)
     kind, node, breaks = TRANSLATED[name]
     breaks(b)
     cause(a, (r, "10.0.1.254"), kind, node, snapshot, protocol="tcp", port=80)
+
+
+def test_a_port_forward_to_a_neighbour_of_the_client(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    """The server answers the client directly (hairpin NAT, RFC 4787 section 6)."""
+    sw, a, r, b = lab.bridge("sw"), lab.host("a"), lab.router("r"), lab.host("b")
+    for node, ip in ((a, "10.0.1.1/24"), (r, "10.0.1.254/24"), (b, "10.0.1.2/24")):
+        lab.link(node, sw, ip=ip)
+    lab.up()
+    rule = "tcp dport 80 dnat to 10.0.1.2:8080"
+    r.nft(f"table ip nat {{\n chain p {{\n type nat hook prerouting priority -100;\n {rule}\n }}\n}}\n")
+    with b.call(socket.create_server, ("10.0.1.2", 8080)):
+        cause(a, (r, "10.0.1.254"), "nat-bypassed", "b", snapshot, protocol="tcp", port=80)
+        r.nft("table ip back {\n chain p {\n type nat hook postrouting priority 100;\n masquerade\n }\n}\n")
+        assert_reachable(a, (r, "10.0.1.254"), protocol="tcp", port=80)
 
 
 def test_a_port_forward_that_works_is_reached(lab: Lab) -> None:

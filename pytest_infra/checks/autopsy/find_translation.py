@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -10,14 +9,11 @@ from ipaddress import ip_address
 from ...core.node import IPAddress, Node
 from ..graph import node_having, nodes_of, same_address
 from ..rule_trace import list_rules
+from ..translation import translation_of
 from .finding import Case, Finding
+from .hop import Hop, walk
 
 __all__ = ["Behind", "behind", "explain_behind", "explain_return", "translated_source"]
-
-
-_TO = re.compile(
-    r"\b(?:dnat|redirect)(?: ip6?)? to (?::(?P<own>\d+)|\[?(?P<address>[0-9a-f.:]+?)\]?(?::(?P<port>\d+))?)(?:\s|$)"
-)
 
 
 @dataclass(frozen=True)
@@ -40,31 +36,25 @@ def behind(case: Case, passed: Sequence[Node]) -> Behind | None:
     if case.protocol == "icmp":
         return None
     for node in [case.destination] if case.destination is not None else passed:
-        if getattr(node, "remote", False):
-            continue
-        for line in node.call(list_rules):
-            if re.search(rf"\b{case.protocol} dport {case.port}\b", line) and (found := _TO.search(line)):
-                return _behind(case, node, line.strip(), found)
+        if found := translation_of(node, case.protocol, case.address, case.port or 0):
+            target = node if found.own else node_having(case.source, found.address)
+            further = replace(case, source=node, destination=target, address=found.address, port=found.port)
+            return Behind(node, found.rule, replace(further, translated_for=case.sender))
     return None
 
 
-def _behind(case: Case, node: Node, rule: str, found: re.Match[str]) -> Behind | None:
-    address = case.address if found["own"] else ip_address(found["address"])
-    if address.version != case.address.version:
-        return None
-    port = int(found["own"] or found["port"] or case.port or 0)
-    target = node if found["own"] else node_having(case.source, address)
-    further = replace(case, source=node, destination=target, address=address, port=port, translated_for=case.sender)
-    return Behind(node, rule, further)
-
-
 def explain_behind(there: Behind, case: Case, finding: Finding | None) -> Finding:
-    """A cause behind a translated port, told with the translation; None where all that was looked at is fine."""
+    """A cause behind a translated port, told with the translation; also where all that was looked at is fine."""
     node, further = there.node.name, there.case
     what = f"{case.protocol.upper()} port {case.port} of {case.address}"
     told = f"{node} translates {what} to port {further.port} of {further.address} ({there.rule})"
     if finding is not None:
         return replace(finding, cause=f"{told}; {finding.cause}")
+    if (back := _way_around(there, case)) is not None:
+        by = f"by {', '.join(back)}, not by {node}" if back else f"directly, not by {node}"
+        cause = f"{told}; {further.name} answers {by}, so nobody translates it back, and {case.sender.name} ignores it"
+        remedy = f"have the answers come by {node}: by a route of {further.name}, or masquerade there what it passes on"
+        return Finding("nat-bypassed", further.name, cause, remedy, mark="ANSWERS ELSEWHERE")
     return Finding(
         "translated",
         node,
@@ -73,6 +63,20 @@ def explain_behind(there: Behind, case: Case, finding: Finding | None) -> Findin
         f'protocol="{case.protocol}", port={further.port})',
         mark="TRANSLATED",
     )
+
+
+def _way_around(there: Behind, case: Case) -> list[str] | None:
+    """The routers by which the answer goes where it does not pass who translated the request; None where it does."""
+    server, address = there.case.destination, case.source_address
+    if server is None or server is there.node or address is None or case.sender is there.node:
+        return None
+    if any(word in line for line in there.node.call(list_rules) for word in (" masquerade", " snat ")):
+        return None
+    hops = list(walk(Hop(there.case, server, case.sender, address, there.case.address, back=True)))
+    passed = [hop.far.node for hop in hops if hop.far is not None]
+    if not passed or passed[-1] is not case.sender or there.node in passed:
+        return None
+    return [node.name for node in passed[:-1]]
 
 
 def translated_source(case: Case) -> IPAddress | None:
