@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..core.errors import BadInput, InfraError, StartFailed
 from ..core.keep import Holdings
 from ..core.process import Completed, check_argv
+from ..core.report import as_json
 from ..core.requirement import PRIVILEGE, Requirement
 from ..core.resource import Artifact, Facts
 from .offload import set_transmit_checksum
@@ -22,6 +23,7 @@ from .ovs_pool import OvsPool
 from .ovs_requirements import OVS
 from .ovs_rows import add_ports, make_bridge, vlan_columns
 from .ovs_rpc import Operation, members, transact
+from .ovs_settings import read_settings
 from .port import Port
 from .switch import Switch
 
@@ -34,6 +36,7 @@ _VERSIONS = "OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15"
 _READS = ("show", "list", "list-commands", "version", "trace", "dump-flows", "rxq-show", "stats-show", "read-counter",
           "pmd-stats-show", "pmd-rxq-show", "pmd-perf-show", "pmd-stats-clear", "get-mempool-info")  # fmt: skip
 _CHANGES = ("add", "bundle", "clear", "create", "del", "destroy", "insert", "mod", "remove", "replace", "set")
+_OFTEN_EMPTY = ("groups", "meters")  # the answer of a switch that has none is a line that says what was asked
 _MOST_TRACKED = 8  # how often a packet may come to connection tracking in one bridge
 _OF_ONE_BRIDGE = ("fdb/", "mdb/", "bridge/", "stp/", "rstp/", "bond/", "lacp/", "cfm/", "bfd/")
 
@@ -302,6 +305,8 @@ class OvsBridge(OvsOpenFlow, OvsFeatures, Switch):
             "show": lambda: self.instance.tool("ovs-vsctl", ["show"], timeout_s=5).stdout,
             "datapath-flows": lambda: self.instance.appctl("dpctl/dump-flows", "-m"),
             "flows": lambda: self._openflow("dump-flows"),
+            "groups": partial(self._openflow, "dump-groups"),
+            "meters": partial(self._openflow, "dump-meters"),
             "fdb": lambda: self.instance.appctl("fdb/show", self.name),
             "ports": lambda: self._openflow("dump-ports"),
         }
@@ -311,7 +316,10 @@ class OvsBridge(OvsOpenFlow, OvsFeatures, Switch):
             "ovsdb-server": lambda: self.instance.log("ovsdb-server"),
         }
         for what, read in sources.items():
-            yield Artifact(f"{self.name}-{what}.txt", _text_or_error(read))
+            if (text := _text_or_error(read)).count("\n") > 1 or what not in _OFTEN_EMPTY:
+                yield Artifact(f"{self.name}-{what}.txt", text)
+        with suppress(InfraError, OSError):  # the other artifacts say what is wrong with it
+            yield Artifact(f"{self.name}-settings.json", as_json(read_settings(self.instance.database, self.name)))
         yield from super().diagnose()
 
 

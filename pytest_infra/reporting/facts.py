@@ -61,6 +61,12 @@ class LabFacts:
     """The nodes and switches with rules of nftables."""
     changed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By node or switch, the kernel settings that were changed since it was made: ``net/ipv4/ip_forward``."""
+    switch_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By bridge of Open vSwitch, its settings and ports, as `net.ovs_settings` reads them."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """By bridge of Open vSwitch, its OpenFlow groups as ovs-ofctl(8) writes them."""
+    meters: Mapping[str, str] = field(default_factory=dict)
+    """By bridge of Open vSwitch, its OpenFlow meters as ovs-ofctl(8) writes them."""
     folder: str = ""
     """Where its artifacts are, beside ``reproduce.md``; with a slash at the end unless that is the same folder."""
 
@@ -112,6 +118,7 @@ def read_facts(artifacts: Iterable[Artifact]) -> LabFacts | None:
     state: dict[str, Any] = {}
     rule_sets: set[str] = set()
     changed: dict[str, dict[str, str]] = {}
+    of_switches: dict[str, dict[str, Any]] = {"settings": {}, "groups": {}, "meters": {}}
     for artifact in artifacts:
         if artifact.name == "lab.json":
             lab = json.loads(artifact.content)
@@ -122,7 +129,13 @@ def read_facts(artifacts: Iterable[Artifact]) -> LabFacts | None:
         elif artifact.name.endswith("/sysctl.txt"):
             found = re.findall(r"^(\S+) = (.*?)    \(when made: .*\)$", str(artifact.content), re.MULTILINE)
             changed[artifact.name.removesuffix("/sysctl.txt")] = dict(found)
-    return None if lab is None else LabFacts(lab, state, frozenset(rule_sets), changed)
+        elif (of := re.fullmatch(r"(.*)/\1-(settings\.json|groups\.txt|meters\.txt)", artifact.name)) is not None:
+            kind, _, ending = of[2].partition(".")
+            of_switches[kind][of[1]] = json.loads(artifact.content) if ending == "json" else str(artifact.content)
+    if lab is None:
+        return None
+    settings, groups, meters = of_switches.values()
+    return LabFacts(lab, state, frozenset(rule_sets), changed, settings, groups, meters)
 
 
 def labs_and_rest(error: BaseException | None) -> tuple[list[Sequence[Artifact]], list[Artifact]]:

@@ -6,7 +6,8 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from .facts import End, LabFacts
+from .facts import End, LabFacts, Wire
+from .restore import restore_ports, restore_state
 
 __all__ = ["ENTER", "commands", "reproduce"]
 
@@ -41,6 +42,10 @@ def reproduce(nodeid: str, phase: str, labs: list[LabFacts]) -> str:
         if faults := facts.lab.get("faults"):
             lines += ["", "Faults that the test made, which the commands above do not:", ""]
             lines += [f"- {fault['what']}, {_how_long(fault['took_s'])}" for fault in faults]
+        if impaired := [
+            f"- {end}: {end.impairment}" for wire in facts.wires for end in (wire.a, wire.b) if end.impairment
+        ]:
+            lines += ["", "Links that were impaired, which the commands above do not do:", "", *impaired]
         if ran := facts.lab.get("commands"):
             run = [f"ip netns exec {item['where']} {item['line']}" for item in ran]
             fence = "`" * max([3, *(len(ticks) + 1 for line in run for ticks in re.findall("`{3,}", line))])
@@ -65,19 +70,26 @@ def commands(facts: LabFacts) -> Iterator[str]:
     for name, kind in facts.kinds.items():
         yield from _node(name, kind, facts)
     for wire in facts.wires:
-        a, b = (_where(facts, end) for end in (wire.a, wire.b))
-        near = f"ip{f' -n {a}' if a else ''} link add {wire.a.port} address {wire.a.mac} mtu {wire.a.mtu} type veth"
-        far = f"peer name {wire.b.port} address {wire.b.mac} mtu {wire.b.mtu} netns {b or '$$'}"
-        yield f"{near} {far}"
-        for end, other in ((wire.a, wire.b), (wire.b, wire.a)):
-            yield from _port(facts, end)
-            if facts.kinds[other.node] == "ovs" and _where(facts, end):
-                yield f"ip netns exec {end.node} ethtool -K {end.port} tx off || echo no TCP and UDP without ethtool"
+        yield from _wire(wire, facts)
+    for name, kind in facts.kinds.items():
+        if kind == "ovs":
+            yield from restore_ports(name, facts)
     for name, routes in facts.lab.get("routes", {}).items():
         for route in routes:
             yield f"ip -n {name} route add {route['destination']} via {route['gateway']} dev {route['port']}"
-    for name, kind in facts.kinds.items():
-        yield from _as_it_was(name, kind, facts)
+    for name in facts.kinds:
+        yield from restore_state(name, facts)
+
+
+def _wire(wire: Wire, facts: LabFacts) -> Iterator[str]:
+    a, b = (_where(facts, end) for end in (wire.a, wire.b))
+    near = f"ip{f' -n {a}' if a else ''} link add {wire.a.port} address {wire.a.mac} mtu {wire.a.mtu} type veth"
+    far = f"peer name {wire.b.port} address {wire.b.mac} mtu {wire.b.mtu} netns {b or '$$'}"
+    yield f"{near} {far}"
+    for end, other in ((wire.a, wire.b), (wire.b, wire.a)):
+        yield from _port(facts, end)
+        if facts.kinds[other.node] == "ovs" and _where(facts, end):
+            yield f"ip netns exec {end.node} ethtool -K {end.port} tx off || echo no TCP and UDP without ethtool"
 
 
 def _open_vswitch() -> Iterator[str]:
@@ -102,24 +114,6 @@ def _node(name: str, kind: str, facts: LabFacts) -> Iterator[str]:
         yield f"ip netns exec {name} sh -c 'echo {value} > /proc/sys/{setting.replace('.', '/')}'"
 
 
-def _as_it_was(name: str, kind: str, facts: LabFacts) -> Iterator[str]:
-    """The flows, settings and rules that a node or switch had at the failure, and not when it was made."""
-    within = "" if kind == "ovs" else f"ip netns exec {name} "
-    if kind == "ovs":
-        yield f"ovs-ofctl -O OpenFlow14 del-flows {name}"
-        yield f"grep cookie= {facts.folder}{name}/{name}-flows.txt | ovs-ofctl -O OpenFlow14 add-flows {name} -"
-    for setting, value in sorted(facts.changed.get(name, {}).items(), key=_widest_first):
-        yield f"{within}sh -c {shlex.quote(f'echo {shlex.quote(value)} > /proc/sys/{setting}')}"
-    if name in facts.rule_sets:
-        yield f"{within}nft -f {facts.folder}{name}/nftables.txt"
-
-
-def _widest_first(setting: tuple[str, str]) -> tuple[bool, bool, str]:
-    """Those of all interfaces, which the kernel copies to each, before those of one."""
-    name = setting[0]
-    return "/conf/" in name, not name.startswith(("net/ipv4/conf/all/", "net/ipv6/conf/all/")), name
-
-
 def _where(facts: LabFacts, end: End) -> str:
     """The name of the namespace of a port; empty for the one that the commands run in."""
     return "" if facts.kinds[end.node] == "ovs" else end.node
@@ -128,12 +122,8 @@ def _where(facts: LabFacts, end: End) -> str:
 def _port(facts: LabFacts, end: End) -> Iterator[str]:
     kind = facts.kinds[end.node]
     ip = f"ip -n {end.node}" if _where(facts, end) else "ip"
-    if kind == "ovs":
-        yield f"ovs-vsctl add-port {end.node} {end.port}"
     if kind == "bridge":
         yield f"{ip} link set {end.port} master {end.node}"
     yield f"{ip} link set {end.port} up"
     for address in end.addresses:
         yield f"{ip} address add {address} dev {end.port}{' nodad' if ':' in address else ''}"
-    if end.state == "DOWN":
-        yield f"{ip} link set {end.port} down    # as it was at the failure"

@@ -199,6 +199,35 @@ def test_an_ovs_bridge_comes_again_with_its_flows(lab, tmp_path, monkeypatch):
     assert "priority=100,udp actions=drop" in output
 
 
+@pytest.mark.infra_requires("ip", "ovs")
+def test_vlans_bonds_and_spanning_trees_come_again(lab, tmp_path, monkeypatch):
+    a, b, sw1, sw2 = lab.host("a"), lab.host("b"), lab.ovs("sw1", spanning_tree="rstp"), lab.ovs("sw2")
+    lab.link(a, sw1, vlan=10, ip="10.0.0.1/24")
+    lab.link(b, sw2, vlan=10, ip="10.0.0.2/24")
+    bond = lab.bond(sw1, sw2, mode="active-backup", lacp=False)
+    lab.up()
+    monkeypatch.chdir(tmp_path)
+    for switch in ("sw1", "sw2"):
+        (tmp_path / switch).mkdir()
+        (tmp_path / switch / f"{switch}-flows.txt").write_text(files(lab)[f"{switch}/{switch}-flows.txt"])
+    ask = ["ovs-vsctl get bridge sw1 rstp_enable", "ovs-vsctl get port sw1-p1 tag", "ovs-appctl bond/list"]
+    output = again(lab, *ask)
+    assert re.search(r"^true\n10\n", output, re.MULTILINE)
+    assert bond.name_at("sw1") in output
+    assert bond.name_at("sw2") in output
+
+
+def group_of_nobody(sw):
+    sw.group(7, "all", ["drop"])
+    sw.add_flow("priority=100,icmp,actions=group:7")
+
+
+def meter_of_nothing(sw):
+    """A flow cannot be added whose meter is not there."""
+    sw.meter(3, "1 kbit/s")
+    sw.add_flow("priority=100,icmp,actions=meter:3")
+
+
 DROP_ECHO = "table ip t { chain c { type filter hook input priority 0; icmp type echo-request drop; }; }"
 BREAK = {
     "a rule": lambda lab: lab.node("b").run(["nft", DROP_ECHO]),
@@ -207,12 +236,28 @@ BREAK = {
         ["sh", "-c", "echo 0 > /proc/sys/net/ipv4/conf/eth0/forwarding"]
     ),
     "no flows": lambda lab: lab.switches["sw1"].ofctl(["del-flows", "sw1"]),
+    "a VLAN": lambda lab: lab.switches["sw1"].vsctl(["set", "port", "sw1-p1", "tag=10"]),
+    "a group": lambda lab: group_of_nobody(lab.switches["sw1"]),
+    "a meter": lambda lab: meter_of_nothing(lab.switches["sw1"]),
+    "a route": lambda lab: lab.node("a").run(["ip", "route", "del", "default"]),
+    "another route": lambda lab: lab.node("a").run(["ip", "route", "add", "blackhole", "10.0.1.2"]),
+    "an address": lambda lab: lab.node("b").run(["ip", "address", "del", "10.0.1.2/24", "dev", "eth0"]),
+    "a neighbour": lambda lab: lab.node("a").run(
+        ["ip", "neigh", "replace", "10.0.0.2", "lladdr", "02:00:00:00:00:99", "dev", "eth0"]
+    ),
 }  # fmt: skip
 MEND = {
     "a rule": "ip netns exec b nft flush ruleset",
     "a setting": "ip netns exec b sh -c 'echo 0 > /proc/sys/net/ipv4/icmp_echo_ignore_all'",
     "a setting of an interface": "ip netns exec r sh -c 'echo 1 > /proc/sys/net/ipv4/conf/eth0/forwarding'",
     "no flows": "ovs-ofctl add-flow sw1 actions=NORMAL",
+    "a VLAN": "ovs-vsctl clear port sw1-p1 tag",
+    "a group": "ovs-ofctl -O OpenFlow15 mod-group sw1 group_id=7,type=all,bucket=actions=normal",
+    "a meter": "ovs-ofctl del-flows sw1 icmp",
+    "a route": "ip -n a route add default via 10.0.0.2",
+    "another route": "ip -n a route del blackhole 10.0.1.2",
+    "an address": "ip -n b address add 10.0.1.2/24 dev eth0; ip -n b route add default via 10.0.1.1",
+    "a neighbour": "ip -n a neigh del 10.0.0.2 dev eth0",
 }
 
 
