@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any
 
 from ..core.node import IPAddress, IPNetwork, Route
 from .messages import dump_links, dump_routes, dump_rules
 from .netlink import NetlinkSocket
-from .replies import decode_rules, parse_names, parse_routes
+from .replies import decode_rules, parse_names, parse_routes, parse_vrfs
 
 __all__ = ["Policy", "PolicyRule", "longest_match", "read_policy"]
 
@@ -23,7 +23,6 @@ _SELECTORS: Mapping[str, str] = {
     "FRA_FWMARK": "fwmark",
     "FRA_OIFNAME": "oif",
     "FRA_TUN_ID": "tun_id",
-    "FRA_L3MDEV": "l3mdev",
     "FRA_UID_RANGE": "uidrange",
     "FRA_IP_PROTO": "ipproto",
     "FRA_SPORT_RANGE": "sport",
@@ -47,6 +46,8 @@ class PolicyRule:
     inverted: bool = False
     beyond: tuple[str, ...] = ()
     """What else it selects by, such as ``fwmark``: a packet's addresses and interface do not tell."""
+    of_vrf: bool = False
+    """Whether it leads to the table of the VRF of which the packet comes (vrf.rst of the kernel)."""
     goto: int = 0
     shortest: int = -1
     """Routes with a prefix of at most this length do not count (``suppress_prefixlength``)."""
@@ -66,7 +67,8 @@ class PolicyRule:
         words = ["not" if self.inverted else "", f"from {self.source or 'all'}"]
         words += [f"to {self.destination}" if self.destination else ""]
         words += [f"iif {self.arrives_by}" if self.arrives_by else "", *self.beyond]
-        then = f"{self.kind} {_NAMES.get(self.table, self.table)}" if self.kind == "lookup" else self.kind
+        table = "[l3mdev-table]" if self.of_vrf else _NAMES.get(self.table, self.table)
+        then = f"{self.kind} {table}" if self.kind == "lookup" else self.kind
         then = f"goto {self.goto}" if self.kind == "goto" else then
         return f"{self.priority}: {' '.join(filter(None, [*words, then]))}"
 
@@ -77,6 +79,8 @@ class Policy:
 
     rules: Sequence[PolicyRule]
     tables: Mapping[int, Sequence[Route]]
+    vrfs: Mapping[str, int] = field(default_factory=dict)
+    """The tables of VRFs, by interface that is in one."""
 
     def rules_for(self, version: int) -> list[PolicyRule]:
         """The rules of one IP version that somebody added."""
@@ -95,7 +99,8 @@ class Policy:
             elif rule.kind not in ("lookup", "nop"):
                 return Route(ip_network(f"{destination}"), "", kind=rule.kind), rule
             elif rule.kind == "lookup" and rule.table != _LOCAL:
-                route = longest_match(self.tables.get(rule.table, ()), destination)
+                table = self.vrfs.get(arrives_by, 0) if rule.of_vrf else rule.table
+                route = longest_match(self.tables.get(table, ()), destination)
                 if route and route.kind != "throw" and route.destination.prefixlen > rule.shortest:
                     return route, rule
         return None, None
@@ -121,10 +126,11 @@ def read_policy() -> Policy | None:
         rules = [rule for version, replies in dumped.items() for rule in _parsed(version, decode_rules(replies))]
         if all(rule.priority in _OF_THE_KERNEL for rule in rules):
             return None
-        names = parse_names(netlink.dump(dump_links(), "list the interfaces"))
+        links = list(netlink.dump(dump_links(), "list the interfaces"))
+        names, vrfs = parse_names(links), parse_vrfs(links) if any(rule.of_vrf for rule in rules) else {}
         routes = [reply for version in (4, 6) for reply in netlink.dump(dump_routes(version), "list the routes")]
-    tables = {rule.table for rule in rules if rule.kind == "lookup" and rule.table != _LOCAL}
-    return Policy(rules, {table: parse_routes(routes, names, table) for table in tables | {_MAIN}})
+    tables = {_MAIN, *vrfs.values()} | {rule.table for rule in rules if rule.kind == "lookup" and rule.table != _LOCAL}
+    return Policy(rules, {table: parse_routes(routes, names, table) for table in tables}, vrfs)
 
 
 def _parsed(version: int, messages: Any) -> Iterator[PolicyRule]:
@@ -141,6 +147,7 @@ def _parsed(version: int, messages: Any) -> Iterator[PolicyRule]:
             inverted=bool(message["flags"] & _INVERTED),
             beyond=tuple(name for key, name in _SELECTORS.items() if message.get_attr(key))
             + (("tos",) if message["tos"] else ()),
+            of_vrf=bool(message.get_attr("FRA_L3MDEV")),
             goto=message.get_attr("FRA_GOTO") or 0,
             shortest=-1 if shortest in (None, 0xFFFFFFFF) else shortest,
         )

@@ -18,6 +18,7 @@ __all__ = [
     "parse_names",
     "parse_neighbours",
     "parse_routes",
+    "parse_vrfs",
     "pending_ipv6",
     "unresolved",
 ]
@@ -83,6 +84,20 @@ def parse_interfaces(replies: Iterable[bytes]) -> dict[str, Interface]:
             arp=not message["flags"] & _IFF_NOARP,
         )
     return found
+
+
+def parse_vrfs(replies: Iterable[bytes]) -> dict[str, int]:
+    """Replies to `dump_links` as the routing tables of VRFs, by the interfaces that are in one (vrf.rst of the kernel)."""
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+    messages = list(_decode(ifinfmsg, replies))
+    tables = {}
+    for message in messages:
+        info = message.get_attr("IFLA_LINKINFO")
+        if info and info.get_attr("IFLA_INFO_KIND") == "vrf":
+            tables[message["index"]] = info.get_attr("IFLA_INFO_DATA").get_attr("IFLA_VRF_TABLE")
+    masters = {message.get_attr("IFLA_IFNAME"): message.get_attr("IFLA_MASTER") for message in messages}
+    return {name: tables[master] for name, master in masters.items() if master in tables}
 
 
 def parse_names(replies: Iterable[bytes]) -> dict[int, str]:

@@ -169,6 +169,15 @@ def test_vrf(lab: Lab) -> None:
     assert_unreachable(blue, server)
     with pytest.raises(BadInput, match="v-red"):
         r.vrf("v-red", [of_blue])
+    table = ["table", str(r.vrfs["v-red"])]
+    r.run(["ip", "route", "del", "198.18.3.0/24", *table])
+    with pytest.raises(CheckFailed, match=r"red cannot reach server(?s:.*)r has no route to 198\.18\.3\.\d+"):
+        assert_reachable(red, server, family="ipv4")
+    r.run(["ip", "route", "add", "198.18.3.0/24", "via", str(far.ports[0].addresses[0].ip), "dev", "eth2", *table])
+    assert_reachable(red, server, family="ipv4", within="20 s")
+    server.ports[0].down()
+    with pytest.raises(CheckFailed, match=r"red cannot reach server(?s:.*)server:eth0 is down"):
+        assert_reachable(red, server, family="ipv4")
 
 
 def test_vrfs_that_cannot_be(lab: Lab) -> None:
