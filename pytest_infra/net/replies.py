@@ -87,7 +87,7 @@ def parse_interfaces(replies: Iterable[bytes]) -> dict[str, Interface]:
 
 
 def parse_vrfs(replies: Iterable[bytes]) -> dict[str, int]:
-    """Replies to `dump_links` as the routing tables of VRFs, by the interfaces that are in one (vrf.rst of the kernel)."""
+    """Replies to `dump_links` as the tables of VRFs, by the interfaces that are in one (vrf.rst of the kernel)."""
     from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
     messages = list(_decode(ifinfmsg, replies))

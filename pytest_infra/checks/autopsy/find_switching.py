@@ -85,6 +85,8 @@ def _forwarded_elsewhere(hop: Hop, step: Pass) -> Finding | None:
     if hop.far is None or step.out.name not in view.bridge_ports:
         return None
     mac, name, out = target_mac(hop), step.switch.name, spot(step.out)
+    if mac not in hop.case.view(hop.far.node).macs:
+        return None  # the sender is wrong about whose it is, which another finder tells
     known = [(port, entry.kind) for port, entry in view.forwarding_database if entry.mac == mac]
     asked = hop.port is not None and hop.next_hop in hop.view.unresolved(hop.port.name)
     if not known and not asked and not view.bridge_ports[step.out.name].floods:
