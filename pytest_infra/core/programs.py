@@ -22,6 +22,7 @@ _NAMES = [
     "nginx",
     "ping",
     "podman",
+    "qemu-img",
     "radvd",
     "redis-server",
     "socat",
@@ -39,6 +40,7 @@ _DEBIAN = {
     "nginx": "nginx-light",
     "ping": "iputils-ping",
     "sshd": "openssh-server openssh-client",
+    "qemu-img": "qemu-utils",
     "podman": "podman netavark aardvark-dns",  # which make its bridge
 }
 _FEDORA = {"ip": "iproute", "sshd": "openssh-server openssh-clients"}

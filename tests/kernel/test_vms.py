@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_infra import CommandFailed, StartFailed, Unavailable, assert_reachable, until
+from pytest_infra.core.programs import PROGRAMS
 from pytest_infra.session import Infra
 from pytest_infra.vm.requirement import BUSYBOX, cache_directory
 
@@ -44,8 +45,7 @@ def as_it_is(image: Path) -> Path:
 
 
 def as_qcow2(image: Path) -> Path:
-    if shutil.which("qemu-img") is None:
-        raise Unavailable("qemu-img", "qemu-img is not installed", "apt-get install qemu-utils")
+    PROGRAMS["qemu-img"].demand()
     target = image.with_suffix(".qcow2")
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", image, target], check=True)
     return target
