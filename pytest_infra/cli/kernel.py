@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -10,6 +11,7 @@ from typing import Any
 
 from ..core import userns
 from ..core.errors import BadInput, InfraError
+from ..core.progress import PROGRESS
 
 __all__ = ["add_kernel"]
 
@@ -49,6 +51,8 @@ def _list(_: argparse.Namespace) -> int:
 def _fetch(options: argparse.Namespace) -> int:
     from ..vm.package import fetch
 
+    logging.basicConfig(format="%(message)s")
+    PROGRESS.setLevel(logging.INFO)
     kernel = fetch(options.name)
     sys.stdout.write(f"{kernel.name}  here  {kernel.image}\n")
     return 0

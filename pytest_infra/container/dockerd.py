@@ -16,6 +16,7 @@ from ..core.errors import StartFailed
 from ..core.guard import Guard
 from ..core.lease import Lease
 from ..core.process import Process
+from ..core.progress import taking_long
 from ..core.requirement import PRIVILEGE
 from ..core.resource import Facts, Resource
 from ..core.wait import until
@@ -73,12 +74,13 @@ class Dockerd(Resource):
         self.process = Process(argv, where="the private Docker engine", popen=popen)
         undo.callback(self.process.close)  # before the guard: its first process ends only when this one is reaped
         socket_path = self.guard.root + SOCKET
-        until(
-            lambda: answers(socket_path) or not self.process.running,
-            within_s=_START_S,
-            what="an answer of the private Docker daemon",
-            last_words=self._log,
-        )
+        with taking_long("starting the private Docker engine"):
+            until(
+                lambda: answers(socket_path) or not self.process.running,
+                within_s=_START_S,
+                what="an answer of the private Docker daemon",
+                last_words=self._log,
+            )
         if not self.process.running:
             raise StartFailed(f"dockerd ended with {self.process.returncode}: {self._log()}")
 

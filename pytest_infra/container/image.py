@@ -15,6 +15,7 @@ from typing import Any
 
 from ..core.errors import BadInput
 from ..core.lock import exclusive
+from ..core.progress import taking_long
 from .archive import Tree, fingerprint, names_in, pack, program_tree, tree_of
 from .engine import Engine, EngineError
 
@@ -211,7 +212,8 @@ class Images:
             EngineError: the engine cannot reach it, or there is none.
         """
         repository, _, tag = name.rpartition(":") if ":" in name.rpartition("/")[2] else (name, "", "latest")
-        _check_stream(self._engine().ask("pull", repository, tag=tag, stream=True, decode=True))
+        with taking_long(f"pulling the image {name}"):
+            _check_stream(self._engine().ask("pull", repository, tag=tag, stream=True, decode=True))
         return Image(self._engine(), f"{repository}:{tag}")
 
     def _import(self, name: str, key: str, archive: Callable[[], bytes], config: Mapping[str, Any]) -> Image:
@@ -239,7 +241,8 @@ class Images:
                 with open(kept, "rb") as file:
                     _check_stream(engine.ask("load_image", file))
                 return image
-            make(image.tag, {CONTENT_LABEL: key})
+            with taking_long(f"making the image {name}"):
+                make(image.tag, {CONTENT_LABEL: key})
             if engine.private and keep:
                 self._keep(image, kept)
         return image

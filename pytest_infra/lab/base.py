@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
@@ -15,6 +15,7 @@ from ..core.evidence import Artifact, attach, says_something
 from ..core.guard import Guard
 from ..core.naming import MacPool, interface_name, node_name
 from ..core.process import Process
+from ..core.progress import taking_long
 from ..core.resource import Facts, Resource
 from ..core.suggest import Named
 from ..net.diagnosis import Journal
@@ -36,6 +37,8 @@ __all__ = ["Early", "LabBase", "LabNode", "Late"]
 
 LabNode: TypeAlias = "Host | Container | VirtualMachine"
 """What a lab's nodes are; each domain adds its own."""
+
+_MANY = 200  # nodes that take a while
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Host)
@@ -209,9 +212,11 @@ class LabBase(Resource):
             segments = segments_of(self.links)
             self._addresses.number(segments)
             routes = plan_all_routes(segments, self._virtual_addresses())
-            for resource in new:
-                self._make(resource)
-            settle([node for node in new if isinstance(node, Host)], links, routes)
+            what = f"making {len(new)} nodes of the lab {self.name}"
+            with taking_long(what) if len(new) >= _MANY else nullcontext():
+                for resource in new:
+                    self._make(resource)
+                settle([node for node in new if isinstance(node, Host)], links, routes)
             for link in links:
                 if link.impairments:
                     link.apply(link)

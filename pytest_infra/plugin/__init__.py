@@ -124,8 +124,9 @@ def pytest_configure(config: pytest.Config) -> None:
             give_files_to_user(config)
         config.stash[BEFORE_END] = []
         evidence.keep_evidence(config)
-        from . import html, measured
+        from . import html, measured, progress
 
+        progress.show_progress(config)
         config.pluginmanager.register(measured.Measured(config), "infra-measured")
         html.register(config)
         if (when := KEEP.value(config)) != "never":

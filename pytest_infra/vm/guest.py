@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.errors import InfraError, StartFailed, WaitTimeout
 from ..core.process import Popen
+from ..core.progress import taking_long
 from ..core.report import explain
 from ..core.resource import Resource
 from ..core.wait import until
@@ -67,6 +68,11 @@ class Guest(Resource):
 
     def _start(self, undo: ExitStack) -> None:
         began = time.monotonic()
+        with taking_long(f"starting the guest {self.name}"):
+            self._come_up(undo)
+        self.ready_after_s = time.monotonic() - began
+
+    def _come_up(self, undo: ExitStack) -> None:
         path = snapshot_path(self.machine) if self._snapshot else ""
         if not path:
             self._boot(undo)
@@ -77,7 +83,6 @@ class Guest(Resource):
                     self._save(path)
             prune()
         self._greet()
-        self.ready_after_s = time.monotonic() - began
 
     def _launch(self, undo: ExitStack, incoming: str) -> None:
         emulator = Emulator(self.machine, self.popen, self.console, incoming=incoming, io=self._io, fds=self._fds)

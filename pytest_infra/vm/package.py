@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 
 from ..core.errors import BadInput, InfraError, Unavailable
+from ..core.progress import taking_long
 from ..core.requirement import find_program
 from .kernel import Kernel, find_kernel, kernels_folder
 from .requirement import DEPMOD
@@ -71,7 +72,8 @@ def fetch(name: str) -> Kernel:
     folder = os.path.join(kernels_folder(), release)
     if not os.path.isdir(folder):
         depmod = DEPMOD.path()
-        with tempfile.TemporaryDirectory(dir=kernels_folder(), prefix=".fetch-") as scratch:
+        scratch_folder = tempfile.TemporaryDirectory(dir=kernels_folder(), prefix=".fetch-")
+        with scratch_folder as scratch, taking_long(f"fetching the kernel {release}"):
             _ask(["apt-get", "download", package], cwd=scratch)
             deb = next(os.path.join(scratch, file) for file in os.listdir(scratch) if file.endswith(".deb"))
             tree = os.path.join(scratch, "tree")
