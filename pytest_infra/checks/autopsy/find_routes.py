@@ -8,6 +8,7 @@ from dataclasses import replace
 from ...core.node import Route
 from ..graph import nodes_of, wires_from
 from .find_forwarding import not_a_router
+from .find_routing import without_session
 from .find_switching import vlan_on
 from .finding import Finding, HopFinder, planned, spot
 from .hop import Hop
@@ -29,12 +30,16 @@ def _route(hop: Hop) -> Finding | None:
     if hop.undecided:
         return None
     if route is None:
-        return not_a_router(hop) or Finding(
-            "no-route",
-            name,
-            f"{name} has no route to {hop.address}; {_destinations(hop)}",
-            f"add one: ip route add {_missing(hop)}, in {name}",
-            mark="NO ROUTE",
+        return (
+            not_a_router(hop)
+            or without_session(hop)
+            or Finding(
+                "no-route",
+                name,
+                f"{name} has no route to {hop.address}; {_destinations(hop)}",
+                f"add one: ip route add {_missing(hop)}, in {name}",
+                mark="NO ROUTE",
+            )
         )
     if route.kind in _REFUSALS:
         return _refusal(hop, route)
