@@ -228,6 +228,13 @@ def test_a_port_forward_to_a_neighbour_of_the_client(lab: Lab, snapshot: Snapsho
         assert_reachable(a, (r, "10.0.1.254"), protocol="tcp", port=80)
 
 
+def test_a_source_is_translated_to_an_address_that_nobody_has(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, r, b = chain(lab)
+    sh(b, "ip route del default")
+    r.nft("table ip nat {\n chain p {\n type nat hook postrouting priority 100;\n snat to 192.0.2.7\n }\n}\n")
+    cause(a, b, "nat-no-return", "b", snapshot)
+
+
 def test_a_port_forward_that_works_is_reached(lab: Lab) -> None:
     a, r, b = chain(lab)
     r.nft(f"table ip nat {{\n chain p {{\n type nat hook prerouting priority -100;\n {FORWARD}\n }}\n}}\n")

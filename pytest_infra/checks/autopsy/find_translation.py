@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -87,6 +88,14 @@ def translated_source(case: Case) -> IPAddress | None:
     return ip_address(arrived)
 
 
+def _who_writes(case: Case, seen: IPAddress) -> Node | None:
+    """The router whose rules name an address that no node has as a source that they write."""
+    here = (node for node in nodes_of(case.source) if not getattr(node, "remote", False))
+    routers = [node for node in here if getattr(node, "forwards", False)]
+    rule = re.compile(rf"\bsnat(?: ip6?)? to {re.escape(str(seen))}\b")
+    return next((node for node in routers if any(map(rule.search, node.call(list_rules)))), None)
+
+
 def explain_return(case: Case, finding: Finding, seen: IPAddress) -> Finding:
     """A cause on the way back, told with the address that the answer is for, where that is not a planned one.
 
@@ -96,7 +105,7 @@ def explain_return(case: Case, finding: Finding, seen: IPAddress) -> Finding:
         seen: the address that the answer is for.
     """
     if translated_source(case) is not None:
-        who = next((node for node in nodes_of(case.source) if case.view(node).owns(seen)), None)
+        who = next((node for node in nodes_of(case.source) if case.view(node).owns(seen)), _who_writes(case, seen))
         translator = f"{who.name} translates" if who is not None else "a node on the way translates"
         cause = f"{translator} {case.source_address} to {seen} (NAT), and the answer finds no way back to that: "
         return replace(finding, kind="nat-no-return", cause=cause + finding.cause)
