@@ -306,24 +306,23 @@ class Host(Resource):
         Args:
             name: of the VRF, and of its device.
             links: those that end here.
-            table: the number of its routing table; a free one by default.
+            table: the number of its routing table, no other VRF's; one that nothing uses by default.
 
         Returns:
             The number of its routing table, for ``ip route add … table``.
 
         Raises:
-            BadInput: a link that does not end here, a name or a table that cannot be used.
+            BadInput: a link that does not end here or is in a VRF already, a name or a table that cannot be used.
             Unavailable: the kernel has no VRF, or ip is not installed.
         """
         from .vrf import make_vrf
 
+        if not isinstance(links, list | tuple) or not links:
+            raise BadInput(f"links of the VRF {name!r} is a list of links of {self.name}, not {links!r}")
         ports = [self._port_of("vrf", link) for link in links]
-        if not ports:
-            raise BadInput(f"the VRF {name!r} of {self.name} needs a link")
         self.observe()
-        found = make_vrf(self, name, ports, table, len(self.vrfs))
-        self.vrfs[name] = found
-        return found
+        self.vrfs[name] = make_vrf(self, name, ports, table)
+        return self.vrfs[name]
 
     def _port_of(self, what: str, link: Link | None) -> Port:
         ports = [port for port in self.ports if link is None or port.link is link]
