@@ -19,7 +19,7 @@ from ..core.units import duration_s
 from .activation import activating
 from .diagnosis import Journal, diagnose_network
 from .namespace import Entrance, NetNamespace
-from .nft import Rule, load_ruleset, read_rules
+from .nft import OwnTables, Rule, read_rules
 from .port import Port
 from .reading import read_addresses, read_interfaces, read_neighbours, read_routes
 from .sysctl import Sysctl
@@ -95,6 +95,7 @@ class Host(Resource):
         self.noted_faults = lab.journal.faults
         """What tests have broken on purpose in the lab, also what is over; see `core.fault`."""
         self.namespace = NetNamespace(name, entrance, self.sysctl_defaults)
+        self.own_tables = OwnTables(self.run)
         self._lab = lab
 
     def __repr__(self) -> str:
@@ -245,6 +246,8 @@ class Host(Resource):
     def nft(self, ruleset: str | os.PathLike[str]) -> None:
         """Load a rule set of nftables (nft(8)) here, all of it or nothing.
 
+        ``flush ruleset`` in it spares the tables of the lab itself: those of services, faults and uplinks.
+
         Args:
             ruleset: the text, or the path of a file that has it.
 
@@ -252,7 +255,8 @@ class Host(Resource):
             BadInput: nft does not understand it; the text names the line.
             Unavailable: nft is not installed.
         """
-        load_ruleset(self.run, ruleset)
+        self.observe()
+        self.own_tables.load(ruleset)
 
     @property
     def nft_rules(self) -> list[Rule]:

@@ -115,6 +115,13 @@ def test_a_service_with_a_dead_back_end_or_none(cluster, lab):
         assert_balanced(client, web, count=5)
 
 
+def test_a_service_outlives_a_flush(cluster):
+    client, _, web, (b1, b2), _ = cluster
+    client.nft("flush ruleset\n")
+    with listening(b1, b2):
+        assert assert_balanced(client, web, count=10).ok
+
+
 def test_connections_that_go_past_the_service(cluster):
     client, _, web, (b1, b2), _ = cluster
     other = f"tcp dport 80 numgen inc mod 3 0-1 dnat to {b1.ports[0].addresses[0].ip}:8080"
