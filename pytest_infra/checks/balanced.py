@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,12 +14,14 @@ from ..core.report import Report, explain
 from ..packet.statistics import chi_square_p
 from .arguments import check_count
 from .reach import measure_reach
+from .rule_trace import list_rules
 
 __all__ = ["BalanceReport", "assert_balanced", "measure_balance"]
 
 _ANSWER_S = 2.0
 _UNLIKELY = 1e-4
 _LEAST_EACH = 5
+_TRANSLATES = re.compile(r"\b(dnat|redirect)\b")
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,20 @@ class BalanceReport(Report):
     """Rows that say why connections fail."""
 
     @property
+    def past(self) -> int:
+        """How many were opened that no rule of the service has counted."""
+        return max(0, self.opened - sum(self.connections.values()))
+
+    @property
     def p(self) -> float:
         """How likely a spread at least as uneven is, if each connection may go to any back end (chi-square)."""
         return _p(list(self.connections.values()))
 
     @property
     def ok(self) -> bool:
-        """Whether all connections were opened, and went to all back ends alike."""
-        return not self.failures and all(self.connections.values()) and bool(self.opened) and self.p >= _UNLIKELY
+        """Whether all connections were opened by the service's rules, and went to all back ends alike."""
+        complete = bool(self.opened) and not self.failures and not self.past
+        return complete and all(self.connections.values()) and self.p >= _UNLIKELY
 
     def explain(self) -> str:
         """How many went where."""
@@ -64,6 +73,8 @@ class BalanceReport(Report):
         verdict = f"{self.client}: {sum(self.failures.values())} of {self.attempts} connections to {where} fail"
         if not self.failures:
             verdict = f"{self.client}: connections to {where} are not spread"
+        if self.past and not self.failures:
+            verdict = f"{self.client}: {self.past} of {self.attempts} connections to {where} went past the service"
         rows = [
             ("measured", f"{self.opened} opened, {spread}" + (f"; {failed}" if failed else "")),
             ("wanted", "all opened, and to each back end as many as to any other"),
@@ -73,6 +84,8 @@ class BalanceReport(Report):
     def _cause(self) -> str:
         if not self.connections:
             return "the service has no back ends"
+        if self.past:
+            return "something else translates or has the address: no rule of the service has counted them"
         if not any(self.connections.values()):
             return f"{self.client} does not know the service: none of its rules has seen a connection"
         if self.failures:
@@ -118,7 +131,24 @@ def measure_balance(client: Node, service: Any, *, count: int = 50) -> BalanceRe
         failures,
         opened=outcomes.count(""),
     )
-    return replace(report, advice=_advice(client, service)) if failures and any(report.connections.values()) else report
+    if failures:
+        return replace(report, advice=_advice(client, service)) if any(report.connections.values()) else report
+    return replace(report, advice=_others(client, service)) if report.past else report
+
+
+def _others(client: Node, service: Any) -> tuple[tuple[str, str], ...]:
+    """The client's rules that translate destinations, and are none of the service's."""
+    step = ("next", f"look at nft list ruleset in {client.name}, and at the priorities of its nat chains")
+    found, table = [], ""
+    for line in map(str.strip, client.call(list_rules)):
+        if line.startswith("table "):
+            table = line.removeprefix("table ").partition(" {")[0]
+        elif _TRANSLATES.search(line) and table != f"ip {service.table}":
+            found.append(f"'{line}' (table {table})")
+    if not found:
+        return ()
+    more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+    return ("cause", f"{client.name} has another rule that translates: {found[0]}{more}"), step
 
 
 def _advice(client: Node, service: Any) -> tuple[tuple[str, str], ...]:
@@ -155,7 +185,8 @@ def assert_balanced(client: Node, service: Any, *, count: int = 50) -> BalanceRe
 
     Raises:
         BadInput: an argument that cannot be.
-        CheckFailed: a connection failed, or the spread is one that chance gives in less than 1 of 10,000 runs.
+        CheckFailed: a connection failed or went past the service's rules, or the spread is one that chance gives in
+            less than 1 of 10,000 runs.
     """
     __tracebackhide__ = True
     report = measure_balance(client, service, count=count)

@@ -199,14 +199,14 @@ def _deaf(node: Any, others: Sequence[Any], purpose: str) -> Iterator[None]:
             rules.append(f"    {family} saddr {{ {', '.join(mine)} }} counter drop")
     if not rules:
         raise BadInput(f"none of {', '.join(other.name for other in others)} has an address")
-    taken = {rule.table for rule in node.nft_rules}
-    table = next(name for number in count(1) if (name := f"{purpose}-{number}") not in taken)
+    own = node.own_tables
+    table = next(name for number in count(1) if f"inet {(name := f'{purpose}-{number}')}" not in own)
     chain = "\n".join(["    type filter hook prerouting priority -400; policy accept;", *rules])
-    node.nft(f"table inet {table} {{\n  chain {table} {{\n{chain}\n  }}\n}}\n")
+    own.keep(f"inet {table}", f"table inet {table} {{\n  chain {table} {{\n{chain}\n  }}\n}}\n")
     try:
         yield
     finally:
-        _unless_ended(node.nft, f"delete table inet {table}\n")
+        _unless_ended(own.drop, f"inet {table}")
 
 
 def _sends_from(node: Any) -> list[Any]:

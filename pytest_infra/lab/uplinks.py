@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from ..core.caller import caller_line
 from ..core.errors import BadInput
+from ..core.node import IPNetwork
 from ..net.host import Host
 from ..net.uplink import Uplink, check_outside, choose_way
 from .base import LabBase
@@ -46,7 +48,10 @@ class LabUplinks(LabBase):
         if any(port.name == "uplink" for port in node.ports):
             raise BadInput(f"{node.name} has an interface 'uplink' already; give that one another name")
         node.uplink = choose_way(via)
-        entrance, line = self._services.entrance, caller_line()
-        self._new_late.append(
-            Uplink(node, outside, node.uplink, entrance=entrance, lease=self._lease, declared_at=line)
-        )
+        options: dict[str, Any] = {"entrance": self._services.entrance, "lease": self._lease}
+        options |= {"networks": self._networks, "declared_at": caller_line()}
+        self._new_late.append(Uplink(node, outside, node.uplink, **options))
+
+    def _networks(self) -> list[IPNetwork]:
+        """The networks of all planned addresses."""
+        return [ip.network for link in self.links for port in link.ports for ip in port.planned or ()]

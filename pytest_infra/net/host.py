@@ -19,7 +19,7 @@ from ..core.units import duration_s
 from .activation import activating
 from .diagnosis import Journal, diagnose_network
 from .namespace import Entrance, NetNamespace
-from .nft import Rule, load_ruleset, read_rules
+from .nft import OwnTables, Rule, read_rules
 from .port import Port
 from .reading import read_addresses, read_interfaces, read_neighbours, read_routes
 from .sysctl import Sysctl
@@ -95,6 +95,7 @@ class Host(Resource):
         self.noted_faults = lab.journal.faults
         """What tests have broken on purpose in the lab, also what is over; see `core.fault`."""
         self.namespace = NetNamespace(name, entrance, self.sysctl_defaults)
+        self.own_tables = OwnTables(self.run)
         self._lab = lab
 
     def __repr__(self) -> str:
@@ -245,6 +246,8 @@ class Host(Resource):
     def nft(self, ruleset: str | os.PathLike[str]) -> None:
         """Load a rule set of nftables (nft(8)) here, all of it or nothing.
 
+        ``flush ruleset`` in it spares the tables of the lab itself: those of services, faults and uplinks.
+
         Args:
             ruleset: the text, or the path of a file that has it.
 
@@ -252,7 +255,8 @@ class Host(Resource):
             BadInput: nft does not understand it; the text names the line.
             Unavailable: nft is not installed.
         """
-        load_ruleset(self.run, ruleset)
+        self.observe()
+        self.own_tables.load(ruleset)
 
     @property
     def nft_rules(self) -> list[Rule]:
@@ -306,24 +310,23 @@ class Host(Resource):
         Args:
             name: of the VRF, and of its device.
             links: those that end here.
-            table: the number of its routing table; a free one by default.
+            table: the number of its routing table, no other VRF's; one that nothing uses by default.
 
         Returns:
             The number of its routing table, for ``ip route add … table``.
 
         Raises:
-            BadInput: a link that does not end here, a name or a table that cannot be used.
+            BadInput: a link that does not end here or is in a VRF already, a name or a table that cannot be used.
             Unavailable: the kernel has no VRF, or ip is not installed.
         """
         from .vrf import make_vrf
 
+        if not isinstance(links, list | tuple) or not links:
+            raise BadInput(f"links of the VRF {name!r} is a list of links of {self.name}, not {links!r}")
         ports = [self._port_of("vrf", link) for link in links]
-        if not ports:
-            raise BadInput(f"the VRF {name!r} of {self.name} needs a link")
         self.observe()
-        found = make_vrf(self, name, ports, table, len(self.vrfs))
-        self.vrfs[name] = found
-        return found
+        self.vrfs[name] = make_vrf(self, name, ports, table)
+        return self.vrfs[name]
 
     def _port_of(self, what: str, link: Link | None) -> Port:
         ports = [port for port in self.ports if link is None or port.link is link]

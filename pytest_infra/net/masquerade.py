@@ -9,9 +9,9 @@ from __future__ import annotations
 import fcntl
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Network
 from typing import Any
 
 from ..core import linux, process
@@ -23,14 +23,15 @@ from .nft import NFT
 from .reading import read_addresses, read_interfaces, read_routes
 from .sysctl import read_sysctl, write_sysctl
 
-__all__ = ["PREFIX", "admit", "forget", "inside", "number_of", "prepare", "rules"]
+__all__ = ["PREFIX", "admit", "forget", "inside", "known_networks", "number_of", "prepare", "rules"]
 
 PREFIX = "infra-up"
 """What the names of the interfaces and tables of uplinks begin with."""
 
 _FORWARDED = "infra-forwarding-was-off"
 _FORWARD = "net.ipv4.ip_forward"
-_POOL = IPv4Network("100.64.0.0/18")  # shared address space (RFC 6598), which no public host has
+_POOLS = IPv4Network("100.64.0.0/18"), IPv4Network("100.127.192.0/18")
+"""Parts of the shared address space (RFC 6598), which no public host has."""
 
 
 def number_of(fd: int) -> int:
@@ -66,8 +67,12 @@ def rules(interface: str, address: str) -> str:
     return f"table ip {interface} {{\n  {chains}\n}}\n"
 
 
-def prepare(interface: str) -> IPv4Network:
+def prepare(interface: str, taken: Iterable[Any] = ()) -> IPv4Network:
     """Choose a subnet of four addresses, load the rules, turn forwarding on; runs in the namespace.
+
+    Args:
+        interface: the end of the uplink's wire outside.
+        taken: networks that are in use elsewhere, besides those that are known here.
 
     Returns:
         The subnet: its first address is for the outside, the second one the node's.
@@ -75,7 +80,7 @@ def prepare(interface: str) -> IPv4Network:
     Raises:
         StartFailed: no subnet is free.
     """
-    subnet = _free_subnet()
+    subnet = _free_subnet([*taken, *known_networks()])
     _load(rules(interface, str(subnet[2])))
     if read_sysctl(_FORWARD) == "0":
         _load(f"table ip {_FORWARDED} {{\n}}\n")
@@ -90,15 +95,24 @@ def admit(index: int, address: Any) -> None:
         netlink.request([up, (messages.add_address(index, address), f"give {address} to the uplink outside")])
 
 
-def _free_subnet() -> IPv4Network:
+def known_networks() -> list[Any]:
+    """The networks of the addresses and routes of the calling thread's namespace, but the default routes."""
     with NetlinkSocket() as netlink:
-        known = [item.ip.network for item in read_addresses(netlink) if item.ip.version == 4]
-        routes = [ip_network(str(route.destination)) for route in read_routes(netlink) if route.destination]
-    known += [route for route in routes if isinstance(route, IPv4Network) and route.prefixlen]
-    for subnet in _POOL.subnets(new_prefix=30):
-        if not any(subnet.overlaps(other) for other in known):
-            return subnet
-    raise StartFailed(f"no subnet of {_POOL} is free outside; something there has a route to all of them")
+        known = [item.ip.network for item in read_addresses(netlink)]
+        known += [route.destination for route in read_routes(netlink)]
+    return [network for network in known if network.prefixlen]
+
+
+def _free_subnet(taken: Iterable[Any]) -> IPv4Network:
+    others = {network for network in taken if isinstance(network, IPv4Network)}
+    for pool in _POOLS:
+        for subnet in pool.subnets(new_prefix=30):
+            if not any(subnet.overlaps(other) for other in others):
+                return subnet
+    words = " or ".join(map(str, _POOLS))
+    raise StartFailed(
+        f"no subnet of {words} is free for the uplink: the outside, the node or its lab knows all of them"
+    )
 
 
 def _load(ruleset: str) -> None:

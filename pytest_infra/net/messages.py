@@ -10,6 +10,7 @@ from typing import Any
 from ..core.node import IPAddress, IPInterface, IPNetwork
 
 __all__ = [
+    "MAIN_TABLE",
     "add_address",
     "add_bridge",
     "add_route",
@@ -33,7 +34,8 @@ _REQUEST, _REPLACE, _EXCL, _CREATE, _DUMP = 0x1, 0x100, 0x200, 0x400, 0x300
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
 _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x08, 0x40
 _RTNH_F_LINKDOWN = 0x10
-_MAIN_TABLE = 254
+MAIN_TABLE = 254
+"""The routing table of what is in no VRF."""
 _SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 _FAMILY = {4: 2, 6: 10}
 
@@ -256,23 +258,27 @@ def _placeholder(version: int, number: int) -> IPAddress:
     return ip_address(f"94.237.94.{number}" if version == 4 else f"5eed:5eed:5eed::5eed:{number}")
 
 
-def _route_message(destination: IPNetwork, gateway: IPAddress, index: int) -> Any:
+def _route_message(destination: IPNetwork, gateway: IPAddress, index: int, table: int = MAIN_TABLE) -> Any:
     from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
     message = rtmsg()
     message["family"] = _FAMILY[destination.version]
     message["dst_len"] = destination.prefixlen
-    message["table"] = _MAIN_TABLE
+    message["table"] = table if table < 256 else 0  # the attribute has it then
     message["proto"] = 4  # RTPROT_STATIC
     message["type"] = 1
     message["attrs"] = [["RTA_GATEWAY", str(gateway)], ["RTA_OIF", index]]
     if destination.prefixlen:
         message["attrs"].append(["RTA_DST", str(destination.network_address)])
+    if table != MAIN_TABLE:
+        message["attrs"].append(["RTA_TABLE", table])
     return message
 
 
-def add_route(destination: IPNetwork, gateway: IPAddress, index: int) -> bytes:
-    """A static route of the main table by way of a gateway; replaces one to the same destination."""
+def add_route(destination: IPNetwork, gateway: IPAddress, index: int, table: int = MAIN_TABLE) -> bytes:
+    """A static route by way of a gateway, of the main table by default; replaces one to the same destination."""
+    if table != MAIN_TABLE:
+        return _encode(_route_message(destination, gateway, index, table), 24, _CREATE | _REPLACE)
     length = destination.prefixlen
     values: tuple[_Mark, ...] = (index, gateway.packed, *([destination.network_address.packed] if length else []))
     return _filled(_add_route(destination.version, length), *values)

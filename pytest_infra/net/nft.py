@@ -12,7 +12,7 @@ from typing import Any
 from ..core.errors import BadInput, CommandFailed
 from ..core.requirement import Command
 
-__all__ = ["NFT", "Rule", "load_ruleset", "read_rules"]
+__all__ = ["NFT", "OwnTables", "Rule", "load_ruleset", "read_rules"]
 
 NFT = Command("nft", purpose="firewalls and address translation", packages={
     "apt": "nftables", "dnf": "nftables", "pacman": "nftables", "apk": "nftables"})  # fmt: skip
@@ -22,6 +22,7 @@ _MEANINGS = {
     "No such file or directory": "there is no such table, chain, set or object",
     "Operation not supported": "the kernel has nothing of this kind, such as this type of chain at this hook",
 }
+_FLUSH = re.compile(r"^[^#]*\bflush\s+ruleset\b", re.MULTILINE)
 _Run = Callable[..., Any]
 
 
@@ -41,28 +42,75 @@ class Rule:
     comment: str = ""
 
 
-def load_ruleset(run: _Run, ruleset: str | os.PathLike[str]) -> None:
+class OwnTables:
+    """The tables that the lab itself has in a node: those of services, faults, uplinks.
+
+    Args:
+        run: the `run` of the node.
+    """
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+        self._contents: dict[str, str] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._contents
+
+    def keep(self, name: str, content: str) -> None:
+        """Load a table, in the place of one that has this name, and load it again whenever a test flushes all rules.
+
+        Args:
+            name: with its family, such as ``inet infra-uplink``.
+            content: the whole table in the language of nft(8).
+        """
+        load_ruleset(self._run, _replacing(name, content))
+        self._contents[name] = content
+
+    def drop(self, name: str) -> None:
+        """Take a table away; one that is gone already is no error."""
+        self._contents.pop(name, None)
+        load_ruleset(self._run, _replacing(name, ""))
+
+    def load(self, ruleset: str | os.PathLike[str]) -> None:
+        """Load a test's rule set, as `load_ruleset` does; ``flush ruleset`` in it does not take the own tables away."""
+        text = _read(ruleset)
+        if self._contents and _FLUSH.search(text):
+            load_ruleset(self._run, text, dry=True)  # so that an error is one of its own lines
+            text += "\n" + "".join(_replacing(name, content) for name, content in self._contents.items())
+        load_ruleset(self._run, text)
+
+
+def _replacing(name: str, content: str) -> str:
+    return f"table {name}\ndelete table {name}\n{content}"
+
+
+def load_ruleset(run: _Run, ruleset: str | os.PathLike[str], *, dry: bool = False) -> None:
     """Load a rule set, all of it or nothing (``nft -f``).
 
     Args:
         run: the `run` of a node.
         ruleset: the text, or a path of a file that has it.
+        dry: only look whether it could be loaded.
 
     Raises:
         BadInput: nft does not understand it; the text names the line.
         Unavailable: nft is not installed.
     """
-    text = ruleset
-    if not isinstance(ruleset, str):
-        try:
-            with open(ruleset, encoding="utf-8") as file:
-                text = file.read()
-        except (OSError, TypeError, UnicodeDecodeError) as error:
-            raise BadInput(f"rule set {ruleset!r} is neither a text nor a file that can be read: {error}") from error
+    text = _read(ruleset)
     try:
-        run([NFT.path(), "-f", "/dev/stdin"], input=text)
+        run([NFT.path(), *(["--check"] if dry else []), "-f", "/dev/stdin"], input=text)
     except CommandFailed as error:
-        raise BadInput(f"nft refuses the rule set{_explain(str(text), error.stderr)}") from error
+        raise BadInput(f"nft refuses the rule set{_explain(text, error.stderr)}") from error
+
+
+def _read(ruleset: str | os.PathLike[str]) -> str:
+    if isinstance(ruleset, str):
+        return ruleset
+    try:
+        with open(ruleset, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, TypeError, UnicodeDecodeError) as error:
+        raise BadInput(f"rule set {ruleset!r} is neither a text nor a file that can be read: {error}") from error
 
 
 def _explain(text: str, stderr: str) -> str:

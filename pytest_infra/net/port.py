@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from ..core.node import Interface, IPAddress, IPInterface
+from ..core.node import Interface, IPAddress, IPInterface, IPNetwork
 from . import messages, replies
 from .namespace import NetNamespace
 from .vlan import VlanMembership
@@ -68,6 +68,10 @@ class Port:
         self.index = 0
         self.router: IPAddress | None = None
         """The node's default route by this port, where DHCP has given it one."""
+        self.table = messages.MAIN_TABLE
+        """The routing table of what arrives by it: another one in a VRF."""
+        self.vrf_routes: dict[IPNetwork, IPAddress] = {}
+        """The gateways of the routes by this port that the lab has put into its VRF."""
         self.link: Link
         self.restore: Callable[[Port], None]
 

@@ -18,6 +18,8 @@ __all__ = [
     "parse_names",
     "parse_neighbours",
     "parse_routes",
+    "parse_tables",
+    "parse_vrf_devices",
     "parse_vrfs",
     "pending_ipv6",
     "unresolved",
@@ -91,13 +93,28 @@ def parse_vrfs(replies: Iterable[bytes]) -> dict[str, int]:
     from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
     messages = list(_decode(ifinfmsg, replies))
-    tables = {}
+    tables = _vrf_tables(messages)
+    masters = {message.get_attr("IFLA_IFNAME"): message.get_attr("IFLA_MASTER") for message in messages}
+    return {name: tables[master] for name, master in masters.items() if master in tables}
+
+
+def parse_vrf_devices(replies: Iterable[bytes]) -> dict[str, int]:
+    """Replies to `dump_links` as the tables of the VRFs, by the names of their devices."""
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+    messages = list(_decode(ifinfmsg, replies))
+    names = {message["index"]: message.get_attr("IFLA_IFNAME") for message in messages}
+    return {names[index]: table for index, table in _vrf_tables(messages).items()}
+
+
+def _vrf_tables(messages: Iterable[Any]) -> dict[int, int]:
+    """The tables of VRFs by the indices of their devices."""
+    found = {}
     for message in messages:
         info = message.get_attr("IFLA_LINKINFO")
         if info and info.get_attr("IFLA_INFO_KIND") == "vrf":
-            tables[message["index"]] = info.get_attr("IFLA_INFO_DATA").get_attr("IFLA_VRF_TABLE")
-    masters = {message.get_attr("IFLA_IFNAME"): message.get_attr("IFLA_MASTER") for message in messages}
-    return {name: tables[master] for name, master in masters.items() if master in tables}
+            found[message["index"]] = info.get_attr("IFLA_INFO_DATA").get_attr("IFLA_VRF_TABLE")
+    return found
 
 
 def parse_names(replies: Iterable[bytes]) -> dict[int, str]:
@@ -184,6 +201,14 @@ def parse_routes(replies: Iterable[bytes], names: dict[int, str], table: int = _
             continue
         found.extend(_routes_of(message, names))
     return found
+
+
+def parse_tables(routes: Iterable[bytes], rules: Iterable[bytes]) -> set[int]:
+    """Replies to `dump_routes` and to `dump_rules` as the numbers of all tables that have routes or that rules name."""
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+    found = {message.get_attr("RTA_TABLE") or message["table"] for message in _decode(rtmsg, routes)}
+    return found | {message.get_attr("FRA_TABLE") or message["table"] for message in decode_rules(rules)}
 
 
 def _routes_of(message: Any, names: dict[int, str]) -> Iterable[Route]:

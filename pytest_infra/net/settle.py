@@ -204,7 +204,7 @@ def _drop_old_routes(node: Any, wanted: dict[IPNetwork, Hop]) -> None:
 
 def _route(network: IPNetwork, hop: Hop) -> Request:
     what = f"add the route to {network} by {hop.gateway} to {hop.port.node.name}"
-    return messages.add_route(network, hop.gateway, hop.port.index), what
+    return messages.add_route(network, hop.gateway, hop.port.index, hop.port.table), what
 
 
 def forget_unresolved(ports: Iterable[Port]) -> None:
@@ -236,7 +236,8 @@ def restore(port: Port) -> None:
         return
     versions = (4, 6) if port.node.namespace.within(_has_ipv6, port.name) else (4,)
     planned: dict[IPNetwork, Hop] = getattr(port.node, "planned_routes", {})
-    routes = [(network, hop) for network, hop in planned.items() if hop.port is port and network.version in versions]
+    hops = {**planned, **{network: Hop(gateway, port) for network, gateway in port.vrf_routes.items()}}
+    routes = [(network, hop) for network, hop in hops.items() if hop.port is port and network.version in versions]
     if port.router is not None:
         routes.append((ip_network("0.0.0.0/0"), Hop(port.router, port)))
     requests = [*_addresses(port, versions), *(_route(network, hop) for network, hop in routes)]

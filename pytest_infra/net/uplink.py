@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from ipaddress import ip_interface, ip_network
 from typing import Any
@@ -79,6 +80,7 @@ class Uplink(Resource):
         way: of `WAYS`.
         entrance: steps into namespaces.
         lease: where what it changes outside is written down.
+        networks: gives the networks of the lab.
         declared_at: the line of the test that asked for it.
     """
 
@@ -86,7 +88,15 @@ class Uplink(Resource):
     kind = "uplink"
 
     def __init__(
-        self, node: Host, outside: Any, way: str, *, entrance: Entrance, lease: Lease, declared_at: str = ""
+        self,
+        node: Host,
+        outside: Any,
+        way: str,
+        *,
+        entrance: Entrance,
+        lease: Lease,
+        networks: Callable[[], Iterable[Any]] = tuple,
+        declared_at: str = "",
     ) -> None:
         self.node = node
         self.way = way
@@ -94,6 +104,7 @@ class Uplink(Resource):
         self._outside = outside
         self._entrance = entrance
         self._lease = lease
+        self._networks = networks
 
     def __repr__(self) -> str:
         return f"<Uplink of {self.node.name} by {self.way}>"
@@ -106,7 +117,7 @@ class Uplink(Resource):
         """It is when it has been made."""
 
     def _start(self, undo: ExitStack) -> None:
-        self.node.nft(_ONLY_ITS_OWN)
+        self.node.own_tables.keep("inet infra-uplink", _ONLY_ITS_OWN)
         outside = self._open(undo)
         if outside is not None and masquerade.number_of(outside) == masquerade.number_of(self.node.namespace.fd):
             raise BadInput(f"{self.node.name} cannot be its own outside (declared at {self.declared_at})")
@@ -173,7 +184,8 @@ class Uplink(Resource):
         undo.callback(self._lease.done, entry)
         undo.callback(masquerade.forget, masquerade.number_of(outside), name)
         with masquerade.inside(outside) as thread:
-            subnet = thread.call_whole(masquerade.prepare, name)
+            taken = [*self._networks(), *self.node.namespace.within(masquerade.known_networks)]
+            subnet = thread.call_whole(masquerade.prepare, name, taken)
             index = self._entrance.next_index()
             mine = self._wire(name, index, outside)
             thread.call_whole(masquerade.admit, index, ip_interface((subnet[1], 30)))

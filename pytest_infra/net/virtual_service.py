@@ -57,7 +57,7 @@ def ruleset(
     """The rules in the language of nft(8): each new connection goes to the next server, in turn.
 
     Args:
-        table: the table's name; one that is there is replaced.
+        table: the table's name.
         address: the service's address.
         protocol: ``tcp`` or ``udp``.
         port: the service's port.
@@ -79,7 +79,7 @@ def ruleset(
     if shared and servers:
         beside = [f"ct original ip daddr {address} ip saddr {net} ip daddr {net} masquerade" for net in shared]
         chains["postrouting"] = ["type nat hook postrouting priority 100", *beside]
-    lines = [f"table ip {table}", f"delete table ip {table}", f"table ip {table} {{"]
+    lines = [f"table ip {table} {{"]
     for name, content in chains.items():
         lines += [f"  chain {name} {{", *(f"    {line}" for line in content), "  }"]
     return "\n".join([*lines, "}", ""])
@@ -150,7 +150,8 @@ class VirtualService(Resource):
     def _load(self, node: Any) -> None:
         servers = [(backend.address, backend.port) for backend in self.backends]
         shared = [*dict.fromkeys(self._shared(node))] if getattr(node, "forwards", False) else []
-        node.nft(ruleset(self.table, self.address, self.protocol, self.port, servers, shared))
+        rules = ruleset(self.table, self.address, self.protocol, self.port, servers, shared)
+        node.own_tables.keep(f"ip {self.table}", rules)
 
     def _shared(self, router: Any) -> Iterator[IPv4Network]:
         """The subnets of a router that have a server in them."""

@@ -32,6 +32,7 @@ REPORTS: dict[str, Report] = {
     "does not resolve as wanted": resolve("no such name", wanted=()),
     "balanced": balance({"b1:80": 10, "b2:80": 11}, 21),
     "uneven": balance({"b1:80": 40, "b2:80": 2}, 42),
+    "past the service": balance({"b1:80": 8, "b2:80": 8}, 50),
     "idle back end": balance({"b1:80": 10, "b2:80": 0}, 10),
     "dead back end": balance({"b1:80": 10, "b2:80": 10}, 10, {"connection refused": 10}),
     "nobody knows it": balance({"b1:80": 0}, 0, {"network is unreachable": 10}),

@@ -115,6 +115,25 @@ def test_a_service_with_a_dead_back_end_or_none(cluster, lab):
         assert_balanced(client, web, count=5)
 
 
+def test_a_service_outlives_a_flush(cluster):
+    client, _, web, (b1, b2), _ = cluster
+    client.nft("flush ruleset\n")
+    with listening(b1, b2):
+        assert assert_balanced(client, web, count=10).ok
+
+
+def test_connections_that_go_past_the_service(cluster):
+    client, _, web, (b1, b2), _ = cluster
+    other = f"tcp dport 80 numgen inc mod 3 0-1 dnat to {b1.ports[0].addresses[0].ip}:8080"
+    client.nft(f"table ip x {{\n chain o {{\n type nat hook output priority -150\n {other}\n }}\n}}\n")
+    with (
+        listening(b1, b2),
+        pytest.raises(CheckFailed, match=r"32 of 48 connections .* went past the service") as caught,
+    ):
+        assert_balanced(client, web, count=48)
+    assert "client has another rule that translates: 'tcp dport 80 numgen" in str(caught.value)
+
+
 def test_a_service_behind_a_router(lab):
     client, router, server = lab.host("client"), lab.router("r"), lab.host("server")
     lab.link(client, router)

@@ -50,6 +50,19 @@ def test_a_partition_separates_groups_and_heals(nodes, family):
     assert a.nft_rules == c.nft_rules == []
 
 
+def test_a_partition_outlives_a_flush_and_ends_without_its_table(nodes):
+    a, b, _ = nodes
+    with partition([a], [b]):
+        b.nft("#!/usr/sbin/nft -f\n\nflush ruleset\n\ntable inet filter {\n}\n")  # as Debian's default file begins
+        assert not measure_reach(a, b, within="100 ms").ok
+        with pytest.raises(BadInput, match="in line 2, 'tabel"):
+            b.nft("flush ruleset\ntabel inet filter {\n}\n")
+        for node in (a, b):
+            node.run(["nft", "flush", "ruleset"])  # by itself, which nobody can see to
+        assert_reachable(a, b, within="5 s")
+    assert a.nft_rules == b.nft_rules == []
+
+
 def test_three_groups(nodes):
     a, b, c = nodes
     with partition([a], [b], [c]):

@@ -16,6 +16,7 @@ from pytest_infra import (
     assert_path,
     assert_reachable,
     assert_unreachable,
+    cut,
     daemon_down,
     until,
 )
@@ -167,8 +168,6 @@ def test_vrf(lab: Lab) -> None:
     assert_unreachable(red, blue)
     assert r.vrf("v-blue", [of_blue], table=77) == 77
     assert_unreachable(blue, server)
-    with pytest.raises(BadInput, match="v-red"):
-        r.vrf("v-red", [of_blue])
     table = ["table", str(r.vrfs["v-red"])]
     r.run(["ip", "route", "del", "198.18.3.0/24", *table])
     with pytest.raises(CheckFailed, match=r"red cannot reach server(?s:.*)r has no route to 198\.18\.3\.\d+"):
@@ -180,12 +179,55 @@ def test_vrf(lab: Lab) -> None:
         assert_reachable(red, server, family="ipv4")
 
 
+@pytest.mark.stock_kernel
+def test_vrfs_beside_each_other(lab: Lab) -> None:
+    r, hosts = lab.router("r"), [lab.host(name) for name in ("a", "b", "c")]
+    one, two, three = (lab.link(r, host) for host in hosts)
+    lab.up()
+    r.run(["ip", "route", "add", "blackhole", "10.77.0.0/16", "table", "1001"])
+    assert r.vrf("red", [one], table=1002) == 1002
+    assert r.vrf("blue", [two]) == 1003  # the tables that nothing uses begin there
+    assert_unreachable(hosts[0], hosts[1])
+    for name, links, table, why in [
+        ("green", [three], 1002, r"table 1002 of r is that of its VRF 'red'"),
+        ("green", [one], None, r"r:eth0 is in the VRF 'red' already"),
+        ("red", [three], None, r"r has a VRF 'red' already, with table 1002"),
+    ]:
+        with pytest.raises(BadInput, match=why):
+            r.vrf(name, links, table=table)
+    assert r.vrfs == {"red": 1002, "blue": 1003}
+
+
+@pytest.mark.stock_kernel
+def test_routes_of_a_vrf_come_back(lab: Lab) -> None:
+    a, r1, r2, b = lab.host("a"), lab.router("r1"), lab.router("r2"), lab.host("b")
+    near, middle = lab.link(a, r1), lab.link(r1, r2)
+    lab.link(r2, b)
+    lab.up()
+    table = r1.vrf("red", [near, middle])
+    listing = ["ip", "route", "show", "table", str(table), "proto", "static"]
+    before = r1.run(listing).stdout
+    assert " via " in before
+    middle.down()
+    assert_unreachable(a, b)
+    middle.up()
+    assert r1.run(listing).stdout == before
+    with cut(middle):
+        assert not r1.run(listing).stdout
+    for family in ("ipv4", "ipv6"):
+        assert_reachable(a, b, family=family, within="10 s")
+
+
 def test_vrfs_that_cannot_be(lab: Lab) -> None:
     r, a, b = lab.router("r"), lab.host("a"), lab.host("b")
     link, other = lab.link(r, a), lab.link(a, b)
     for name, links, table, why in [
         ("eth0", [link], None, "a port of it is"),
-        ("red", [], None, "needs a link"),
+        ("red", [], None, "is a list of links of r, not"),
+        ("red", link, None, "is a list of links of r, not"),
+        ("red", [link, link], None, "a link is named twice"),
+        ("red", [link], "x", "table 'x' cannot be used"),
+        ("red", [link], 10.5, r"table 10\.5 cannot be used"),
         ("red", [other], None, "name a link"),
         ("red", [link], 254, "table 254 cannot be used"),
         ("no/name", [link], None, "no/name"),

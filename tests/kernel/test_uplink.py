@@ -102,6 +102,44 @@ def test_what_a_node_forwards_does_not_go_out(infra, world):
         assert_reachable(a, b)
 
 
+@pytest.mark.parametrize("guards", [("node",), ("outside",), ("flushed",), ()])
+def test_each_guard_of_an_uplink_is_enough(infra, world, guards):
+    """The node drops what it would forward, and so does the outside; without both it would go out."""
+    gateway, server = world
+    server.nft("table ip t {\n chain c {\n type filter hook input priority 0; ip saddr 198.18.0.0/15 counter\n }\n}\n")
+    with infra.lab() as lab:
+        router, behind = lab.router("r"), lab.host("behind")
+        lab.link(router, behind)
+        lab.link(router, lab.host("other"))
+        lab.uplink(router, outside=gateway, via="masquerade")
+        lab.up()
+        (outside,) = {rule.table for rule in gateway.nft_rules}
+        if "flushed" in guards:
+            router.nft("flush ruleset\n")  # spares what the lab has there
+        elif "node" not in guards:
+            router.run(["nft", "flush", "chain", "inet", "infra-uplink", "forward"])
+        if "outside" not in guards:
+            gateway.run(["nft", "flush", "chain", "ip", outside, "forward"])
+        assert_unreachable(behind, FAR, within="100 ms")
+    (rule,) = server.nft_rules
+    assert bool(rule.packets) is not bool(guards)
+
+
+def test_its_subnet_is_free_in_the_node_and_in_the_lab_too(infra, world):
+    with infra.lab() as lab:
+        a, b, c = lab.host("a"), lab.router("b"), lab.host("c")
+        link = lab.link(a, b, ip="100.64.0.1/30", peer_ip="100.64.0.2/30")
+        lab.link(b, c, ip="100.64.0.5/30", peer_ip="100.64.0.6/30")
+        lab.up()
+        a.run(["ip", "route", "add", "100.64.0.8/29", "dev", "eth0"])
+        lab.uplink(a, outside=world[0], via="masquerade")
+        assert_reachable(a, FAR)
+        (mine,) = [str(item.ip) for item in a.addresses if item.interface == "uplink" and item.ip.version == 4]
+        assert mine == "100.64.0.18/30"
+        link.down()
+        assert_unreachable(a, b, within="100 ms")
+
+
 def test_the_last_uplink_turns_forwarding_off(infra, world):
     gateway, _ = world
     before = state(gateway)
