@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from ..core import process
-from ..core.errors import CommandFailed, InfraError, StartFailed, WaitTimeout
+from ..core.errors import CommandFailed, InfraError, StartFailed
 from ..core.process import Completed, Process
 from ..core.report import explain
 from ..core.resource import Artifact, Facts, Resource
@@ -21,7 +21,7 @@ from .gpus import device_requests, raise_refusal
 from .image import Image
 from .networked import Networked
 from .options import ContainerOptions
-from .ready import Condition
+from .ready import ENDED, Condition, why_not
 from .requirement import DOCKER
 from .sandbox import Sandbox
 from .state import State, hint, read_state
@@ -103,6 +103,8 @@ class Container(Networked, Content, Resource):
         self.hostname = sandbox.hostname = options.hostname or name
         """What it calls itself (uname(2))."""
         self._ready = tuple(ready)
+        self.left_s = 0.0
+        """How long a condition that is waited for may take to look, seconds."""
         self._within_s = within_s
         self._held: dict[str, int] = {}
 
@@ -196,32 +198,20 @@ class Container(Networked, Content, Resource):
         Raises:
             StartFailed: it did not come true in time, or the container ended; with its state and its last words.
         """
-        missing = ""
-
-        def look() -> bool:
-            nonlocal missing
-            ended = not condition.ends and self.state.status in ("exited", "dead")
-            missing = condition.look(self)
-            return not missing or ended
-
-        try:
-            until(look, within_s=within_s, what=str(condition))
-        except WaitTimeout:
-            why = f"waited {within_s:g} s for: {condition}"
-            raise self._failed("is not ready", f"{why}; {missing}" if missing else why) from None
-        if missing:
-            raise self._failed("is not ready", f"it ended while waited for: {condition}; {missing}")
+        if why := why_not(self, condition, within_s):
+            raise self._failed("is not ready", why)
 
     def _failed(self, what: str, why: str) -> StartFailed:
         rows = [("why", why)]
         if self.id:
             state = self.state
             lines = self.logs(tail=_LOG_LINES).splitlines()
-            rows += [
-                ("state", str(state)),
-                ("log", "\n".join(lines) or "it wrote nothing"),
-                ("next", hint(state) or f"look at the whole log: {self.name}.logs()"),
-            ]
+            if state.status == "created":  # the engine has refused, and why is told already
+                rows.append(("next", hint(state) or "correct what the engine refuses"))
+            else:
+                more = f"look at the whole log: {self.name}.logs()" if lines else "have it write what it does"
+                log = "\n".join(lines) or "it wrote nothing"
+                rows += [("state", str(state)), ("log", log), ("next", hint(state) or more)]
         elif "no such image" in why.lower():
             rows.append(("next", "make it with infra_image, or pull it: infra_image.pull(NAME)"))
         return StartFailed(explain(f"container {self.name} (declared at {self.declared_at}) {what}", rows))
@@ -244,7 +234,7 @@ class Container(Networked, Content, Resource):
             WaitTimeout: it still runs.
         """
         self._demand()
-        until(lambda: self.state.status in ("exited", "dead"), within_s=within_s, what=f"the end of {self.name}")
+        until(lambda: self.state.status in ENDED, within_s=within_s, what=f"the end of {self.name}")
         return self.state.exit_code
 
     def shut_down(self, grace_s: float = 10.0) -> int:

@@ -88,6 +88,8 @@ def hint(state: State) -> str:
         return "its memory limit is too small for it: raise memory=, or look for what it needs so much for"
     if state.status in ("exited", "dead", "restarting"):
         return _ENDED.get(state.exit_code, "its command ended by itself: its log says why")
+    if state.status == "created":
+        return _ENDED.get(state.exit_code, "")
     if state.health == "unhealthy":
         return f"its health command fails: {state.health_log or 'it wrote nothing'}"
     return ""

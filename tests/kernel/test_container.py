@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import urllib.request
 from typing import Any
 
@@ -214,7 +215,6 @@ def test_an_end_while_waiting_is_told_at_once(lab: Any, busybox: Any) -> None:
         (ready.port(81), "TCP port 81 open; nothing listens on it; open are 80"),
         (ready.log("never"), "log line 'never'; seen 0 times"),
         (ready.http(80, "/nosuch"), "HTTP status 200 for /nosuch on port 80; 404"),
-        (ready.healthy(), "healthy; it has no health command"),
         (ready.exited(), "ended with status 0; running"),
         (
             ready.all_of(ready.port(80), ready.port(81)),
@@ -231,6 +231,45 @@ def test_a_wait_that_fails_says_what_is_missing(infra_container: Any, busybox: A
     web = infra_container(busybox, HTTPD, wait=ready.port(80))
     with pytest.raises(StartFailed, match=re.escape(f"waited 0.2 s for: {words}")):
         web.wait_for(condition, within_s=0.2)
+
+
+@pytest.mark.parametrize(
+    ("command", "condition", "words"),
+    [
+        (
+            ["sh", "-c", "exit 3"],
+            ready.exited(),
+            "it ended while waited for: ended with status 0; exited with",
+        ),
+        (["sh", "-c", "exit 3"], ready.any_of(ready.exited(), ready.port(80)), "it ended while waited for: ended with"),
+        (["sleep", "1000"], ready.healthy(), "this cannot come true: healthy; it has no health command"),
+        (["sleep", "1000"], ready.all_of(ready.healthy(), ready.port(80)), "this cannot come true: healthy and TCP"),
+    ],
+    ids=str,
+)
+def test_what_cannot_come_true_is_not_waited_for(
+    infra_container: Any, busybox: Any, command: list[str], condition: Any, words: str
+) -> None:
+    with pytest.raises(StartFailed, match=re.escape(words)):
+        infra_container(busybox, command, wait=condition, within="90 s")
+
+
+@pytest.mark.parametrize("answers", ["sleep 1000", "while sleep 0.1; do printf x; done"])
+def test_an_answer_that_does_not_come_is_not_waited_for_longer(
+    infra_container: Any, busybox: Any, answers: str
+) -> None:
+    serve = f"printf '#!/bin/sh\n{answers}\n' >/serve; chmod +x /serve; exec nc -ll -p 80 -e /serve"
+    web = infra_container(busybox, ["sh", "-c", serve], wait=ready.port(80))
+    began = time.monotonic()
+    with pytest.raises(StartFailed, match=r"waited 0\.5 s for: HTTP status 200 for / on port 80; "):
+        web.wait_for(ready.http(80), within_s=0.5)
+    assert time.monotonic() - began < 4
+
+
+def test_a_program_that_is_not_in_the_image(lab: Any, busybox: Any) -> None:
+    lab.container(busybox, ["nosuchprogram", "1"], name="c")
+    with pytest.raises(StartFailed, match=r"next +its command cannot be run: see that the program is in the image"):
+        lab.up()
 
 
 def test_waits_that_hold(infra_container: Any, busybox: Any) -> None:
