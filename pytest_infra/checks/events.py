@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from ..cgroup.group import Group
 from ..cgroup.usage import Usage
 from ..core.errors import Unavailable, WaitTimeout
 from ..core.report import Report, explain
@@ -47,7 +48,7 @@ def assert_oom_killed(target: Target, *, since: Usage | None = None, within: str
     """Check that the kernel killed a process of this group because the group was out of memory.
 
     Args:
-        target: a group, a node with a control group, or a process id.
+        target: a group, a node with a control group, or a process id. Where a container has ended, its engine is asked.
         since: an earlier reading of `measure_usage`: only kills after it count.
         within: how long to wait for it.
 
@@ -57,6 +58,9 @@ def assert_oom_killed(target: Target, *, since: Usage | None = None, within: str
     """
     __tracebackhide__ = True
     within_s = seconds("within", within)
+    if since is None and (ended := _end_of(target)) is not None:
+        ended.demand()
+        return ended
     usage = measure_usage(target, since=since)
     if usage.oom_kills is None:
         why = (
@@ -72,6 +76,17 @@ def assert_oom_killed(target: Target, *, since: Usage | None = None, within: str
     report = EventReport(usage.target, verdict, "a process killed for want of memory", killed, _no_oom(usage), usage)
     report.demand()
     return report
+
+
+def _end_of(target: Target) -> EventReport | None:
+    """Whether a container that has ended did so for want of memory, as its engine knows; None for all others."""
+    state: Any = getattr(target, "state", None)
+    if isinstance(target, int | Group) or state is None or getattr(state, "pid", 0):
+        return None
+    name, killed = target.name, bool(getattr(state, "oom_killed", False))
+    verdict = f"{name}: {'a' if killed else 'no'} process was killed for want of memory before it ended"
+    cause = f"it is {state}, and its engine knows of no such kill"
+    return EventReport(name, verdict, "a process killed for want of memory", killed, cause, Usage(name))
 
 
 def _no_oom(usage: Usage) -> str:

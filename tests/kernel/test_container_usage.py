@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_infra import CheckFailed, assert_accounted, assert_not_throttled, measure_usage
+from pytest_infra import CheckFailed, assert_accounted, assert_not_throttled, assert_oom_killed, measure_usage
 
 pytestmark = pytest.mark.infra_requires("docker", "cgroup-cpu", "cgroup-memory", "cgroup-pids")
 
@@ -46,3 +46,14 @@ def test_memory_is_the_containers_own(infra_container: Any, busybox: Any) -> Non
     usages = [measure_usage(node) for node in (one, other)]
     assert [usage.memory_max_bytes for usage in usages] == [64 << 20, 32 << 20]
     assert (usages[0].memory_peak_bytes or 0) > 20_000_000 > (usages[1].memory_peak_bytes or 0)
+
+
+def test_a_container_that_ended_for_want_of_memory(infra_container: Any, busybox: Any) -> None:
+    """Its group has gone with it."""
+    killed = infra_container(busybox, ["sort", "/dev/zero"], memory="16 MiB")
+    killed.wait()
+    assert assert_oom_killed(killed).ok
+    ended = infra_container(busybox, ["false"])
+    ended.wait()
+    with pytest.raises(CheckFailed, match=r"no process was killed for want of memory(?s:.*)exited with status 1"):
+        assert_oom_killed(ended)
