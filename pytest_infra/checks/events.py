@@ -81,7 +81,7 @@ def assert_oom_killed(target: Target, *, since: Usage | None = None, within: str
 def _end_of(target: Target) -> EventReport | None:
     """Whether a container that has ended did so for want of memory, as its engine knows; None for all others."""
     state: Any = getattr(target, "state", None)
-    if isinstance(target, int | Group) or state is None or getattr(state, "pid", 0):
+    if isinstance(target, int | Group) or state is None or state.pid:
         return None
     name, killed = target.name, bool(getattr(state, "oom_killed", False))
     verdict = f"{name}: {'a' if killed else 'no'} process was killed for want of memory before it ended"

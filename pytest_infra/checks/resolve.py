@@ -166,7 +166,8 @@ def _look_up(node: str, name: str) -> ResolveReport:
         except dns.resolver.NoNameservers as error:
             failures.append("no answer" if "timed out" in str(error) or "unreach" in str(error) else "refused")
             break
-    unanswered = [failure for failure in failures if failure not in _SAYS_NO]
+    heeded = ("refused", *_SAYS_NO) if found else _SAYS_NO  # servers refuse what they have no record of that kind of
+    unanswered = [failure for failure in failures if failure not in heeded]
     failure = "" if found and not unanswered else (unanswered or failures or ["no name server"])[0]
     return ResolveReport(node, name, servers, search, tuple(found), full_name, failure)
 

@@ -22,6 +22,7 @@ from .wait import until
 
 __all__ = ["Completed", "Popen", "Process", "await_end", "check_argv", "run", "spawn"]
 
+_KEPT_BYTES = 1 << 16  # of each stream of a process that is closed
 _LONGEST_POLL_MS = 2**31 - 1
 _END_OF_LINE_S = 0.1
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -192,12 +193,12 @@ class Process:
     @property
     def stdout(self) -> str:
         """What it has written to standard output so far."""
-        return self._content(self._out)
+        return _content(self._out) if self._out >= 0 else self._kept[0]
 
     @property
     def stderr(self) -> str:
         """What it has written to standard error so far."""
-        return self._content(self._err)
+        return _content(self._err) if self._err >= 0 else self._kept[1]
 
     def wait(self, within_s: float = 30.0) -> Completed:
         """Wait for its end.
@@ -265,10 +266,12 @@ class Process:
             self._popen.returncode = 0  # nobody here waits for it: Popen would warn
 
     def close(self) -> None:
-        """Kill it if it still runs, and give back its files; its output is gone afterwards. Again: does nothing."""
+        """Kill it if it still runs, and give back its files; the end of its output is kept. Again: does nothing."""
         self.send_signal(signal.SIGKILL)
         self._popen.wait()
         self._note_end()
+        if self._out >= 0:
+            self._kept = _tail(self._out), _tail(self._err)
         self._files.close()
         self._out = self._err = -1
 
@@ -285,13 +288,16 @@ class Process:
     def __exit__(self, *exc: object) -> None:
         self.stop()
 
-    def _content(self, fd: int) -> str:
-        if fd < 0:
-            raise InfraError(f"the output of {shlex.join(self.argv)!r} in {self.where} is gone: it has been closed")
-        return os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace")
-
     def _failed(self, returncode: int | None, reason: str) -> CommandFailed:
         return CommandFailed(self.argv, self.where, returncode, self.stdout, self.stderr, reason)
+
+
+def _content(fd: int) -> str:
+    return os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace")
+
+
+def _tail(fd: int) -> str:
+    return os.pread(fd, _KEPT_BYTES, max(0, os.fstat(fd).st_size - _KEPT_BYTES)).decode(errors="replace")
 
 
 def spawn(argv: Sequence[str | os.PathLike[str]], **options: object) -> Process:

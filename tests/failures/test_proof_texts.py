@@ -222,6 +222,8 @@ def test_a_port_forward_to_a_neighbour_of_the_client(lab: Lab, snapshot: Snapsho
     lab.up()
     rule = "tcp dport 80 dnat to 10.0.1.2:8080"
     r.nft(f"table ip nat {{\n chain p {{\n type nat hook prerouting priority -100;\n {rule}\n }}\n}}\n")
+    other = 'oifname "other" masquerade'
+    r.nft(f"table ip other {{\n chain p {{\n type nat hook postrouting priority 100;\n {other}\n }}\n}}\n")
     with b.call(socket.create_server, ("10.0.1.2", 8080)):
         cause(a, (r, "10.0.1.254"), "nat-bypassed", "b", snapshot, protocol="tcp", port=80)
         r.nft("table ip back {\n chain p {\n type nat hook postrouting priority 100;\n masquerade\n }\n}\n")
@@ -264,6 +266,15 @@ def test_a_process_that_ended_well_is_not_the_server(lab: Lab, snapshot: Snapsho
     lab.link(a, b, ip="10.0.0.1/24", peer_ip="10.0.0.2/24")
     b.spawn(["echo", "done"]).wait()
     cause(a, b, "port-closed", "b", snapshot, protocol="tcp", port=80)
+
+
+def test_a_server_that_was_closed(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, b, ip="10.0.0.1/24", peer_ip="10.0.0.2/24")
+    server = b.spawn([sys.executable, "-m", "http.server", "80"])
+    assert_reachable(a, b, protocol="tcp", port=80, within="20 s")
+    server.close()
+    cause(a, b, "server-ended", "b", snapshot, protocol="tcp", port=80)
 
 
 def test_a_refusal_that_is_over_is_not_the_cause(lab: Lab, snapshot: SnapshotAssertion) -> None:

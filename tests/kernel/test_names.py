@@ -58,6 +58,27 @@ def cluster(lab):
 
 
 @pytest.mark.infra_requires("dnsmasq")
+def test_a_server_that_refuses_the_other_kind_of_address(lab):
+    """With no server behind it dnsmasq refuses the question for IPv6, which no program takes amiss."""
+    server, client = lab.host("server"), lab.host("client", dns="10.0.0.1")
+    lab.link(server, client, ip="10.0.0.1/24", peer_ip="10.0.0.2/24")
+    options = [
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--no-resolv",
+        "--no-hosts",
+        "--user=root",
+        "--pid-file=",
+    ]
+    server.spawn(["dnsmasq", *options, "--host-record=one.test,10.3.3.3"])
+    assert_resolves(client, "one.test", to="10.3.3.3", within="10 s")
+    with pytest.raises(CheckFailed, match="resolves elsewhere"):
+        assert_resolves(client, "one.test", to="10.3.3.4")
+    with pytest.raises(CheckFailed, match="does not resolve: refused"):
+        assert_resolves(client, "two.test", to="10.3.3.3")
+
+
+@pytest.mark.infra_requires("dnsmasq")
 def test_a_name_resolves_in_the_cluster_only(cluster):
     client, dns, web, (b1, _), outside = cluster
     assert assert_resolves(client, "web", to=web).full_name == "web.prod.svc.cluster.local"

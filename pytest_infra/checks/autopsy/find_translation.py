@@ -71,8 +71,6 @@ def _way_around(there: Behind, case: Case) -> list[str] | None:
     server, address = there.case.destination, case.source_address
     if server is None or server is there.node or address is None or case.sender is there.node:
         return None
-    if any(word in line for line in there.node.call(list_rules) for word in (" masquerade", " snat ")):
-        return None
     hops = list(walk(Hop(there.case, server, case.sender, address, there.case.address, back=True)))
     passed = [hop.far.node for hop in hops if hop.far is not None]
     if not passed or passed[-1] is not case.sender or there.node in passed:
