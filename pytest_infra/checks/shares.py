@@ -11,13 +11,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..cgroup.group import Group
 from ..core.emulation import demand_real_time
 from ..core.errors import BadInput, Inconclusive
+from ..core.node import Confined
 from ..core.report import Report, explain
 from ..core.units import format_duration
 from ..core.wait import until
 from . import workload
-from .arguments import seconds
+from .arguments import finite, seconds, whole
 from .tolerance import SHARES_REL
 from .usage import measure_usage, name_of
 
@@ -88,11 +90,8 @@ def measure_shares(
 ) -> SharesReport:
     """Let all want one CPU for a while and report who got how much; `assert_shares` takes the same and judges."""
     wall_s = seconds("duration", duration)
+    _check(weights, cpu, rel)
     demand_real_time("CPU shares", *weights)
-    if len(weights) < 2 or not all(weight > 0 for weight in weights.values()):
-        raise BadInput(
-            "shares are between at least two groups, each with a weight above 0: assert_shares({a: 3, b: 1})"
-        )
     chosen = random.choice(sorted(os.sched_getaffinity(0))) if cpu is None else cpu  # noqa: S311 - to spread
     used, took_s = _compete(list(weights), wall_s, chosen)
     total, sum_of_weights = sum(used.values()), sum(weights.values())
@@ -106,6 +105,23 @@ def measure_shares(
         for target, weight in weights.items()
     )
     return SharesReport(chosen, took_s, rel, shares)
+
+
+def _check(weights: Mapping[Any, float], cpu: int | None, rel: float) -> None:
+    known = isinstance(weights, Mapping) and len(weights) >= 2
+    if not known or not all(finite("weight", weight) > 0 for weight in weights.values()):
+        raise BadInput(
+            "shares are between at least two groups, each with a weight above 0: assert_shares({a: 3, b: 1})"
+        )
+    for target in weights:
+        if not isinstance(target, Group | Confined) or not hasattr(target, "spawn"):
+            raise BadInput(f"{target!r} cannot run the workload that wants the CPU; give groups or nodes")
+    if not 0 < finite("rel", rel) < 1:
+        raise BadInput(
+            f"rel {rel!r} is not allowed; give a number above 0 and below 1: at 1 a group that gets nothing passes"
+        )
+    if cpu is not None:
+        whole("cpu", cpu, 0, os.sysconf("SC_NPROCESSORS_CONF") - 1)
 
 
 def _compete(targets: Sequence[Any], wall_s: float, cpu: int) -> tuple[dict[Any, float], float]:
@@ -145,11 +161,11 @@ def assert_shares(
         weights: by group, or by node with a control group, what it should get in relation to the others.
         duration: how long; up to ten times as long on a machine where there is little CPU time to be had.
         cpu: the CPU; by default any that this process may use.
-        rel: the share of each one's part by which it may differ.
+        rel: the share of each one's part by which it may differ, above 0 and below 1.
 
     Raises:
         CheckFailed: a share differs by more.
-        BadInput: fewer than two groups, or a weight that is not above 0.
+        BadInput: fewer than two groups, a weight that is not above 0, no such CPU, or a tolerance that lets all pass.
         Inconclusive: the CPU was too busy with other things.
     """
     __tracebackhide__ = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pytest_infra.cgroup.group import Group
 from pytest_infra.cgroup.usage import Usage
 from pytest_infra.cgroup.values import DeviceIo, Pressure
 from pytest_infra.checks import workload
@@ -19,6 +21,7 @@ from pytest_infra.checks.shares import Share, SharesReport, assert_shares
 from pytest_infra.checks.tolerance import TOLERANCES, Tolerance
 from pytest_infra.checks.usage import measure_usage
 from pytest_infra.core.errors import BadInput
+from pytest_infra.core.lease import Lease
 from pytest_infra.core.process import run
 from pytest_infra.core.report import to_json
 
@@ -70,6 +73,8 @@ def test_shares_judge_each_part() -> None:
 
 
 PID = os.getpid()
+GROUP = Group("a", lease=Lease())
+TWO = {GROUP: 1, Group("b", lease=Lease()): 1}
 
 
 @pytest.mark.parametrize(
@@ -92,6 +97,12 @@ PID = os.getpid()
         (lambda: assert_limited(PID, cpu_max=1), r"cannot run the workload that tries the limit"),
         (lambda: assert_shares({}), r"between at least two groups"),
         (lambda: assert_shares({1: 1, 2: 0}), r"each with a weight above 0"),
+        (lambda: assert_shares({GROUP: "x", 2: 1}), r"weight 'x' is not allowed; give a number"),  # type: ignore[dict-item]
+        (lambda: assert_shares({GROUP: 1, 2: 1}), r"2 cannot run the workload that wants the CPU"),
+        (lambda: assert_shares(TWO, rel=math.nan), r"rel nan is not allowed; give a number"),
+        (lambda: assert_shares(TWO, rel=50), r"rel 50 is not allowed; give a number above 0 and below 1"),
+        (lambda: assert_shares(TWO, rel=1), r"rel 1 is not allowed"),
+        (lambda: assert_shares(TWO, cpu=99_999), r"cpu 99999 is not allowed; give a whole number from 0 to"),
         (lambda: workload.burn(0), r"cpu_s 0 is not allowed"),
         (lambda: workload.burn(1, processes=0), r"processes 0 is not allowed"),
         (lambda: workload.touch(0), r"give at least 1 byte"),

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from pytest_infra.cgroup.group import Group
 from pytest_infra.checks.shares import measure_shares
 from pytest_infra.core.emulation import EMULATED, demand_real_time
 from pytest_infra.core.errors import BadInput, Inconclusive, StartFailed, Unavailable, WaitTimeout
+from pytest_infra.core.lease import Lease
 from pytest_infra.plugin.kernels import KernelSchedulers, _with
 from pytest_infra.vm import kernel as kernel_module
 from pytest_infra.vm import snapshot
@@ -327,7 +329,7 @@ def test_time_is_not_judged_in_an_emulated_guest(monkeypatch):
     with pytest.raises(Inconclusive, match="the tests run in an emulated guest"):
         demand_real_time("a rate")
     with pytest.raises(Inconclusive, match="CPU shares cannot be judged"):
-        measure_shares({"a": 1, "b": 2})
+        measure_shares({Group(name, lease=Lease()): 1 for name in "ab"})
 
 
 def test_what_was_used_lately_stays_in_the_cache(cache, monkeypatch):
