@@ -49,7 +49,8 @@ class GpuCleanReport(Report):
 def assert_gpu_clean(gpu: Gpu, *, leftover: int | str = "64 MiB") -> GpuCleanReport:
     """Check that nothing is left on a GPU: no process, no memory, no new memory error.
 
-    What this process has allocated through `Gpu.compute` counts as left unless it has been released.
+    What this process has allocated through `Gpu.compute` counts as left unless it has been released. The check only
+    looks: the memory stays, and can be used. This process may stay on the GPU, within `leftover`.
 
     Args:
         gpu: one that the test holds.
@@ -61,7 +62,7 @@ def assert_gpu_clean(gpu: Gpu, *, leftover: int | str = "64 MiB") -> GpuCleanRep
     __tracebackhide__ = True
     allowed = size_bytes(leftover)
     after = gpu.settled_health()
-    left = tuple(leftovers(gpu.before, after, allowed))
+    left = tuple(leftovers(gpu.before, after, allowed, gpu.mine))
     report = GpuCleanReport(gpu.device.name, allowed, gpu.before.used_bytes, after.used_bytes, left)
     report.demand()
     return report

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cached_property
 from typing import Any
 
 from ..core.errors import InfraError
@@ -37,8 +38,7 @@ class CudaCompute(Compute):
         undo.callback(self._here, driver.cuModuleUnload, module)
         self._saxpy = self._call(driver.cuModuleGetFunction, module, b"saxpy")
         self._burn = self._call(driver.cuModuleGetFunction, module, b"burn")
-        self._queues = undo.enter_context(ExitStack())
-        undo.callback(self._live.clear)
+        undo.callback(self._end_all_queues)
         undo.callback(self._release_all)
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -61,15 +61,16 @@ class CudaCompute(Compute):
         return self._call(function, *arguments)
 
     def _find(self) -> Any:
+        ask = getattr(self._driver, "cuDeviceGetUuid_v2", None) or self._driver.cuDeviceGetUuid  # v2: of MIG instances
         for number in range(self._call(self._driver.cuDeviceGetCount)):
             device = self._call(self._driver.cuDeviceGet, number)
-            if _uuid(self._call(self._driver.cuDeviceGetUuid, device)) == self.device.uuid.partition("-")[2]:
+            if _uuid(self._call(ask, device)) == self.device.uuid.partition("-")[2]:
                 return device
         raise InfraError(
             f"CUDA does not see {self.device.uuid} here: this process began with another CUDA_VISIBLE_DEVICES"
         )
 
-    @property
+    @cached_property
     def limits(self) -> Limits:
         """What one launch may ask for (cuDeviceGetAttribute)."""
         self.start()
@@ -88,15 +89,12 @@ class CudaCompute(Compute):
             multiprocessors=ask("MULTIPROCESSOR_COUNT"),
         )
 
-    def queue(self) -> Any:
-        """A stream."""
-        self.start()
+    def _queue(self, undo: ExitStack) -> Any:
         stream = self._here(self._driver.cuStreamCreate, _NON_BLOCKING)
-        self._queues.callback(self._here, self._driver.cuStreamDestroy, stream)
+        undo.callback(self._here, self._driver.cuStreamDestroy, stream)
         return stream
 
-    def finish(self, *queues: Any) -> None:
-        """Wait for these streams."""
+    def _finish(self, *queues: Any) -> None:
         for stream in queues:
             self._here(self._driver.cuStreamSynchronize, stream)
 
@@ -117,13 +115,11 @@ class CudaCompute(Compute):
             self.finish(*queues)
             return float(self._here(driver.cuEventElapsedTime, *events)) / 1e3
 
-    def saxpy(self, a: float, x: DeviceMemory, y: DeviceMemory, count: int, queue: Any) -> None:
-        """Queue ``y = a·x + y``."""
+    def _launch_saxpy(self, a: float, x: DeviceMemory, y: DeviceMemory, count: int, queue: Any) -> None:
         types = (ctypes.c_float, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32)
         self._launch(self._saxpy, ((a, int(x.handle), int(y.handle), count), types), count, queue)
 
-    def burn(self, y: DeviceMemory, count: int, rounds: int, queue: Any) -> None:
-        """Queue work that moves next to no memory."""
+    def _launch_burn(self, y: DeviceMemory, count: int, rounds: int, queue: Any) -> None:
         types = (ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32)
         self._launch(self._burn, ((int(y.handle), count, rounds), types), count, queue)
 

@@ -13,7 +13,7 @@ from .compute import Compute
 from .cuda import CudaCompute
 from .found import Found, Wish, choose, visible
 from .health import Health, problems
-from .hold import hold
+from .hold import SLICES, hold, slices
 from .nvml import find_cuda, read_health
 from .opencl import OpenClCompute, find_opencl
 
@@ -50,12 +50,15 @@ class Gpu(Resource):
 
     Args:
         device: which one.
-        mine: processes that may use it already.
+        mine: processes that may use it.
+        budget_bytes: how much of its memory `compute` may allocate; all of it by default.
     """
 
-    def __init__(self, device: Found, mine: frozenset[int] = frozenset()) -> None:
+    def __init__(self, device: Found, mine: frozenset[int] = frozenset(), budget_bytes: int | None = None) -> None:
         self.device = device
-        self._mine = mine
+        self.mine = mine
+        self._budget_bytes = budget_bytes
+        self._context_bytes = 0
         self._compute: Compute | None = None
 
     def _start(self, undo: ExitStack) -> None:
@@ -78,7 +81,9 @@ class Gpu(Resource):
         self.start()
         if self._compute is None:
             kind = CudaCompute if self.device.backend == "cuda" else OpenClCompute
-            self._compute = kind(self.device).start()
+            before = self.health().used_bytes
+            self._compute = kind(self.device, self._budget_bytes).start()
+            self._context_bytes = max(0, self.health().used_bytes - before)
         return self._compute
 
     def _end_compute(self) -> None:
@@ -94,11 +99,10 @@ class Gpu(Resource):
         return read_health(self.uuid)
 
     def settled_health(self) -> Health:
-        """Its health after this process has given its context back; what it had allocated still counts as left."""
+        """Its health without what the context of `compute` takes by itself; what is allocated in it counts."""
         held = self._compute.held_bytes if self._compute is not None else 0
-        self._end_compute()
-        health = self.health()
-        return replace(health, used_bytes=max(health.used_bytes, self.before.used_bytes) + held)
+        health, context = self.health(), self._context_bytes if self._compute is not None else 0
+        return replace(health, used_bytes=max(health.used_bytes - context, self.before.used_bytes + held))
 
     def describe(self) -> Facts:
         """The device."""
@@ -124,7 +128,11 @@ class Gpus(Resource):
         mine = frozenset({os.getpid()})
         held = self._hold(undo, mine)
         _set(undo, ",".join(device.uuid for device in held if device.backend == "cuda"))
-        self.gpus = tuple(undo.enter_context(Gpu(device, mine)) for device in held)
+        self.gpus = tuple(undo.enter_context(Gpu(device, mine, self._budget(device))) for device in held)
+
+    def _budget(self, device: Found) -> int:
+        """How much of its memory is held for the test."""
+        return device.memory_bytes * slices(device, self._wish.memory_bytes, self._shared) // SLICES
 
     def _hold(self, undo: ExitStack, mine: frozenset[int]) -> list[Found]:
         """Hold those wished for. Who uses one is only judged when it is held: another test may just be using it."""

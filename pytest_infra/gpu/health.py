@@ -64,9 +64,9 @@ def _problems(health: Health, mine: frozenset[int]) -> Iterator[str]:
     yield from (f"it is used by {process}" for process in health.processes if process.pid not in mine)
 
 
-def leftovers(before: Health, after: Health, allowed_bytes: int) -> list[str]:
-    """What was not there before: processes, memory beyond `allowed_bytes`, errors."""
-    known = {process.pid for process in before.processes}
+def leftovers(before: Health, after: Health, allowed_bytes: int, mine: frozenset[int] = frozenset()) -> list[str]:
+    """What was not there before: processes that are not `mine`, memory beyond `allowed_bytes`, errors."""
+    known = {process.pid for process in before.processes} | mine
     found = [str(process) for process in after.processes if process.pid not in known]
     grown = after.used_bytes - before.used_bytes
     if grown > allowed_bytes:

@@ -93,7 +93,7 @@ class OpenClCompute(Compute):
             self._context = cl.Context([self._device])
             program = cl.Program(self._context, OPENCL_C).build()
             self._saxpy, self._burn = cl.Kernel(program, "saxpy"), cl.Kernel(program, "burn")
-        undo.callback(self._live.clear)
+        undo.callback(self._end_all_queues)
         undo.callback(self._release_all)
 
     @property
@@ -111,29 +111,24 @@ class OpenClCompute(Compute):
                 multiprocessors=int(self._device.max_compute_units),
             )
 
-    def queue(self) -> Any:
-        """A command queue, in order."""
-        self.start()
+    def _queue(self, undo: ExitStack) -> Any:
         with _library() as cl:
             return cl.CommandQueue(self._context, self._device)
 
-    def finish(self, *queues: Any) -> None:
-        """Wait for these queues."""
+    def _finish(self, *queues: Any) -> None:
         with _library():
             for queue in queues:
                 queue.flush()
             for queue in queues:
                 queue.finish()
 
-    def saxpy(self, a: float, x: DeviceMemory, y: DeviceMemory, count: int, queue: Any) -> None:
-        """Queue ``y = a·x + y``."""
+    def _launch_saxpy(self, a: float, x: DeviceMemory, y: DeviceMemory, count: int, queue: Any) -> None:
         from numpy import float32, uint32
 
         with _library():
             self._saxpy(queue, (count,), None, float32(a), x.handle, y.handle, uint32(count))
 
-    def burn(self, y: DeviceMemory, count: int, rounds: int, queue: Any) -> None:
-        """Queue work that moves next to no memory."""
+    def _launch_burn(self, y: DeviceMemory, count: int, rounds: int, queue: Any) -> None:
         from numpy import uint32
 
         with _library():
@@ -155,7 +150,7 @@ class OpenClCompute(Compute):
             flags = cl.mem_flags.READ_WRITE | cl.mem_flags.ALLOC_HOST_PTR
             buffer = cl.Buffer(self._context, flags, nbytes)
             undo.callback(buffer.release)
-            queue = self.queue()
+            queue = self._queue(undo)
             how = cl.map_flags.READ | cl.map_flags.WRITE
             array, _ = cl.enqueue_map_buffer(queue, buffer, how, 0, (nbytes,), uint8)
             undo.callback(queue.finish)

@@ -104,6 +104,14 @@ def test_what_is_left_is_named(python):
     assert "1,023 MiB of its memory in use" in done.stderr or "1023 MiB of its memory in use" in done.stderr
 
 
+def test_the_test_process_itself_may_stay_within_leftover(python):
+    body = "os.environ.update(FAKE_USED=str(500 << 20), FAKE_PID=str(os.getpid())); assert_gpu_clean(held.gpus[0]{})"
+    assert python(HOLD.format(body=body.format(', leftover="1 GiB"'))).stderr == ""
+    done = python(HOLD.format(body=body.format("")))
+    assert "499 MiB of its memory in use" in done.stderr
+    assert "process " not in done.stderr.partition("cause")[2].partition("next")[0]
+
+
 def test_clocks_that_are_held_back_make_a_transfer_inconclusive(python):
     body = "from pytest_infra import assert_transfer; assert_transfer(held.gpus[0], size=4096, sizes=[64])"
     done = python(HOLD.format(body=body), FAKE_REASONS=0x40 | 0x80)
@@ -134,7 +142,7 @@ def use(compute):
 try:
     with CudaCompute(find_cuda()[0]) as compute:
         print(use(compute))
-        compute.allocate("1 TiB")
+        compute.allocate("5 GiB")
 except InfraError as error:
     print(error)
 """

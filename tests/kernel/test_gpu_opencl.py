@@ -114,8 +114,43 @@ def test_bad_arguments(gpu, infra):
     host = gpu.compute.host(8)
     with pytest.raises(BadInput, match="no work of the device"):
         gpu.compute.copy(host, host, gpu.compute.queue())
-    with pytest.raises(InfraError, match="OpenCL says"):
-        gpu.compute.allocate(gpu.device.memory_bytes * 64)
+    with pytest.raises(InfraError, match="that the test may have are allocated already"):
+        gpu.compute.allocate(gpu.device.memory_bytes // 2)  # more than its share
+    with pytest.raises(InfraError, match=r"this machine has no .* of memory for a buffer"):
+        gpu.compute.host(2**62)
+
+
+WRONG = {
+    "more numbers than memory": lambda c, x, y, h, q: c.saxpy(2.0, x, y, 1025, q),
+    "far more": lambda c, x, y, h, q: c.burn(y, 10_000_000, 1, q),
+    "no numbers": lambda c, x, y, h, q: c.saxpy(2.0, x, y, -1, q),
+    "count in words": lambda c, x, y, h, q: c.saxpy(2.0, x, y, "x", q),
+    "rounds below 0": lambda c, x, y, h, q: c.burn(y, 10, -1, q),
+    "memory of the host": lambda c, x, y, h, q: c.saxpy(2.0, h, y, 10, q),
+    "no queue": lambda c, x, y, h, q: c.saxpy(2.0, x, y, 10, None),
+    "bytes": lambda c, x, y, h, q: c.copy(x, b"abc", q),
+    "a kernel after the release": lambda c, x, y, h, q: (c.release(x), c.saxpy(2.0, x, y, 10, q)),
+    "a copy after the release": lambda c, x, y, h, q: (c.release(x), c.copy(x, y, q)),
+    "a copy to released memory of the host": lambda c, x, y, h, q: (c.release(h), c.copy(h, y, q)),
+    "released twice": lambda c, x, y, h, q: (c.release(x), c.release(x)),
+    "a queue that has ended": lambda c, x, y, h, q: (c.end_queues(q), c.finish(q)),
+    "pinned in words": lambda c, x, y, h, q: c.host(8, pinned="no"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_would_end_the_process_is_refused(gpu, name):
+    compute = gpu.compute
+    x, y, host = compute.allocate(4096), compute.allocate(4096), compute.host(4096, pinned=True)
+    with pytest.raises(BadInput):
+        WRONG[name](compute, x, y, host, compute.queue())
+
+
+def test_the_view_of_released_memory_cannot_be_used(gpu):
+    host = gpu.compute.host(4096, pinned=True)
+    gpu.compute.release(host)
+    with pytest.raises(ValueError, match="released"):
+        host.view[0] = 1
 
 
 def test_a_request_that_nobody_can_meet_lists_what_there_is(infra):
@@ -135,12 +170,13 @@ def test_what_is_left_is_a_failure(infra):
     with infra.gpus(backend="opencl", shared=True) as held:
         gpu = held.gpus[0]
         assert_gpu_clean(gpu)
-        memory = gpu.compute.allocate("3 MiB")
-        with pytest.raises(CheckFailed, match="3 MiB of its memory in use that were free before"):
-            assert_gpu_clean(gpu, leftover="2 MiB")
-        kept = gpu.compute.allocate("3 MiB")
+        memory, queue = gpu.compute.allocate("3 MiB"), gpu.compute.queue()
+        for _ in range(2):  # the check only looks
+            with pytest.raises(CheckFailed, match="3 MiB of its memory in use that were free before"):
+                assert_gpu_clean(gpu, leftover="2 MiB")
+        gpu.compute.burn(memory, 10, 1, queue)
+        gpu.compute.finish(queue)
         assert assert_gpu_clean(gpu, leftover="3 MiB").ok
-        assert memory is not kept
 
 
 def test_the_fixture_fails_a_test_that_leaves_memory(pytester):
