@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ..core.errors import BadInput
 
-__all__ = ["FdbEntry", "Flow", "parse_fdb", "parse_flows"]
+__all__ = ["FdbEntry", "Flow", "parse_fdb", "parse_flows", "split_actions"]
 
 _DEFAULT_PRIORITY = 32768  # ovs-ofctl(8): what a flow has that names none; it is not printed then
 _FLAGS = {"send_flow_rem", "check_overlap", "reset_counts", "no_packet_counts", "no_byte_counts"}
@@ -111,3 +111,13 @@ def parse_fdb(text: str, names: Mapping[str, str]) -> list[FdbEntry]:
             port, vlan, mac, age = item.groups()
             found.append(FdbEntry(names.get(port, port), int(vlan), mac, int(age) if age.isdigit() else None))
     return found
+
+
+def split_actions(line: str) -> Iterator[str]:
+    """The actions of a list that are parted by commas outside brackets; those in brackets beside the outer ones."""
+    depth, start = 0, 0
+    for at, sign in enumerate(f"{line},"):
+        depth += (sign == "(") - (sign == ")")
+        if sign == "," and depth == 0:
+            yield line[start:at].strip()
+            start = at + 1

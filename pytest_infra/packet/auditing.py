@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ..core.report import Report, explain
-from .box import Box, covers, intersection, witness
+from .box import Box, intersection, witness
 from .classifier import Classifier
 from .packet import Packet
 from .rule import Rule
@@ -21,7 +21,7 @@ class Shadow:
 
     rule: str
     by: tuple[str, ...]
-    """The rules that take its packets: one that covers it alone, or all that have a part in it."""
+    """The rules that decide about its packets instead."""
     same: bool
     """Whether they all do what it would have done: then it is redundant, else its packets go elsewhere."""
 
@@ -56,7 +56,7 @@ class AuditReport(Report):
     shadows: tuple[Shadow, ...]
     overlaps: tuple[Overlap, ...]
     witnesses: Mapping[str, Packet]
-    """For every other rule a packet that it decides about."""
+    """For every other rule a packet that it decides about; behind one with a rate, when that is used up."""
 
     @property
     def ok(self) -> bool:
@@ -106,26 +106,34 @@ def within_ports(classifier: Classifier, box: Box) -> Box | None:
     return intersection({"in_port": ports}, box)
 
 
-def _decided_by(classifier: Classifier, place: int) -> Packet | None:
-    taken = [box for boxes in classifier.boxes[:place] for box in boxes]
-    for box in classifier.boxes[place]:
-        possible = within_ports(classifier, box)
-        if possible is not None and (left := witness(possible, taken)) is not None:
-            return packet_in(classifier, left)
+def _decided_by(classifier: Classifier, place: int, within: Iterable[Box] = ({},)) -> Packet | None:
+    """A packet of one of these boxes that a rule decides about; None where the rules before it take them all."""
+    taken = [
+        box for before in range(place) if not _leaves_some(classifier.rules[before]) for box in classifier.boxes[before]
+    ]
+    for mine in classifier.boxes[place]:
+        for box in within:
+            common = intersection(mine, box)
+            possible = None if common is None else within_ports(classifier, common)
+            if possible is not None and (left := witness(possible, taken)) is not None:
+                return packet_in(classifier, left)
     return None
+
+
+def _leaves_some(rule: Rule) -> bool:
+    """Whether a rule leaves what is beyond its rate to those behind it."""
+    return rule.police is not None and rule.police.beyond == "next"
 
 
 def _shadow(classifier: Classifier, place: int) -> Shadow:
     rule, boxes = classifier.rules[place], classifier.boxes[place]
-    before = list(zip(classifier.rules[:place], classifier.boxes[:place], strict=True))
-    alone = [other for other, theirs in before if all(any(covers(one, box) for one in theirs) for box in boxes)]
-    part = [other for other, theirs in before if any(intersection(one, box) for one in theirs for box in boxes)]
-    guilty = alone[:1] or part
+    earlier = [before for before in range(place) if not _leaves_some(classifier.rules[before])]
+    guilty = [classifier.rules[before] for before in earlier if _decided_by(classifier, before, boxes) is not None]
     return Shadow(rule.name, tuple(other.name for other in guilty), all(_same(rule, other) for other in guilty))
 
 
 def _same(one: Rule, other: Rule) -> bool:
-    return all(getattr(one, name) == getattr(other, name) for name in ("to", "drop", "queue", "mark", "set"))
+    return all(getattr(one, name) == getattr(other, name) for name in ("to", "drop", "queue", "mark", "set", "police"))
 
 
 def _overlaps(classifier: Classifier) -> Iterator[Overlap]:
@@ -134,7 +142,7 @@ def _overlaps(classifier: Classifier) -> Iterator[Overlap]:
         for second, theirs in pairs[place + 1 :]:
             if _same(first, second):
                 continue
-            common = next((both for a in mine for b in theirs if (both := intersection(a, b))), None)
+            common = next((both for a in mine for b in theirs if (both := intersection(a, b)) is not None), None)
             if common is not None:
                 packet = packet_in(classifier, within_ports(classifier, common) or common)
                 yield Overlap(first.name, second.name, packet, first.priority == second.priority)

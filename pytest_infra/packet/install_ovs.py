@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from itertools import product
-from typing import Any
 
-from ..core.errors import BadInput, InfraError, Unavailable
+from ..core.errors import BadInput, Unavailable
 from ..net.ovs import OvsBridge
 from .box import Box
 from .classifier import DEFAULT, Classifier, Verdict
@@ -16,6 +15,7 @@ from .device import demand_matches
 from .fields import FIELDS, FLAGS, IPV4, IPV6
 from .masks import masks
 from .meter import OvsMeter
+from .ovs_trace import parse_trace
 from .packet import Packet, mac_text
 from .probe import SENTINEL_ADDRESS
 from .probed import SENTINEL_TYPE
@@ -23,7 +23,7 @@ from .rule import SETTABLE, Rule
 from .strategies import VOCABULARY
 from .wire import encode
 
-__all__ = ["OvsFlows", "flow_lines", "meter_lines", "parse_trace", "tracking_lines"]
+__all__ = ["OvsFlows", "flow_lines", "meter_lines", "tracking_lines"]
 
 _MOST_FLOWS = 4096  # of one rule
 _TOP = 60_000  # the priority of the first rule's flows; each rule takes two
@@ -127,7 +127,7 @@ class OvsFlows:
         if packet.in_port not in self.ports:
             raise BadInput(f"{packet} comes in by {packet.in_port!r}; the ports are {', '.join(self.ports)}")
         text = self.bridge.instance.appctl("ofproto/trace", "--names", self.bridge.name, *self._asked(packet))
-        return parse_trace(text, packet, self._rules, self.classes)
+        return parse_trace(text, packet, partial(_rule_of, rules=self._rules), self.classes)
 
     def counters(self) -> dict[str, int]:
         """How many packets each rule has decided about."""
@@ -322,69 +322,3 @@ def _tag(box: Box) -> Iterator[str]:
             box["pcp"][0], box["pcp"][1] + 1
         ):  # OpenFlow has no mask for it, and ovs-ofctl does not say so
             yield f"vlan_tci={pcp << 13 | _TAGGED | vid:#x}/{_PCP | _TAGGED | mask:#x}"
-
-
-_COOKIE = re.compile(r"cookie (0x[0-9a-f]+)")
-_ARGUMENTS = re.compile(r"\([^()]*\)")
-_NOT_PORTS = ("", "drop", "set", "push_vlan", "pop_vlan")
-_FINAL = {
-    "dl_src": "eth_src",
-    "dl_dst": "eth_dst",
-    "nw_src": "src",
-    "nw_dst": "dst",
-    "ipv6_src": "src",
-    "ipv6_dst": "dst",
-    "tp_src": "sport",
-    "tp_dst": "dport",
-    "nw_ttl": "ttl",
-}
-
-
-def parse_trace(text: str, packet: Packet, rules: Sequence[str], names: Mapping[str, str]) -> Verdict:
-    """The verdict in the output of ``ofproto/trace --names``.
-
-    Args:
-        text: the output.
-        packet: the packet that was traced.
-        rules: the rules' names, in the order of their cookies.
-        names: the class or port that stands for each port.
-
-    Raises:
-        InfraError: it does not look like a trace.
-    """
-    lines = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
-    if "Datapath actions" not in lines:
-        raise InfraError(f"ofproto/trace did not end with datapath actions:\n{text}")
-    cookies = [int(found, 16) for found in _COOKIE.findall(text)]
-    rule = next((name for cookie in cookies if (name := _rule_of(cookie, rules))), None)
-    actions = lines["Datapath actions"]
-    while (flat := _ARGUMENTS.sub("", actions)) != actions:
-        actions = flat
-    words = [word.strip() for word in actions.split(",")]
-    to = tuple(names.get(word, word) for word in words if word not in _NOT_PORTS)
-    final = _final(lines.get("Final flow", "unchanged"))
-    queue = re.search(r"^\s+set_queue:(\d+)", text, re.MULTILINE)
-    mark = final.get("pkt_mark")
-    return Verdict(
-        to,
-        rule,
-        _changed(packet, final) if to else None,
-        int(queue.group(1)) if queue and to else None,
-        int(mark, 16) if mark and to else None,
-        evidence=text,
-    )
-
-
-def _final(text: str) -> dict[str, str]:
-    return dict(item.split("=", 1) for item in text.split(",") if "=" in item)
-
-
-def _changed(packet: Packet, final: Mapping[str, str]) -> Packet:
-    changes: dict[str, Any] = {}
-    for key, value in final.items():
-        name = _FINAL.get(key)
-        if name is not None and getattr(packet, name) is not None:
-            changes[name] = int(value) if value.isdigit() else value
-    if "nw_tos" in final:
-        changes["dscp"] = int(final["nw_tos"]) >> 2
-    return replace(packet, **changes)

@@ -95,6 +95,37 @@ def test_random_policies_by_packets(probed: Probed) -> None:
     assert report.packets > 100
 
 
+MARKS = "set_field:46->ip_dscp"
+SABOTAGE = {
+    "a tag is added": f"{MARKS},push_vlan:0x8100,set_field:4101->vlan_vid,output:2",
+    "congestion is told": f"{MARKS},set_field:3->ip_ecn,output:2",
+    "it is marked when it has left": f"output:2,{MARKS}",
+}
+
+
+@pytest.mark.parametrize("what", SABOTAGE)
+def test_a_packet_that_is_changed_otherwise_is_seen_by_trace(ovs: OvsFlows, what: str) -> None:
+    first, second, third = ovs.ports[:3]
+    voice = Rule("voice", in_port=first, proto="udp", dport=(100, 200), to=second, set={"dscp": "EF"})
+    policy = Classifier([voice, Rule("rest", in_port=first, to=third)], ports=ovs.ports)
+    ovs.install(policy)
+    packet = Packet(in_port=first, proto="udp", dport=150)
+    assert_classified(ovs, packet, into=second, via_rule="voice", changed={"dscp": 46})
+    flow = f"cookie=1,priority=65000,in_port=1,udp,udp_dst=150,actions={SABOTAGE[what]}"
+    ovs.switch.ofctl(["-O", "OpenFlow15", "add-flow", ovs.switch.name, flow])
+    with pytest.raises(CheckFailed):
+        assert_classified(ovs, packet, into=second, via_rule="voice", changed={"dscp": 46})
+    with pytest.raises(CheckFailed):
+        assert_agrees(ovs, policy)
+
+
+def test_a_rate_is_no_port_in_a_trace(ovs: OvsFlows) -> None:
+    police = Police("800 kbit/s", 100_000)
+    policy = Classifier([Rule("voice", in_port=ovs.ports[0], to=ovs.ports[1], police=police)], ports=ovs.ports)
+    ovs.install(policy)
+    assert_agrees(ovs, policy)
+
+
 def test_one_policy_on_all_devices_and_between_them(ovs: OvsFlows, acl: RteAcl) -> None:
     rules = [Rule("low", proto="udp", dport="1-1023", to="sw1-p2"), Rule("ten", src="10.0.0.0/8", to="sw1-p3")]
     model = Classifier(rules, ports=ovs.ports)

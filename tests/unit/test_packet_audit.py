@@ -13,6 +13,7 @@ from pytest_infra.packet.auditing import audit
 from pytest_infra.packet.box import contains, covers, intersection, subtract, witness
 from pytest_infra.packet.classifier import Classifier
 from pytest_infra.packet.packet import Packet
+from pytest_infra.packet.police import Police
 from pytest_infra.packet.rule import Rule
 from pytest_infra.packet.strategies import policies
 
@@ -108,3 +109,28 @@ def test_a_long_policy_is_audited_at_once():
     rules = [Rule(f"r{n}", proto="tcp", src=f"10.{n % 256}.{n // 256}.0/24", dport=n, to="a") for n in range(400)]
     report = audit(Classifier([*rules, Rule("last", proto="tcp", src="10.0.0.0/8", dport=(0, 399), drop=True)]))
     assert report.ok
+
+
+def test_two_rules_that_match_everything_overlap():
+    report = audit(Classifier([Rule("r0", to="b"), Rule("r1", drop=True)], ports=["p", "q"]))
+    assert [(item.first, item.second, item.same_priority) for item in report.overlaps] == [("r0", "r1", True)]
+
+
+def test_those_are_named_that_decide_and_not_those_that_are_shadowed_themselves():
+    rules = [
+        Rule("low", proto="udp", dport=(0, 1000), drop=True),
+        Rule("high", proto="udp", dport=(1001, 65535), drop=True),
+        Rule("A", proto="udp", to="a"),
+        Rule("C", proto="udp", to="a"),
+    ]
+    found = {shadow.rule: (shadow.by, shadow.same) for shadow in audit(Classifier(rules)).shadows}
+    assert found == {"A": (("low", "high"), False), "C": (("low", "high"), False)}
+
+
+def test_what_is_beyond_a_rate_is_for_the_next_rule():
+    green = Police("1 Mbit/s", 10_000, beyond="next")
+    marker = [Rule("green", proto="udp", to="a", police=green, set={"dscp": 10}), Rule("yellow", proto="udp", to="a")]
+    assert audit(Classifier(marker)).ok
+    hard = [Rule("x", proto="udp", to="a", police=Police("1 Mbit/s", 10_000)), Rule("y", proto="udp", dport=53, to="a")]
+    (shadow,) = audit(Classifier(hard)).shadows
+    assert (shadow.rule, shadow.by, shadow.same) == ("y", ("x",), False)  # beyond the rate it drops

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ...net.ovs_flows import split_actions
 from .hop import Hop, Pass
 
 __all__ = ["Left", "Told", "ask", "packet_of", "resolution_of", "target_mac"]
@@ -58,7 +59,7 @@ class Told:
     def _actions(self) -> list[str]:
         """What the datapath is told to do, in order; each part (after connection tracking, say) has its own line."""
         lines = re.findall(r"^Datapath actions: (.*)$", self.text, re.MULTILINE)
-        return [action for line in lines for action in _split(line)]
+        return [action for line in lines for action in split_actions(line)]
 
     @property
     def outputs(self) -> set[str]:
@@ -190,16 +191,6 @@ def target_mac(hop: Hop) -> str:
     known = [item for item in hop.view.neighbours if int(item.ip) == int(hop.next_hop) and item.mac]
     interface = hop.case.view(hop.far.node).interface(hop.far)
     return known[0].mac if known else interface.mac if interface is not None else hop.far.mac
-
-
-def _split(line: str) -> Iterator[str]:
-    """The actions of a list that are parted by commas outside brackets; those in brackets beside the outer ones."""
-    depth, start = 0, 0
-    for at, sign in enumerate(f"{line},"):
-        depth += (sign == "(") - (sign == ")")
-        if sign == "," and depth == 0:
-            yield line[start:at].strip()
-            start = at + 1
 
 
 def _fields(header: str, text: str) -> Iterator[tuple[str, str]]:
