@@ -183,7 +183,9 @@ def _port_refused(case: Case) -> Finding:
             "look at the rules of the nodes on the way, nft list ruleset, and whether the servers behind it listen",
         )
     waits = "a packet filter rejects it, or what listens there has changed since"
-    if case.served or case.view(case.destination).has_read("listening"):
+    view = case.view(case.destination)
+    sockets = view.listening if view.has_read("listening") else ()
+    if case.served or any((item.protocol, item.port) == (case.protocol, case.port) for item in sockets):
         waits = f"a socket of {case.name} waits there, so a packet filter rejects it, or the server's queue is full"
     return Finding(
         "rejected",
