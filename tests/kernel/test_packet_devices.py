@@ -17,6 +17,7 @@ from pytest_infra.packet.install_acl import RteAcl
 from pytest_infra.packet.install_nft import NftIngress
 from pytest_infra.packet.install_ovs import OvsFlows
 from pytest_infra.packet.packet import Packet
+from pytest_infra.packet.police import Police
 from pytest_infra.packet.probe import SentinelLost
 from pytest_infra.packet.probed import External, Probed
 from pytest_infra.packet.rule import Rule
@@ -112,7 +113,7 @@ def test_a_packet_that_is_changed_otherwise_is_seen_by_trace(ovs: OvsFlows, what
     packet = Packet(in_port=first, proto="udp", dport=150)
     assert_classified(ovs, packet, into=second, via_rule="voice", changed={"dscp": 46})
     flow = f"cookie=1,priority=65000,in_port=1,udp,udp_dst=150,actions={SABOTAGE[what]}"
-    ovs.switch.ofctl(["-O", "OpenFlow15", "add-flow", ovs.switch.name, flow])
+    ovs.bridge.ofctl(["-O", "OpenFlow15", "add-flow", ovs.bridge.name, flow])
     with pytest.raises(CheckFailed):
         assert_classified(ovs, packet, into=second, via_rule="voice", changed={"dscp": 46})
     with pytest.raises(CheckFailed):
