@@ -110,9 +110,9 @@ def test_a_packet_that_is_changed_otherwise_is_seen_by_trace(ovs: OvsFlows, what
     voice = Rule("voice", in_port=first, proto="udp", dport=(100, 200), to=second, set={"dscp": "EF"})
     policy = Classifier([voice, Rule("rest", in_port=first, to=third)], ports=ovs.ports)
     ovs.install(policy)
-    packet = Packet(in_port=first, proto="udp", dport=150)
+    packet = Packet(in_port=first, proto="udp", dport=100)
     assert_classified(ovs, packet, into=second, via_rule="voice", changed={"dscp": 46})
-    flow = f"cookie=1,priority=65000,in_port=1,udp,udp_dst=150,actions={SABOTAGE[what]}"
+    flow = f"cookie=1,priority=65000,in_port=1,udp,udp_dst=100,actions={SABOTAGE[what]}"
     ovs.bridge.ofctl(["-O", "OpenFlow15", "add-flow", ovs.bridge.name, flow])
     with pytest.raises(CheckFailed):
         assert_classified(ovs, packet, into=second, via_rule="voice", changed={"dscp": 46})
