@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..core.node import Address, Interface, Neighbour, Route
+from ..core.node import Address, Interface, IPNetwork, Neighbour, Route
 from . import messages, replies
 from .netlink import NetlinkSocket
 
-__all__ = ["read_addresses", "read_interfaces", "read_neighbours", "read_routes"]
+__all__ = ["read_addresses", "read_interfaces", "read_local_routes", "read_neighbours", "read_routes"]
 
 
 def read_interfaces(netlink: NetlinkSocket, fresh: bool = True) -> dict[str, Interface]:
@@ -31,6 +31,12 @@ def read_routes(netlink: NetlinkSocket) -> list[Route]:
     names = _names(netlink)
     found = [reply for version in (4, 6) for reply in netlink.dump(messages.dump_routes(version), "list the routes")]
     return replies.parse_routes(found, names)
+
+
+def read_local_routes(netlink: NetlinkSocket) -> list[IPNetwork]:
+    """What somebody told the kernel to take for its own, besides its addresses."""
+    found = [reply for version in (4, 6) for reply in netlink.dump(messages.dump_routes(version), "list the routes")]
+    return replies.parse_local_routes(found)
 
 
 def read_neighbours(netlink: NetlinkSocket) -> list[Neighbour]:

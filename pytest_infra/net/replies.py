@@ -8,13 +8,14 @@ from ipaddress import ip_address, ip_interface, ip_network
 from socket import AF_INET6
 from typing import Any
 
-from ..core.node import Address, Interface, IPAddress, Neighbour, Route
+from ..core.node import Address, Interface, IPAddress, IPNetwork, Neighbour, Route
 from ..core.suggest import Named
 
 __all__ = [
     "decode_rules",
     "parse_addresses",
     "parse_interfaces",
+    "parse_local_routes",
     "parse_names",
     "parse_neighbours",
     "parse_routes",
@@ -29,6 +30,7 @@ _IFF_UP, _IFF_NOARP, _IFF_LOWER_UP = 0x1, 0x80, 0x10000
 _IFA_F_DADFAILED, _IFA_F_TENTATIVE, _IFA_F_PERMANENT = 0x08, 0x40, 0x80
 _RTNH_F_LINKDOWN = 0x10
 _MAIN_TABLE = 254
+_RTN_LOCAL, _RTPROT_KERNEL = 2, 2
 _IFINFO_INDEX_AT, _IFINFO_END, _IFLA_IFNAME = 20, 32, 3  # struct ifinfomsg, behind the header
 _NUD_INCOMPLETE, _NUD_FAILED = 0x01, 0x20
 
@@ -201,6 +203,17 @@ def parse_routes(replies: Iterable[bytes], names: dict[int, str], table: int = _
             continue
         found.extend(_routes_of(message, names))
     return found
+
+
+def parse_local_routes(replies: Iterable[bytes]) -> list[IPNetwork]:
+    """Replies to `dump_routes`: what somebody told the kernel to take for its own (``ip route add local``)."""
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+    return [
+        ip_network(f"{message.get_attr('RTA_DST')}/{message['dst_len']}")
+        for message in _decode(rtmsg, replies)
+        if message["type"] == _RTN_LOCAL and message["proto"] != _RTPROT_KERNEL and message.get_attr("RTA_DST")
+    ]
 
 
 def parse_tables(routes: Iterable[bytes], rules: Iterable[bytes]) -> set[int]:

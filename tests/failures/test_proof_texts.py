@@ -237,6 +237,33 @@ def test_a_source_is_translated_to_an_address_that_nobody_has(lab: Lab, snapshot
     cause(a, b, "nat-no-return", "b", snapshot)
 
 
+@pytest.mark.parametrize("command", ["add local 10.0.2.1/32 dev lo", "add 10.0.2.1/32 dev lo"])
+def test_a_router_takes_it_for_its_own(lab: Lab, command: str, snapshot: SnapshotAssertion) -> None:
+    a, r, _ = chain(lab)
+    sh(r, f"ip route {command}")
+    cause(a, lab.node("b"), "route-to-itself", "r", snapshot, protocol="tcp", port=80, serve=True)
+
+
+def test_an_answer_that_is_taken_for_its_own(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, _, b = chain(lab)
+    sh(b, "ip route add 10.0.1.1/32 dev lo")
+    cause(a, b, "route-to-itself", "b", snapshot)
+
+
+def test_the_target_has_the_senders_address(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, _, b = chain(lab)
+    sh(b, "ip address add 10.0.1.1/32 dev lo")
+    cause(a, b, "duplicate-address", "b", snapshot)
+
+
+def test_an_mtu_that_ipv6_cannot_do_with(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, b, ip="fd00::1/64", peer_ip="fd00::2/64")
+    lab.up()
+    sh(b, "ip link set dev eth0 mtu 1000")
+    cause(a, b, "mtu-below-ipv6", "b", snapshot)
+
+
 def test_a_port_forward_that_works_is_reached(lab: Lab) -> None:
     a, r, b = chain(lab)
     r.nft(f"table ip nat {{\n chain p {{\n type nat hook prerouting priority -100;\n {FORWARD}\n }}\n}}\n")

@@ -9,6 +9,8 @@ from .hop import Hop, far_place
 
 __all__ = ["ADDRESS", "DESTINATION_ADDRESS", "FAR_ADDRESS"]
 
+_LEAST_OF_IPV6 = 1280  # bytes
+
 
 def _address(hop: Hop) -> Finding | None:
     """Whether the port that the packet leaves by has lost an address, or never had one."""
@@ -59,6 +61,11 @@ def _lost(case: Case, port: NodePort, given: IPInterface) -> Finding | None:
     now = next((item for item in view.addresses if same_address(item.ip.ip, given.ip)), None)
     if now is None and given.version == 6 and (finding := _switched_off(case, port, given)):
         return finding
+    if now is None and given.version == 6 and (interface := view.interface(port)) and interface.mtu < _LEAST_OF_IPV6:
+        least = f"the MTU of {spot(port)} is {interface.mtu}, below {_LEAST_OF_IPV6}, the least of IPv6 (RFC 8200, 5)"
+        remedy = f"ip link set dev {port.name} mtu {port.mtu}, in {name}, and {given} again: ip address add"
+        cause = f"{least}: the kernel takes all its IPv6 addresses away"
+        return Finding("mtu-below-ipv6", name, cause, remedy, mark="MTU", port=spot(port))
     if now is None:
         rest = ", ".join(str(item.ip) for item in view.addresses if item.interface == port.name) or "none"
         return Finding(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from itertools import islice
 
-from ...core.node import IPAddress
+from ...core.node import IPAddress, IPNetwork
 from ..graph import same_address, wires_from
 from .finding import Case, EndFinder, Finding, HopFinder, spot
 from .hop import Hop, far_place
 from .view import View
 
-__all__ = ["DUPLICATE", "OWN_ADDRESS"]
+__all__ = ["DUPLICATE", "OWN_ADDRESS", "kept_by_route"]
 
 _MOST_NODES_ASKED = 32
 
@@ -40,18 +40,33 @@ def _two_on_the_wire(hop: Hop) -> Finding | None:
 def _kept(hop: Hop) -> Finding | None:
     """Whether a node short of the target has an address of the packet, and so does not pass it on."""
     view, far = hop.case.view, hop.far
-    if hop.target is None or far is None or far.node is hop.target:
+    if hop.target is None or far is None:
         return None
+    if far.node is hop.target:
+        return _from_itself(hop)
     if view(far.node).owns(hop.address):
         if not view(hop.target).owns(hop.address):
             return _moved(hop, spot(far))
         effect = f"{far.node.name} keeps the packets for itself"
         return _both(hop.target.name, spot(far), hop.address, effect, view(far.node))
-    if hop.origin is not None and view(far.node).owns(hop.origin):
-        sender = hop.passed[0] if hop.passed else hop.node
-        effect = f"{far.node.name} drops packets that seem to come from itself"
-        return _both(sender.name, spot(far), hop.origin, effect, view(far.node))
-    return None
+    if (local := view(far.node).local_route_to(hop.address)) is not None:
+        return kept_by_route(far.node.name, hop.address, local)
+    return _from_itself(hop)
+
+
+def kept_by_route(name: str, address: IPAddress, network: IPNetwork) -> Finding:
+    """The finding for a node that has a route of the kind local for an address of another node."""
+    cause = f"{name} takes packets for {address} for its own: it has a route of the kind local to {network}"
+    return Finding("route-to-itself", name, cause, f"ip route del local {network}, in {name}", mark="KEPT HERE")
+
+
+def _from_itself(hop: Hop) -> Finding | None:
+    """Whether the next node has the address that the packet comes from (RFC 1812, 5.3.7)."""
+    sender, far = hop.passed[0] if hop.passed else hop.node, hop.far
+    if far is None or hop.origin is None or far.node is sender or not hop.case.view(far.node).owns(hop.origin):
+        return None
+    effect = f"{far.node.name} drops packets that seem to come from itself"
+    return _both(sender.name, spot(far), hop.origin, effect, hop.case.view(far.node))
 
 
 def _moved(hop: Hop, where: str) -> Finding:

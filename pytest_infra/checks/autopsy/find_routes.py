@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ...core.node import Route
 from ..graph import nodes_of, wires_from
+from .find_duplicates import kept_by_route
 from .find_forwarding import not_a_router
 from .find_routing import without_session
 from .find_switching import vlan_on
@@ -25,6 +26,8 @@ _REFUSALS = {
 
 def _route(hop: Hop) -> Finding | None:
     name, route = hop.node.name, hop.route
+    if hop.target is not hop.node and (finding := _for_itself(hop)):
+        return finding
     if (route is None or route.gateway is not None) and (finding := _other_subnet(hop)):
         return finding
     if hop.undecided:
@@ -44,6 +47,18 @@ def _route(hop: Hop) -> Finding | None:
     if route.kind in _REFUSALS:
         return _refusal(hop, route)
     return None
+
+
+def _for_itself(hop: Hop) -> Finding | None:
+    """Whether the node takes the packet for its own, by a route to its loopback or one of the kind local."""
+    view, route, name = hop.view, hop.route, hop.node.name
+    if (local := view.local_route_to(hop.address)) is not None:
+        return kept_by_route(name, hop.address, local)
+    if route is None or route.interface != "lo" or route.kind != "unicast" or view.owns(hop.address):
+        return None
+    cause = f"{name} takes packets for {hop.address} for its own: it has a route to {_destination(hop, route)} by lo"
+    remedy = f"ip route del {route.destination} dev lo, in {name}"
+    return Finding("route-to-itself", name, cause, remedy, mark="KEPT HERE")
 
 
 def _refusal(hop: Hop, route: Route) -> Finding:

@@ -6,10 +6,11 @@ from functools import cached_property
 from typing import Any
 
 from ...core.errors import InfraError
-from ...core.node import Address, Interface, IPAddress, Neighbour, NodePort, Route
+from ...core.node import Address, Interface, IPAddress, IPNetwork, Neighbour, NodePort, Route
 from ...net.bridge_messages import BridgeEntry, dump_fdb, fdb_entries
 from ...net.policy import Policy, PolicyRule, longest_match, read_policy
 from ...net.port_vlans import BridgePort, PortVlans, read_bridge_ports, read_ovs_vlans
+from ...net.reading import read_local_routes
 from .sockets import ListeningSocket, read_listening
 
 __all__ = ["View"]
@@ -48,6 +49,22 @@ class View:
     def routes(self) -> list[Route]:
         """The routes of the main table."""
         return list(self.node.routes)
+
+    def local_route_to(self, address: IPAddress) -> IPNetwork | None:
+        """The route of the kind local by which the kernel takes an address for its own that it does not have."""
+        if self.owns(address):
+            return None
+        mine = (network for network in self.local_routes if network.version == address.version)
+        return next((network for network in mine if address in network), None)
+
+    @cached_property
+    def local_routes(self) -> list[IPNetwork]:
+        """What somebody told the kernel to take for its own, besides its addresses."""
+        space = getattr(self.node, "namespace", None)
+        if space is None:
+            return []
+        with space.netlink() as netlink:
+            return read_local_routes(netlink)
 
     @cached_property
     def neighbours(self) -> list[Neighbour]:
