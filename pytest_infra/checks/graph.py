@@ -12,6 +12,7 @@ from ..core.node import IPAddress, Node, NodePort
 
 __all__ = [
     "Wire",
+    "connected",
     "find_node",
     "is_switch",
     "leads_to",
@@ -118,6 +119,20 @@ def owner_of(start: Node, address: IPAddress) -> NodePort | None:
             if any(same_address(ip.ip, address) for ip in port.addresses):
                 return port
     return None
+
+
+def connected(start: Node, target: Node) -> bool:
+    """Whether links lead from one node to the other, by way of whatever nodes there are, as they were planned."""
+    seen, waiting = {id(start)}, [start]
+    while waiting:
+        node = waiting.pop()
+        if node is target:
+            return True
+        for wire in (wire for port in node.ports for wire in wires_from(port)):
+            if id(wire.far.node) not in seen:
+                seen.add(id(wire.far.node))
+                waiting.append(wire.far.node)
+    return False
 
 
 def node_having(start: Node, address: IPAddress) -> Node | None:

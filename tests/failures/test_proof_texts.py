@@ -264,6 +264,20 @@ def test_an_mtu_that_ipv6_cannot_do_with(lab: Lab, snapshot: SnapshotAssertion) 
     cause(a, b, "mtu-below-ipv6", "b", snapshot)
 
 
+def test_two_that_no_links_join(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, b, c, d = (lab.host(name) for name in "abcd")
+    lab.link(a, b, ip="10.0.1.1/24", peer_ip="10.0.1.2/24")
+    lab.link(c, d, ip="10.0.2.1/24", peer_ip="10.0.2.2/24")
+    cause(a, c, "not-connected", "a", snapshot)
+
+
+def test_policy_routing_that_is_not_followed(lab: Lab, snapshot: SnapshotAssertion) -> None:
+    a, r, b = chain(lab)
+    sh(r, "ip route add blackhole default table 77")
+    sh(r, "ip rule add ipproto tcp lookup 77 priority 100")
+    cause(a, b, "filtered", "r", snapshot, protocol="tcp", port=80, serve=True)
+
+
 def test_a_port_forward_that_works_is_reached(lab: Lab) -> None:
     a, r, b = chain(lab)
     r.nft(f"table ip nat {{\n chain p {{\n type nat hook prerouting priority -100;\n {FORWARD}\n }}\n}}\n")

@@ -47,7 +47,12 @@ def test_a_daemon_has_ended(lab: Lab, snapshot: SnapshotAssertion) -> None:
     r1, b = routers(lab, "ospfd", OSPF.format(1), OSPF.format(1))
     assert_reachable(r1, b, within="60 s")
     r1.kill_daemon("ospfd")
-    r1.run(["ip", "route", "flush", "proto", "ospf"])
+
+    def forgotten() -> bool:  # zebra takes its routes away, too, which may cross ours
+        r1.run(["ip", "route", "flush", "proto", "ospf"], check=False)
+        return not any(route.protocol == "ospf" for route in r1.routes)
+
+    until(forgotten, within_s=20, what="its routes are gone")
     cause(r1, b, "daemon-ended", "r1", snapshot)
 
 

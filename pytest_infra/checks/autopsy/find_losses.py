@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..graph import find_node
 from .finding import Case, EndFinder, Finding
 
 __all__ = ["INTERMITTENT", "LOSS", "UDP_SILENCE"]
@@ -19,6 +20,9 @@ def _loss(case: Case) -> Finding | None:
         return Finding("dropped-between", node, cause, remedy, mark="NOT SEEN", port=trace.before)
     remedy = f"look at the rules in {node}: nft list ruleset"
     suspicion = f"a packet filter of {node} is suspected"
+    if rules := _not_followed(case, node):
+        suspicion += f", or its policy routing, of which '{rules[0]}' was not followed"
+        remedy += f", and ip rule, ip route show table all in {node}"
     if trace.what == "reply" and node == case.name:
         cause = f"the packet was delivered to {node}, which sent no answer: {suspicion}"
         return Finding("filtered", node, cause, remedy, mark="NO ANSWER")
@@ -28,6 +32,13 @@ def _loss(case: Case) -> Finding | None:
     else:
         cause = f"{what} arrived at {node}, which did not take it or pass it on"
     return Finding("filtered", node, f"{cause}: {suspicion}", remedy, mark="DROPPED HERE")
+
+
+def _not_followed(case: Case, name: str) -> list[str]:
+    """The rules of policy routing of a node that select by more than addresses and interfaces."""
+    node = find_node(case.source, name)
+    policy = case.view(node).policy if node is not None else None
+    return [str(rule) for rule in policy.rules_for(case.address.version) if rule.beyond] if policy is not None else []
 
 
 def _intermittent(case: Case) -> Finding | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...core.node import Route
-from ..graph import nodes_of, wires_from
+from ..graph import connected, nodes_of, wires_from
 from .find_duplicates import kept_by_route
 from .find_forwarding import not_a_router
 from .find_routing import without_session
@@ -25,7 +25,7 @@ _REFUSALS = {
 
 
 def _route(hop: Hop) -> Finding | None:
-    name, route = hop.node.name, hop.route
+    route = hop.route
     if hop.target is not hop.node and (finding := _for_itself(hop)):
         return finding
     if (route is None or route.gateway is not None) and (finding := _other_subnet(hop)):
@@ -33,20 +33,26 @@ def _route(hop: Hop) -> Finding | None:
     if hop.undecided:
         return None
     if route is None:
-        return (
-            not_a_router(hop)
-            or without_session(hop)
-            or Finding(
-                "no-route",
-                name,
-                f"{name} has no route to {hop.address}; {_destinations(hop)}",
-                f"add one: ip route add {_missing(hop)}, in {name}",
-                mark="NO ROUTE",
-            )
-        )
+        return not_a_router(hop) or _apart(hop) or without_session(hop) or _no_route(hop)
     if route.kind in _REFUSALS:
         return _refusal(hop, route)
     return None
+
+
+def _no_route(hop: Hop) -> Finding:
+    name = hop.node.name
+    cause = f"{name} has no route to {hop.address}; {_destinations(hop)}"
+    return Finding("no-route", name, cause, f"add one: ip route add {_missing(hop)}, in {name}", mark="NO ROUTE")
+
+
+def _apart(hop: Hop) -> Finding | None:
+    """Whether no links of the lab join the two at all."""
+    if hop.target is None or hop.plan is not None or connected(hop.node, hop.target):
+        return None
+    a, b = hop.node.name, hop.target.name
+    cause = f"{a} has no route to {hop.address}, and could have none: no links join {a} and {b}, by way of whomever"
+    remedy = f"join them: lab.link({a}, …), or a lab.router() with a link to either side"
+    return Finding("not-connected", a, cause, remedy, mark="NOT CONNECTED")
 
 
 def _for_itself(hop: Hop) -> Finding | None:
