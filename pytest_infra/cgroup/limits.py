@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ..core.errors import BadInput
@@ -16,6 +16,8 @@ __all__ = ["IoMax", "Limits", "device_number", "device_rule", "parse_limits"]
 _NUMBER = re.compile(r"(\d+):(\d+)")
 _RULE = re.compile(r"[abc] (\d+|\*):(\d+|\*) (?!.*(.).*\3)[rwm]{1,3}")
 _CPUS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
+_PAGE = re.compile(r"(1|2|4|8|16|32|64|128|256|512)[KMG]B")
+_MOST_OPS = 2**32 - 2  # one more is what the kernel shows for "no limit" (block/blk-throttle.c)
 _LEAST_QUOTA_S = 0.001  # the kernel takes no quota below 1 ms
 
 
@@ -28,6 +30,8 @@ class IoMax:
         write: the same for writing.
         read_ops: operations a second.
         write_ops: the same for writing.
+
+    At least one is given: a device without a limit is not named at all, and the kernel takes 0 for "no limit".
     """
 
     read: str | float | None = None
@@ -50,6 +54,8 @@ def _bytes_per_s(rate: str | float | None) -> int | None:
     value = round(rate_bps(rate) / 8)
     if value < 1:
         raise BadInput(f"io_max: {rate!r} is less than 1 byte a second")
+    if value >= 1 << 63:
+        raise BadInput(f"io_max: {rate!r} is more than the kernel can count; give None for no limit")
     return value
 
 
@@ -81,8 +87,10 @@ def device_number(device: str | os.PathLike[str]) -> str:
     """``MAJOR:MINOR`` of a block device: of its node, of the device that holds a folder or file, or as given.
 
     Raises:
-        BadInput: there is no such file, or a character device was given.
+        BadInput: it is no path, there is no such file, or a character device was given.
     """
+    if not isinstance(device, str | os.PathLike):
+        raise BadInput(f"io_max: {device!r} is no path; give a device, a path on it, or MAJOR:MINOR")
     text = os.fspath(device)
     if _NUMBER.fullmatch(text):
         return text
@@ -104,9 +112,9 @@ def device_rule(text: str) -> str:
     Raises:
         BadInput: no such device node, or an unknown access.
     """
-    if _RULE.fullmatch(text):
+    if isinstance(text, str) and _RULE.fullmatch(text):
         return text
-    path, _, access = text.partition(" ")
+    path, _, access = text.partition(" ") if isinstance(text, str) else ("", "", "")
     if not path.startswith("/") or not re.fullmatch(r"(?!.*(.).*\1)[rwm]{1,3}", access or "rwm"):
         raise BadInput(
             f"devices: {text!r} is no rule; write '/dev/null', '/dev/null r', or 'c 1:3 rw' (r, w, m: mknod)"
@@ -122,7 +130,35 @@ def device_rule(text: str) -> str:
 
 
 def _rules(devices: Iterable[str]) -> tuple[str, ...]:
+    if not isinstance(devices, Iterable):
+        raise BadInput(f"devices {devices!r} is no list of device nodes; write ['/dev/null', '/dev/zero r']")
     return tuple(device_rule(rule) for rule in ([devices] if isinstance(devices, str) else devices))
+
+
+def _io(io_max: Mapping[str, IoMax]) -> Iterator[tuple[str, IoMax]]:
+    if not isinstance(io_max, Mapping):
+        raise BadInput(f"io_max {io_max!r} names no devices; write {{'/srv': IoMax(write='10 MiB/s')}}")
+    for device, most in io_max.items():
+        if not isinstance(most, IoMax):
+            raise BadInput(f"io_max[{device!r}] is {most!r}; write IoMax(read='10 MiB/s', write='10 MiB/s')")
+        if most == IoMax():
+            raise BadInput(f"io_max[{device!r}] limits nothing; give at least one of read, write, read_ops, write_ops")
+        most.bytes_per_s()
+        for name in ("read_ops", "write_ops"):
+            _whole(f"io_max: {name}", getattr(most, name), 1, _MOST_OPS)
+        yield device_number(device), most
+
+
+def _huge_pages(hugetlb_max: Mapping[str, str | float]) -> Iterator[tuple[str, int]]:
+    if not isinstance(hugetlb_max, Mapping):
+        raise BadInput(f"hugetlb_max {hugetlb_max!r} names no sizes of pages; write {{'2MB': '64 MiB'}}")
+    for page, most in hugetlb_max.items():
+        if not isinstance(page, str) or not _PAGE.fullmatch(page):
+            raise BadInput(
+                f"hugetlb_max: {page!r} is no size of huge pages; give a power of two from 1 to 512 with KB, MB or "
+                "GB: '2MB', '1GB'"
+            )
+        yield page, _size(f"hugetlb_max[{page}]", most) or 0
 
 
 def _whole(name: str, value: int | None, low: int, high: int) -> int | None:
@@ -148,7 +184,8 @@ def _size(name: str, value: str | float | None, least: int = 0) -> int | None:
 def _cpus(value: str | Iterable[int] | None) -> str | None:
     if value is None:
         return None
-    text = value if isinstance(value, str) else ",".join(str(cpu) for cpu in value)
+    cpus = value if isinstance(value, Iterable) else ()
+    text = cpus if isinstance(cpus, str) else ",".join(str(cpu) for cpu in cpus)
     if not _CPUS.fullmatch(text):
         raise BadInput(f"cpuset {value!r} is no list of CPUs; write '0-1,3' or [0, 1, 3]")
     return text
@@ -202,12 +239,6 @@ def parse_limits(
         BadInput: a value that cannot be; the message says what is allowed.
     """
     cpus, period_s = _cpu_time(cpu_max, cpu_period)
-    io: dict[str, IoMax] = {}
-    for device, most in (io_max or {}).items():
-        if not isinstance(most, IoMax):
-            raise BadInput(f"io_max[{device!r}] is {most!r}; write IoMax(read='10 MiB/s', write='10 MiB/s')")
-        most.bytes_per_s()
-        io[device_number(device)] = most
     return Limits(
         cpu_max=cpus,
         cpu_period_s=period_s,
@@ -217,10 +248,8 @@ def parse_limits(
         memory_high=_size("memory_high", memory_high, os.sysconf("SC_PAGE_SIZE")),
         swap_max=_size("swap_max", swap_max),
         pids_max=_whole("pids_max", pids_max, 1, 4_194_304),
-        io_max=tuple(io.items()),
+        io_max=tuple(dict(_io(io_max or {})).items()),
         devices=None if devices is None else _rules(devices),
-        hugetlb_max=tuple(
-            (page, _size(f"hugetlb_max[{page}]", most) or 0) for page, most in (hugetlb_max or {}).items()
-        ),
+        hugetlb_max=tuple(_huge_pages(hugetlb_max or {})),
         net_classid=_whole("net_classid", net_classid, 0, 2**32 - 1),
     )
