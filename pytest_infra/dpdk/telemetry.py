@@ -6,6 +6,7 @@ Each packet on the socket is one question or one answer; answers are JSON object
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -127,6 +128,7 @@ class Telemetry:
         self._socket: socket.socket | None = None
         self.version = ""
         self._banner: dict[str, Any] = {}
+        self._turn = threading.Lock()
 
     def connect(self) -> bool:
         """Open the connection if it is not open; False where nobody listens (yet)."""
@@ -161,24 +163,39 @@ class Telemetry:
         import json
 
         question = ",".join([command, *map(str, parameters)])
-        if not self.connect() or self._socket is None:
-            raise TelemetryError(f"{self.what} does not answer {question!r}: nobody listens at {self.path}")
-        try:
-            self._socket.send(question.encode())
-            answer = self._socket.recv(_QUESTION_BYTES)
-            return json.loads(answer).get(command)
-        except (OSError, ValueError) as error:
-            self.close()
-            raise TelemetryError(f"{self.what} does not answer {question!r}: {error or 'it has ended'}") from error
+        with self._turn:  # an answer goes to whoever asks next
+            if not self.connect() or self._socket is None:
+                raise TelemetryError(f"{self.what} does not answer {question!r}: nobody listens at {self.path}")
+            try:
+                self._socket.send(question.encode())
+                found = json.loads(self._socket.recv(_QUESTION_BYTES))
+            except (OSError, ValueError) as error:
+                self.close()
+                raise TelemetryError(f"{self.what} does not answer {question!r}: {error or 'it has ended'}") from error
+            if not isinstance(found, dict) or command not in found:
+                self.close()
+                raise TelemetryError(f"{self.what} answers {question!r} with {str(found)[:80]}")
+            return found[command]
+
+    def _of_port(self, command: str, number: int) -> dict[str, Any]:
+        """What one command says of a port; a port that is not there has no answer."""
+        found = self.ask(command, number)
+        if not isinstance(found, dict):
+            raise TelemetryError(f"{self.what} has no answer to '{command},{number}': is there such a port?")
+        return found
 
     def ports(self) -> list[int]:
         """The numbers of the ports."""
         return [int(number) for number in self.ask("/ethdev/list") or []]
 
     def port(self, number: int) -> PortStatistics:
-        """The counters and the state of one port."""
-        info, stats = self.ask("/ethdev/info", number) or {}, self.ask("/ethdev/stats", number) or {}
-        link = self.ask("/ethdev/link_status", number) or {}
+        """The counters and the state of one port.
+
+        Raises:
+            TelemetryError: the process does not answer, or has no such port.
+        """
+        info, stats = self._of_port("/ethdev/info", number), self._of_port("/ethdev/stats", number)
+        link = self._of_port("/ethdev/link_status", number)
         return PortStatistics(
             number,
             str(info.get("name", "")),

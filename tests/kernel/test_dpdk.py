@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,16 @@ def test_what_it_says_of_itself(lab: Lab) -> None:
     assert [fault.kind for fault in d.faults()] == ["dpdk-stopped"]
     with pytest.raises(BadInput, match="d has no port 7; it has 0, 1"):
         d.demand("meter", port=7)
+
+
+def test_threads_that_ask_at_once_get_their_own_answers(lab: Lab) -> None:
+    d = lab.dpdk("d", ports=[Null(), Ring()], start=False)
+    lab.up()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: [port.device for port in d.statistics().ports], range(200)))
+    assert found == [["net_null0", "net_ring1"]] * 200
+    with pytest.raises(TelemetryError, match="has no answer to '/ethdev/info,99'"):
+        d.telemetry.port(99)
 
 
 def test_packets_from_a_file_into_a_file(lab: Lab, tmp_path: Path) -> None:
