@@ -112,6 +112,7 @@ class OpenClCompute(Compute):
             )
 
     def _queue(self, undo: ExitStack) -> Any:
+        del undo  # the package gives a queue back with its last reference
         with _library() as cl:
             return cl.CommandQueue(self._context, self._device)
 
