@@ -111,7 +111,8 @@ class OpenClCompute(Compute):
                 multiprocessors=int(self._device.max_compute_units),
             )
 
-    def _queue(self, undo: ExitStack) -> Any:  # noqa: ARG002 - it goes with the last reference to it
+    def _queue(self, undo: ExitStack) -> Any:
+        del undo  # the package gives a queue back with its last reference
         with _library() as cl:
             return cl.CommandQueue(self._context, self._device)
 
