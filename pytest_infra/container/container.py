@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -207,7 +208,8 @@ class Container(Networked, Content, Resource):
             state = self.state
             lines = self.logs(tail=_LOG_LINES).splitlines()
             if state.status == "created":  # the engine has refused, and why is told already
-                rows.append(("next", hint(state) or "correct what the engine refuses"))
+                told = replace(state, error=state.error or why)
+                rows.append(("next", hint(told) or "correct what the engine refuses"))
             else:
                 more = f"look at the whole log: {self.name}.logs()" if lines else "have it write what it does"
                 log = "\n".join(lines) or "it wrote nothing"

@@ -89,7 +89,7 @@ def hint(state: State) -> str:
     if state.status in ("exited", "dead", "restarting"):
         return _ENDED.get(state.exit_code, "its command ended by itself: its log says why")
     if state.status == "created":
-        return _ENDED.get(state.exit_code, "")
+        return _NOT_RUN if state.exit_code in (126, 127) or "not found" in state.error else ""
     if state.health == "unhealthy":
         return f"its health command fails: {state.health_log or 'it wrote nothing'}"
     return ""
