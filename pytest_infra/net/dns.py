@@ -95,47 +95,45 @@ class DnsServer(Host):
         self._server: Process | None = None
         self._told: list[str] = []
         self._log = ""
-        self._note(records)
-
-    def _note(self, records: Mapping[str, Any]) -> None:
-        found = {}
-        for name, target in records.items():
-            targets = tuple(target) if isinstance(target, list | tuple) else (target,)
-            for one in targets:
-                _check_target(name, one)
-            found[check_domain(name, wildcard=True)] = targets
-        self.records |= found
+        self.records |= _checked(records)
 
     def update(self, records: Mapping[str, Any]) -> None:
         """Change or add names; the server knows them when this returns.
 
         Raises:
-            BadInput: a name or a target that cannot be.
+            BadInput: a name or a target that cannot be; nothing has changed.
         """
-        self._note(records)
-        if self._server is not None:
-            self._serve_anew()
+        wanted = self.records | _checked(records)
+        if self._server is None:
+            self.records = wanted
+            return
+        arguments = self._arguments(wanted)
+        self.records = wanted
+        self._serve_anew(arguments)
 
     def follow(self) -> None:
         """Learn the addresses that nodes of the lab have got since."""
-        if self._server is not None and self._server.running and [*self._arguments()] != self._told:
-            self._serve_anew()
+        if self._server is not None and self._server.running:
+            arguments = self._arguments(self.records)
+            if arguments != self._told:
+                self._serve_anew(arguments)
 
-    def _serve_anew(self) -> None:
+    def _serve_anew(self, arguments: list[str]) -> None:
         assert self._server is not None
         self._log = self.log()
         self._server.close()
-        self._serve()
+        self._server = None
+        self._serve(arguments)
 
     def serve(self) -> None:
         """Start the server; the lab does so once its links are up."""
         if self._server is None:
-            self._serve()
+            self._serve(self._arguments(self.records))
 
-    def _serve(self) -> None:
+    def _serve(self, arguments: list[str]) -> None:
         argv = [DNSMASQ.path(), "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--log-facility=-"]
         argv += ["--user=", "--group=", "--no-resolv", "--no-hosts", "--no-poll", "--log-queries"]
-        self._told = [*self._arguments()]
+        self._told = arguments
         self._server = self.spawn([*argv, "--local=/#/", *self._told])
         server = self._server
 
@@ -146,17 +144,21 @@ class DnsServer(Host):
 
         until(ready, within_s=_START_S, what=f"the name server of {self.name} answers")
 
-    def _arguments(self) -> Iterator[str]:
-        for name, node in self._nodes().items():
-            yield from (f"--host-record={name},{address}" for address in _addresses_of(node))
-        for name, targets in self.records.items():
+    def _arguments(self, records: Mapping[str, tuple[Any, ...]]) -> list[str]:
+        """What dnsmasq is told.
+
+        Raises:
+            BadInput: a node among the targets has no address.
+        """
+        of_nodes = ((name, address) for name, node in self._nodes().items() for address in _addresses_of(node))
+        found = [f"--host-record={name},{address}" for name, address in of_nodes]
+        for name, targets in records.items():
             addresses = [address for target in targets for address in _resolve(target)]
             if targets and not addresses:
                 raise BadInput(f"{name} stands for {', '.join(map(str, targets))}, which has no address")
-            if name.startswith("*."):
-                yield from (f"--address=/{name[2:]}/{address}" for address in addresses)
-            else:
-                yield from (f"--host-record={name},{address}" for address in addresses)
+            option = f"--address=/{name[2:]}/" if name.startswith("*.") else f"--host-record={name},"
+            found += [f"{option}{address}" for address in addresses]
+        return found
 
     def log(self) -> str:
         """What it was asked and has answered."""
@@ -170,6 +172,18 @@ class DnsServer(Host):
     def describe(self) -> Facts:
         """As of a host, and its names."""
         return {**super().describe(), "records": {name: [*map(str, targets)] for name, targets in self.records.items()}}
+
+
+def _checked(records: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(records, Mapping):
+        raise BadInput(f"records say which name stands for what: {{'web.test': web}}; got {records!r}")
+    found = {}
+    for name, target in records.items():
+        targets = tuple(target) if isinstance(target, list | tuple) else (target,)
+        for one in targets:
+            _check_target(name, one)
+        found[check_domain(name, wildcard=True)] = targets
+    return found
 
 
 def _check_target(name: str, target: Any) -> None:

@@ -79,6 +79,22 @@ def test_a_server_that_refuses_the_other_kind_of_address(lab):
 
 
 @pytest.mark.infra_requires("dnsmasq")
+def test_names_that_are_refused_change_nothing(lab):
+    dns, bare = lab.dns("dns"), lab.host("bare")
+    client = lab.host("client", dns=dns)
+    lab.link(dns, client)
+    lab.link(bare, lab.host(), ip=[], peer_ip=[])
+    dns.update({"x.test": "10.9.9.9"})
+    assert_resolves(client, "x.test", to="10.9.9.9", within="10 s")
+    with pytest.raises(BadInput, match=r"bad\.test stands for .*, which has no address"):
+        dns.update({"bad.test": bare})
+    assert_resolves(client, "x.test", to="10.9.9.9")
+    dns.update({"y.test": "10.9.9.8"})
+    assert_resolves(client, "y.test", to="10.9.9.8")
+    assert "bad.test" not in dns.records
+
+
+@pytest.mark.infra_requires("dnsmasq")
 def test_a_name_resolves_in_the_cluster_only(cluster):
     client, dns, web, (b1, _), outside = cluster
     assert assert_resolves(client, "web", to=web).full_name == "web.prod.svc.cluster.local"
