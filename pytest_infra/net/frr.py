@@ -19,6 +19,7 @@ from ..core.keep import Holdings
 from ..core.process import Completed, Process
 from ..core.requirement import PRIVILEGE, Command
 from ..core.resource import Artifact, Facts
+from ..core.text import text_or_file
 from ..core.wait import until
 from .router import Router
 
@@ -70,13 +71,7 @@ def config_text(config: str | os.PathLike[str]) -> str:
     Raises:
         BadInput: the file cannot be read, or it is neither.
     """
-    if isinstance(config, str):
-        return config
-    try:
-        with open(config, encoding="utf-8") as file:
-            return file.read()
-    except (OSError, TypeError, UnicodeDecodeError) as error:
-        raise BadInput(f"config {config!r} is neither a text nor a file that can be read: {error}") from error
+    return text_or_file("config", config)
 
 
 class FrrRouter(Router):
@@ -106,7 +101,11 @@ class FrrRouter(Router):
             with open(self._outside(path), "w", encoding="utf-8") as file:
                 file.write(text)
         self._tool(["mount", "--bind", f"{_RUN}/group", "/etc/group"])
-        self._children = undo.enter_context(ExitStack())
+        undo.callback(self._end_daemons)
+
+    def _end_daemons(self) -> None:
+        for child in self.started_daemons.values():
+            child.close()
 
     def hand_over(self, holdings: Holdings) -> None:
         """Its namespace and its guard, and the daemons in it."""
@@ -135,8 +134,9 @@ class FrrRouter(Router):
         files = ["-i", f"{_RUN}/{name}.pid", "--vty_socket", _RUN, "-z", f"{_RUN}/zserv.api", "-P", "0"]
         log = ["--log", f"file:{_RUN}/{name}.log"]
         argv = [program, "-u", "root", "-g", "root", *files, *log]
+        if name in self.started_daemons:
+            self.started_daemons[name].close()
         child = Process(argv, where=self.name, popen=self._popen_guarded, cwd="/")
-        self._children.callback(child.close)
         self.started_daemons[name] = child
         socket = self._outside(f"{_RUN}/{'zserv.api' if name == 'zebra' else name + '.vty'}")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..core.errors import BadInput, CommandFailed
 from ..core.requirement import Command
+from ..core.text import text_or_file
 
 __all__ = ["NFT", "OwnTables", "Rule", "load_ruleset", "read_rules"]
 
@@ -73,7 +74,7 @@ class OwnTables:
 
     def load(self, ruleset: str | os.PathLike[str]) -> None:
         """Load a test's rule set, as `load_ruleset` does; ``flush ruleset`` in it does not take the own tables away."""
-        text = _read(ruleset)
+        text = text_or_file("rule set", ruleset)
         if self._contents and _FLUSH.search(text):
             load_ruleset(self._run, text, dry=True)  # so that an error is one of its own lines
             text += "\n" + "".join(_replacing(name, content) for name, content in self._contents.items())
@@ -96,21 +97,11 @@ def load_ruleset(run: _Run, ruleset: str | os.PathLike[str], *, dry: bool = Fals
         BadInput: nft does not understand it; the text names the line.
         Unavailable: nft is not installed.
     """
-    text = _read(ruleset)
+    text = text_or_file("rule set", ruleset)
     try:
         run([NFT.path(), *(["--check"] if dry else []), "-f", "/dev/stdin"], input=text)
     except CommandFailed as error:
         raise BadInput(f"nft refuses the rule set{_explain(text, error.stderr)}") from error
-
-
-def _read(ruleset: str | os.PathLike[str]) -> str:
-    if isinstance(ruleset, str):
-        return ruleset
-    try:
-        with open(ruleset, encoding="utf-8") as file:
-            return file.read()
-    except (OSError, TypeError, UnicodeDecodeError) as error:
-        raise BadInput(f"rule set {ruleset!r} is neither a text nor a file that can be read: {error}") from error
 
 
 def _explain(text: str, stderr: str) -> str:

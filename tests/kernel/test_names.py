@@ -198,6 +198,15 @@ def test_a_router_translates_for_a_client_beside_the_servers(lab):
     assert "masquerade" in rules[0]
 
 
+def test_a_number_is_no_rule_set_and_the_file_that_it_names_stays_open(lab):
+    with open("/etc/hostname", encoding="utf-8") as file:
+        with pytest.raises(BadInput, match=r"rule set \d+ cannot be used; a text, or the pathlib.Path of a file"):
+            lab.host().nft(file.fileno())
+        with pytest.raises(BadInput, match=r"config \d+ cannot be used"):
+            lab.router(daemons=["ospfd"], config=file.fileno())
+        assert file.read()
+
+
 def test_a_host_that_comes_later_knows_the_service_and_has_a_name(lab):
     switch, dns = lab.bridge(), lab.dns("dns", domain="lab.test")
     server, early = lab.host("server"), lab.host("early", dns=dns)

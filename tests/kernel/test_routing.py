@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -350,3 +351,15 @@ def test_multicast_that_cannot_be(lab: Lab) -> None:
 def test_a_ring_of_static_routes(lab: Lab) -> None:
     ring = lab.ring(5)
     assert_path(ring.hosts[0], ring.hosts[2], [ring.routers[0], ring.routers[1], ring.routers[2], ring.hosts[2]])
+
+
+@pytest.mark.infra_requires("frr")
+def test_a_daemon_that_is_restarted_leaves_no_descriptors(lab: Lab) -> None:
+    router = lab.router("r", daemons=["staticd"])
+    lab.link(router, lab.host())
+    lab.up()
+    router.restart_daemon("staticd")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        router.restart_daemon("staticd")
+    assert len(os.listdir("/proc/self/fd")) <= before
