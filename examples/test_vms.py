@@ -122,7 +122,7 @@ def test_a_guest_gives_memory_back_when_asked(guests):
 def test_equal_pages_of_guests_are_merged(guests):
     web, other = guests.node("web"), guests.node("other")
     guests.merge_memory()  # KSM is a setting of the whole machine, so it is asked for, and put back with the lab
-    until(lambda: min(web.merged_bytes, other.merged_bytes) > 16 << 20, within_s=300, what="16 MiB are merged")
+    assert until(lambda: min(web.merged_bytes, other.merged_bytes) > 16 << 20, within_s=300, what="16 MiB are merged")
 
 
 def test_the_speed_of_an_emulated_guest_is_not_judged(guests):

@@ -29,6 +29,7 @@ MAX_ECHO_BYTES = 65507
 """The largest payload of an echo request: 65535 bytes less the IPv4 and the ICMP header."""
 
 _HEADER = struct.Struct("!BBHHH")
+_IPV4_HEADER_BYTES = 20
 _IPV6_HEADER_BYTES = 40
 _IPV6_EXTENSIONS = {0, 43, 60}  # hop-by-hop options, routing header, destination options (RFC 8200)
 _IPV6_FRAGMENT = 44
@@ -146,14 +147,15 @@ def parse_error(version: int, sender: str, message: bytes) -> tuple[IcmpError, b
 
 
 def ip_header_bytes(packet: bytes) -> tuple[int, int] | None:
-    """The length of an IP packet's headers and the protocol of what follows them; None when it is cut short.
+    """The length of an IP packet's headers and the protocol of what follows them; None for what is none, or cut short.
 
     IPv6 extension headers are passed over (RFC 8200 section 4).
     """
-    if len(packet) < 20:
+    if len(packet) < _IPV4_HEADER_BYTES:
         return None
     if packet[0] >> 4 == 4:
-        return (packet[0] & 0x0F) * 4, packet[9]
+        length = (packet[0] & 0x0F) * 4  # RFC 791: at least five words
+        return (length, packet[9]) if _IPV4_HEADER_BYTES <= length <= len(packet) else None
     if packet[0] >> 4 != 6 or len(packet) < _IPV6_HEADER_BYTES:
         return None
     offset, following = _IPV6_HEADER_BYTES, packet[6]
@@ -162,4 +164,4 @@ def ip_header_bytes(packet: bytes) -> tuple[int, int] | None:
             return None
         length = 8 if following == _IPV6_FRAGMENT else 8 * (packet[offset + 1] + 1)
         following, offset = packet[offset], offset + length
-    return offset, following
+    return (offset, following) if offset <= len(packet) else None

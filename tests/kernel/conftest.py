@@ -109,17 +109,18 @@ def census(infra: Any) -> Census:
 
 
 @pytest.fixture
-def nothing_left(census: Census) -> Iterator[Callable[[], None]]:
-    """Nothing more is held at the end of the test, or when it is called, than at the beginning."""
+def nothing_left(census: Census) -> Iterator[Callable[[], Counter[str]]]:
+    """Nothing more is held at the end of the test, or when it is called, than at the beginning; gives what is left."""
     before = census()
 
-    def check() -> None:
+    def check() -> Counter[str]:
         until(
             lambda: not census() - before,
             within_s=5,
             what="nothing is left",
             last_words=lambda: str(dict(census() - before)),
         )
+        return census() - before
 
     yield check
     check()

@@ -129,6 +129,7 @@ def test_orphans_are_reaped(infra, tmp_path):
         until(lambda: len(os.listdir(tmp_path)) == 5, within_s=5, what="the orphans did their work")
         count = ["sh", "-c", "grep -l '^State:.Z' /proc/[0-9]*/status | wc -l"]
         until(lambda: run(count, popen=guard.popen).stdout.strip() == "0", within_s=5, what="no zombies")
+        assert run(["echo", "still here"], popen=guard.popen).stdout == "still here\n"
 
 
 def test_a_command_enters_the_namespaces_it_is_given(infra, lab):
@@ -144,6 +145,7 @@ def test_many_guards_leave_nothing(infra, nothing_left):
     for _ in range(20):
         with Guard("test"):
             pass
+    assert not nothing_left()
 
 
 def test_a_process_that_kills_all_it_sees_does_not_end_the_others_guard(infra) -> None:

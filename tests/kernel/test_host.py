@@ -323,7 +323,7 @@ def test_stop_ends_the_whole_group(host):
     process = host.spawn(["sh", "-c", f"(trap '' TERM; exec sleep {mark}) & echo up; wait"])
     process.wait_for("up")
     until(lambda: processes_with(mark), within_s=5, what="it is there")
-    process.stop()
+    assert process.stop().returncode == -signal.SIGTERM
     until(lambda: not processes_with(mark), within_s=5, what="the child that ignores SIGTERM is gone")
 
 
@@ -370,6 +370,7 @@ def test_a_lab_ends_its_processes(infra, nothing_left):
                 host.spawn(["sh", "-c", f"trap '' TERM INT HUP; setsid sleep {mark} & sleep {mark}"])
         until(lambda: len(processes_with(mark)) == 12, within_s=10, what="they are there")
     until(lambda: not processes_with(mark), within_s=5, what="they are gone")
+    assert not nothing_left()
 
 
 def test_send_signal(host):
@@ -378,7 +379,8 @@ def test_send_signal(host):
     process.send_signal(signal.SIGUSR1)
     process.wait_for("usr1")
     process.stop()
-    process.send_signal(signal.SIGUSR1)
+    process.send_signal(signal.SIGUSR1)  # nobody gets it
+    assert process.stdout.split() == ["up", "usr1"]
 
 
 # -- call --------------------------------------------------------------------------------------------------------

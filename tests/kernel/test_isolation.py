@@ -176,3 +176,4 @@ def test_everything_goes_with_the_lab(infra, nothing_left):
             a.run(["true"])
             a.call(os.getpid)
             a.spawn(["sleep", "60"])
+        assert not nothing_left(), kinds

@@ -70,6 +70,7 @@ def test_300_labs_leave_nothing(infra, nothing_left):
             if number % 10 == 0:
                 a.run(["true"])
                 a.call(int)
+    assert not nothing_left()
 
 
 def test_memory_does_not_grow_with_the_number_of_labs(infra, script):

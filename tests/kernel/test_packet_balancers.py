@@ -40,10 +40,10 @@ def flows(**fields: Any) -> list[Packet]:
     return [Packet(proto="udp", sport=1000 + flow, dport=80, **fields) for flow in range(FLOWS)]
 
 
-def judge(seen: Sequence[Delivery], workers: Sequence[str]) -> None:
+def judge(seen: Sequence[Delivery], workers: Sequence[str]) -> Any:
     assert_flow_affinity(seen)
     assert_flow_order(seen)
-    assert_spread(seen, workers)
+    return assert_spread(seen, workers)
 
 
 # -- nftables at the ingress of an interface: each packet for itself ------------------------------------------------
@@ -67,7 +67,7 @@ def ingress(lab: Lab, choice: str) -> list[Delivery]:
 
 
 def test_jhash(lab: Lab) -> None:
-    judge(ingress(lab, f"jhash {FIVE_TUPLE} mod 4 seed 0x5eed map {{ {MAP} }}"), PORTS)
+    assert judge(ingress(lab, f"jhash {FIVE_TUPLE} mod 4 seed 0x5eed map {{ {MAP} }}"), PORTS).ok
 
 
 def test_jhash_with_a_worker_that_is_in_the_map_twice(lab: Lab) -> None:
@@ -197,7 +197,7 @@ def connections(client: Any) -> list[Delivery]:
 def test_haproxy(lab: Lab, tmp_path: Path) -> None:
     box, client = proxied(lab, tmp_path)
     haproxy(box, tmp_path, "source")
-    judge(connections(client), WORKERS)
+    assert judge(connections(client), WORKERS).ok
 
 
 @pytest.mark.infra_requires("nginx")
@@ -257,7 +257,7 @@ def own(lab: Lab, fault: str) -> list[Delivery]:
 
 
 def test_an_own_program(lab: Lab) -> None:
-    judge(own(lab, "none"), PORTS)
+    assert judge(own(lab, "none"), PORTS).ok
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,8 @@ def test_bad_roots_are_refused(lab: Any, options: dict[str, Any], words: str) ->
 def test_nothing_is_left(lab_factory: Any, nothing_left: Any) -> None:
     with lab_factory() as lab:
         lab.host(rootfs="/", isolate=["pid"]).run(["touch", "/x"])
+    assert not nothing_left()
+    assert not os.path.exists("/x")
 
 
 SERVER = """

@@ -98,7 +98,8 @@ def test_ipv6_extension_headers_are_passed_over() -> None:
 
 @given(st.binary(max_size=80))
 def test_no_bytes_break_the_parsers(data: bytes) -> None:
-    ip_header_bytes(data)
+    header = ip_header_bytes(data)
+    assert header is None or 20 <= header[0] <= len(data)
     parse_echo(data)
     parse_error(4, "192.0.2.1", data)
     parse_error(6, "2001:db8::1", data)

@@ -93,8 +93,8 @@ def _is_free(path: Path) -> bool:
 
 
 def test_different_names_do_not_meet() -> None:
-    with exclusive("gpu"), exclusive("hugepages", timeout_s=0.1):
-        pass
+    with exclusive("gpu") as one, exclusive("hugepages", timeout_s=0.1) as other:
+        assert (one, other) == ((0,), (0,))
 
 
 def test_released_when_the_body_fails() -> None:

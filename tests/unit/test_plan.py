@@ -322,12 +322,17 @@ def test_islands_may_use_the_same_subnet(sketch: Sketch) -> None:
     sketch.lab.link(a, b, ip="10.0.0.1/24", peer_ip="10.0.0.2/24")
     sketch.lab.link(c, d, ip="10.0.0.3/24", peer_ip="10.0.0.4/24")
     sketch.plan()
+    assert [sketch.table(node) for node in (a, b, c, d)] == [{}] * 4
 
 
 def test_one_segment_may_have_subnets_within_each_other(sketch: Sketch) -> None:
     a, b = sketch.hosts("a", "b")
     sketch.lab.link(a, b, ip="10.0.0.1/16", peer_ip="10.0.0.2/24")
     sketch.plan()
+    assert [str(ip) for node in (a, b) for port in node.ports for ip in port.addresses] == [
+        "10.0.0.1/16",
+        "10.0.0.2/24",
+    ]
 
 
 def test_link_local_addresses_are_of_their_link_alone(sketch: Sketch) -> None:
@@ -503,6 +508,7 @@ def trees(draw: st.DrawFn) -> Sketch:
 @given(trees())
 def test_a_tree_of_routers_routes_everywhere(sketch: Sketch) -> None:
     sketch.reaches_everything()
+    assert all(port.addresses for node in sketch.lab.nodes.values() for port in node.ports)
 
 
 @settings(max_examples=50)
